@@ -66,20 +66,20 @@ class SparseVector(_message.Message):
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data")
-    class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    class Dtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
-        DTYPE_UNSPECIFIED: _ClassVar[Tensor.DType]
-        DTYPE_FLOAT32: _ClassVar[Tensor.DType]
-        DTYPE_FLOAT16: _ClassVar[Tensor.DType]
-        DTYPE_BFLOAT16: _ClassVar[Tensor.DType]
-    DTYPE_UNSPECIFIED: Tensor.DType
-    DTYPE_FLOAT32: Tensor.DType
-    DTYPE_FLOAT16: Tensor.DType
-    DTYPE_BFLOAT16: Tensor.DType
+        DTYPE_UNSPECIFIED: _ClassVar[Tensor.Dtype]
+        DTYPE_FLOAT32: _ClassVar[Tensor.Dtype]
+        DTYPE_FLOAT16: _ClassVar[Tensor.Dtype]
+        DTYPE_BFLOAT16: _ClassVar[Tensor.Dtype]
+    DTYPE_UNSPECIFIED: Tensor.Dtype
+    DTYPE_FLOAT32: Tensor.Dtype
+    DTYPE_FLOAT16: Tensor.Dtype
+    DTYPE_BFLOAT16: Tensor.Dtype
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
-    dtype: Tensor.DType
+    dtype: Tensor.Dtype
     shape: _containers.RepeatedScalarFieldContainer[int]
     data: bytes
-    def __init__(self, dtype: _Optional[_Union[Tensor.DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, dtype: _Optional[_Union[Tensor.Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
