@@ -1,0 +1,142 @@
+"""Which features separate two spans: rankings by ``max`` and by ``freq``, and concept scores (METHOD.md §1).
+
+Invariants:
+- Strongest difference first, ties by ascending feature id, both sides' values beside it. A feature whose difference
+  is zero separates nothing and is never ranked, so a ranking may be shorter than ``k``.
+- Nothing of the size of the SAE is read or written for one pair: dense scratch is touched only at the features that
+  fire, and is all zeros between calls.
+- Order is decided by one integer a feature, ``bits(|difference|) << 32 | ~id``: non-negative IEEE floats order as
+  their bits do, so one partition settles strength and ties together.
+
+A ``Ranker`` belongs to one thread.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_server.subject.types import PooledSpan
+
+_ID_BITS = np.uint64(32)
+_ID_MASK = np.uint64(0xFFFFFFFF)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Features, strongest first, as parallel arrays.
+
+    Attributes:
+        features: feature ids, int64 [n], n <= k.
+        chosen: the chosen side's value, float32 [n].
+        rejected: the rejected side's value, float32 [n]; empty for a single span.
+    """
+
+    features: NDArray[np.int64]
+    chosen: NDArray[np.float32]
+    rejected: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedFeatures:
+    """A concept as a weighted sum of features' ``max``: ids int64 [n] strictly ascending, weights float32 [n]."""
+
+    indices: NDArray[np.int64]
+    weights: NDArray[np.float32]
+
+
+class Ranker:
+    """Ranks spans of one SAE, with scratch that is reused from call to call.
+
+    Args:
+        d_sae: number of SAE features; every id that is given is below it.
+    """
+
+    def __init__(self, d_sae: int) -> None:
+        self._max_chosen = np.zeros(d_sae, dtype=np.float32)
+        self._max_rejected = np.zeros(d_sae, dtype=np.float32)
+        self._freq_chosen = np.zeros(d_sae, dtype=np.float32)
+        self._freq_rejected = np.zeros(d_sae, dtype=np.float32)
+
+    def pair(self, chosen: PooledSpan, rejected: PooledSpan, k: int) -> tuple[Ranking, Ranking]:
+        """The ``k`` features with the largest difference between the sides, by ``max`` and by ``freq``."""
+        if k == 0:
+            return _EMPTY, _EMPTY
+        ids_chosen, ids_rejected = chosen.indices.astype(np.int64), rejected.indices.astype(np.int64)
+        self._max_chosen[ids_chosen] = span_max(chosen)
+        self._freq_chosen[ids_chosen] = span_freq(chosen)
+        self._max_rejected[ids_rejected] = span_max(rejected)
+        self._freq_rejected[ids_rejected] = span_freq(rejected)
+        try:
+            only_rejected = ids_rejected[self._freq_chosen[ids_rejected] == 0]  # freq is positive wherever a feature fires
+            ids = np.concatenate((ids_chosen, only_rejected))
+            return (
+                _rank_sides(ids, self._max_chosen, self._max_rejected, k),
+                _rank_sides(ids, self._freq_chosen, self._freq_rejected, k),
+            )
+        finally:
+            self._max_chosen[ids_chosen] = 0
+            self._freq_chosen[ids_chosen] = 0
+            self._max_rejected[ids_rejected] = 0
+            self._freq_rejected[ids_rejected] = 0
+
+    def single(self, span: PooledSpan, k: int) -> tuple[Ranking, Ranking]:
+        """The ``k`` features with the largest value on one span, by ``max`` and by ``freq``."""
+        if k == 0:
+            return _EMPTY, _EMPTY
+        ids = span.indices.astype(np.int64)
+        return _rank_values(ids, span_max(span), k), _rank_values(ids, span_freq(span), k)
+
+    def weighted(self, span: PooledSpan, concepts: Sequence[WeightedFeatures]) -> list[float]:
+        """Each concept's score on the span: the weighted sum of its features' ``max``, summed in float64."""
+        if not concepts:
+            return []
+        ids = span.indices.astype(np.int64)
+        self._max_chosen[ids] = span_max(span)
+        try:
+            # Overflow to infinity is an answer (weights near the largest float); it must not warn on every pair.
+            with np.errstate(over="ignore", invalid="ignore"):
+                return [
+                    float(np.dot(self._max_chosen[c.indices].astype(np.float64), c.weights.astype(np.float64))) for c in concepts
+                ]
+        finally:
+            self._max_chosen[ids] = 0
+
+
+def span_max(span: PooledSpan) -> NDArray[np.float32]:
+    """``span.max``, float32 [nnz], without the multiplication where the scale is 1."""
+    values = span.max_f16.astype(np.float32)
+    return np.ldexp(values, span.exponent) if span.exponent else values
+
+
+def span_freq(span: PooledSpan) -> NDArray[np.float32]:
+    """``span.freq``, float32 [nnz]."""
+    return span.counts.astype(np.float32) / np.float32(span.tokens)
+
+
+def _rank_sides(ids: NDArray[np.int64], chosen: NDArray[np.float32], rejected: NDArray[np.float32], k: int) -> Ranking:
+    difference = np.abs(chosen[ids] - rejected[ids])
+    top = _strongest(ids, difference, k)
+    return Ranking(top, chosen[top], rejected[top])
+
+
+def _rank_values(ids: NDArray[np.int64], values: NDArray[np.float32], k: int) -> Ranking:
+    top = _strongest(ids, values, k)
+    return Ranking(top, values[np.searchsorted(ids, top)], _NO_VALUES)
+
+
+def _strongest(ids: NDArray[np.int64], strength: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Ids of the ``k`` largest strengths above zero, largest first, ties by ascending id; strengths are not negative."""
+    keys = (strength.view(np.uint32).astype(np.uint64) << _ID_BITS) | (ids.view(np.uint64) ^ _ID_MASK)
+    if keys.size > k:
+        keys = np.partition(keys, keys.size - k)[keys.size - k :]
+    keys.sort()
+    keys = keys[::-1]
+    top = ((keys & _ID_MASK) ^ _ID_MASK).view(np.int64)
+    positive = int(np.count_nonzero(keys >> _ID_BITS))
+    return top[:positive]
+
+
+_NO_VALUES = np.zeros(0, dtype=np.float32)
+_EMPTY = Ranking(np.zeros(0, dtype=np.int64), _NO_VALUES, _NO_VALUES)

@@ -1,0 +1,139 @@
+"""From the error family to ``google.rpc.Status``, and from there onto the wire.
+
+Invariants:
+- Every error that leaves a call or stands in a result carries exactly one ``ErrorInfo`` (domain "assay"), a
+  ``BadRequest`` where a request field is at fault, and a ``RetryInfo`` where coming back later helps.
+- What a person or a program reads of an unexpected exception is an incident number; its own words, which may quote a
+  pair, stay off the wire and out of the logs.
+- Status, details and retry pushback leave in one ``abort``: trailing metadata that is set beside it would be lost.
+- A status fits into the 8 KiB of metadata that gRPC clients accept by default.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, message
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from assay_server.errors import AssayError, EngineFailure, Expired, InvalidItem, NotReady, Overloaded, SubjectMismatch
+
+DOMAIN = "assay"
+LOADING_RETRY_SECONDS = 1.0
+_MAX_MESSAGE = 1024
+_MAX_VALUE = 256
+_MAX_DETAILS = 8
+
+
+class NotFound(AssayError):
+    """The named resource does not exist."""
+
+    default_reason = "NOT_FOUND"
+
+
+class Unauthenticated(AssayError):
+    """The call carries no token, or a wrong one."""
+
+    default_reason = "UNAUTHENTICATED"
+
+
+class MessageTooLarge(AssayError):
+    """One message is larger than the server reads."""
+
+    default_reason = "MESSAGE_TOO_LARGE"
+
+
+_CODES: tuple[tuple[type[AssayError], grpc.StatusCode], ...] = (
+    (InvalidItem, grpc.StatusCode.INVALID_ARGUMENT),
+    (MessageTooLarge, grpc.StatusCode.INVALID_ARGUMENT),
+    (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (Expired, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (NotReady, grpc.StatusCode.UNAVAILABLE),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (SubjectMismatch, grpc.StatusCode.FAILED_PRECONDITION),
+    (EngineFailure, grpc.StatusCode.INTERNAL),
+)
+
+
+def code_of(error: AssayError) -> grpc.StatusCode:
+    """The status code that stands for the error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+
+
+def to_status(error: AssayError, *, within: str = "") -> status_pb2.Status:
+    """The error as ``google.rpc.Status``.
+
+    Args:
+        error: what went wrong.
+        within: path of the item that the error's own field path is relative to, for example ``pairs[3]``.
+    """
+    text = _cut(error.message, _MAX_MESSAGE)
+    field = _join(within, error.field)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(_bounded(error.details)))
+    details: list[message.Message] = [info]
+    if field and isinstance(error, InvalidItem | MessageTooLarge):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(field, _MAX_VALUE), description=text, reason=error.reason
+        )
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if (seconds := retry_seconds(error)) is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=_duration(seconds)))
+    return status_pb2.Status(code=code_of(error).value[0], message=text, details=[_pack(detail) for detail in details])
+
+
+def retry_seconds(error: AssayError) -> float | None:
+    """When to come back, or None where that does not help."""
+    if isinstance(error, Overloaded):
+        return max(0.0, error.retry_after_seconds)
+    return LOADING_RETRY_SECONDS if isinstance(error, NotReady) else None
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AssayError) -> NoReturn:
+    """Ends the call with the error; raises gRPC's own abort exception."""
+    status = to_status(error)
+    metadata: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status.SerializeToString())]
+    if (seconds := retry_seconds(error)) is not None:
+        metadata.append(("grpc-retry-pushback-ms", str(max(1, round(seconds * 1000)))))
+    await context.abort(code_of(error), status.message, tuple(metadata))
+    raise AssertionError("abort raises: this is a bug")
+
+
+def incident(error: BaseException) -> tuple[str, EngineFailure]:
+    """A number to look up in the logs, and what the caller is told in place of an unexpected exception."""
+    del error  # its words may quote a pair
+    number = secrets.token_hex(6)
+    return number, EngineFailure(
+        f"The server failed; its log says more under incident {number}.",
+        reason="INTERNAL",
+        details={"incident": number},
+    )
+
+
+def _pack(detail: message.Message) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed
+
+
+def _duration(seconds: float) -> Duration:
+    whole = int(seconds)
+    return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+def _bounded(details: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    return ((_cut(key, 64), _cut(value, _MAX_VALUE)) for key, value in list(details.items())[:_MAX_DETAILS])
+
+
+def _cut(text: str, length: int) -> str:
+    """At most ``length`` characters, and nothing that UTF-8 cannot carry."""
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _join(within: str, field: str) -> str:
+    if not within or field.startswith(within):
+        return field or within
+    return f"{within}.{field}" if field else within

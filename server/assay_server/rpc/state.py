@@ -1,0 +1,150 @@
+"""What the servicers of one server share: the subject once it is loaded, the limits in force, and how much is going on.
+
+Invariants:
+- Until ``open`` the server has no scorer and every call that needs one is refused as LOADING; after ``drain`` begins,
+  new calls and further batches of open streams are refused as DRAINING. It never goes back.
+- All of it is touched on the event loop only.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+import grpc
+from assay.v1 import model_pb2
+
+from assay_server import __version__
+from assay_server.config import ServerConfig
+from assay_server.errors import NotReady, Overloaded
+from assay_server.labels import Labels
+from assay_server.ranking import Ranker
+from assay_server.rpc.concepts import Bounds
+from assay_server.scorer import ScorerLike
+from assay_server.subject.types import SubjectInfo
+from assay_server.telemetry.metrics import Metrics
+
+CPU_BATCH_TOKENS = 2048
+GPU_BATCH_TOKENS = 16384
+STREAM_RETRY_SECONDS = 1.0
+
+
+class Loaded:
+    """What a loaded server answers with.
+
+    Args:
+        scorer: the one path from pairs to features.
+        labels: what the features are taken to mean.
+        limits: the limits in force.
+    """
+
+    def __init__(self, scorer: ScorerLike, labels: Labels, limits: model_pb2.Limits) -> None:
+        info = scorer.info
+        self.scorer = scorer
+        self.labels = labels
+        self.bounds = Bounds(limits, info.d_in, info.d_sae)
+        self.ranker = Ranker(info.d_sae)
+
+
+class ServerState:
+    """The server's phase and its open work."""
+
+    def __init__(self, config: ServerConfig, metrics: Metrics) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.version = __version__
+        self.draining = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._loaded: Loaded | None = None
+        self._calls = 0
+        self._streams = 0
+
+    @property
+    def serving(self) -> bool:
+        """Whether the server takes work."""
+        return self._loaded is not None and not self.draining.is_set()
+
+    @property
+    def loaded(self) -> Loaded:
+        """What to answer with.
+
+        Raises:
+            NotReady: the subject is still loading.
+        """
+        if self._loaded is None:
+            raise NotReady("The model is still loading; come back in a second.", reason="LOADING")
+        return self._loaded
+
+    def open(self, scorer: ScorerLike, labels: Labels) -> None:
+        """The subject is verified: take work."""
+        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info))
+        self.metrics.loaded(scorer.info, self.version)
+        self.metrics.serving(self.serving)
+
+    def drain(self) -> None:
+        """Take no more work."""
+        self.draining.set()
+        self.metrics.serving(False)
+
+    def refuse_if_draining(self) -> None:
+        """Raises NotReady once the server is stopping."""
+        if self.draining.is_set():
+            raise draining()
+
+    def enter_call(self) -> None:
+        """A call began."""
+        self._calls += 1
+        self.idle.clear()
+
+    def leave_call(self) -> None:
+        """A call ended, whichever way."""
+        self._calls -= 1
+        if self._calls == 0:
+            self.idle.set()
+
+    def enter_stream(self) -> None:
+        """A stream opens. Raises Overloaded where too many are open; else ``leave_stream`` must follow."""
+        most = self.config.max_streams
+        if self._streams >= most:
+            raise Overloaded(
+                f"{self._streams} streams are open; max_streams is {most}. Come back, or send more pairs a stream.",
+                retry_after_seconds=STREAM_RETRY_SECONDS,
+                reason="TOO_MANY_STREAMS",
+                details={"streams": self._streams, "max_streams": most},
+            )
+        self._streams += 1
+
+    def leave_stream(self) -> None:
+        """A stream closed."""
+        self._streams -= 1
+
+
+def limits_in_force(config: ServerConfig, info: SubjectInfo) -> model_pb2.Limits:
+    """The limits, with those that depend on the subject settled."""
+    batch_tokens = config.batch_tokens or (CPU_BATCH_TOKENS if info.device.startswith("cpu") else GPU_BATCH_TOKENS)
+    return model_pb2.Limits(
+        max_pairs_per_request=config.max_pairs_per_request,
+        max_pairs_per_message=config.max_pairs_per_message,
+        max_message_bytes=config.max_message_bytes,
+        max_text_bytes=config.max_text_bytes,
+        max_sequence_tokens=min(config.max_sequence_tokens or info.context_tokens, info.context_tokens),
+        max_top_k=config.max_top_k,
+        max_concepts=config.max_concepts,
+        max_concept_features=config.max_concept_features,
+        max_tokens_in_flight=config.max_tokens_in_flight,
+        max_streams=config.max_streams,
+        batch_tokens=batch_tokens,
+        max_features_per_request=config.max_features_per_request,
+    )
+
+
+def draining() -> NotReady:
+    """The refusal of work while the server stops."""
+    return NotReady("The server is stopping; go on with another one, or with this one once it is back.", reason="DRAINING")
+
+
+def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
+    """The call's deadline as a ``time.monotonic()`` instant, None where it has none."""
+    remaining: Any = context.time_remaining  # typed as always having one
+    left: float | None = remaining()
+    return None if left is None else time.monotonic() + left
