@@ -1,14 +1,31 @@
 """The one path from a pair to its features: tokenise, ask the cache, batch what is missing, write back.
 
-Live scoring, dataset audits, rollouts and online rewards all call ``Scorer``.
+Live scoring, dataset audits, rollouts and online rewards all call ``Scorer``; there is no second way.
+
+Invariants:
+- A pair whose features are cached never touches the device thread.
+- The same pair wanted by several calls at once is computed once.
+- Admission is by tokens: interactive work past ``max_tokens_in_flight`` is refused with when to come back, bulk work waits for
+  room, up to its deadline, and is refused when as much again is waiting already.
+- A cancelled or expired call leaves nothing queued.
 """
 
-from collections.abc import Sequence
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from hashlib import blake2b
+from typing import Protocol, TypeVar
 
-from assay_server.errors import AssayError
+import numpy as np
+
+from assay_server.batching import Batcher, EngineObserver, Lane, NullEngineObserver, Planner, Read, TokenRequest
+from assay_server.cache import Claim, FeatureCache, KeyMaker, SingleFlight, lacks_prompt
+from assay_server.errors import AssayError, Expired, InvalidItem, NotReady, Overloaded
+from assay_server.subject.subject import Subject, TreeRequest
 from assay_server.subject.types import (
     Directions,
     EncodedTokens,
@@ -17,15 +34,13 @@ from assay_server.subject.types import (
     Prompt,
     PromptedResponse,
     SubjectInfo,
+    TokenTree,
     Truncation,
 )
 
-
-class Lane(Enum):
-    """Which queue work waits in: interactive calls overtake bulk streams at the next batch."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
+Item = Pair | PromptedResponse
+T = TypeVar("T")
+FlightKey = tuple[bytes, bool]  # cache key, and whether the prompt is pooled too
 
 
 class CacheState(Enum):
@@ -84,7 +99,7 @@ class ScorerLike(Protocol):
         ...
 
     async def score(
-        self, items: Sequence[Pair | PromptedResponse], options: ScoreOptions, *, deadline: float | None = None
+        self, items: Sequence[Item], options: ScoreOptions, *, deadline: float | None = None
     ) -> list[Scored | AssayError]:
         """Score items; a bad item's error stands in its place.
 
@@ -108,5 +123,405 @@ class ScorerLike(Protocol):
         truncation: Truncation = Truncation.REFUSE,
         deadline: float | None = None,
     ) -> tuple[EncodedTokens, Timings]:
-        """Token-level activations of ``features`` on one conversation or raw text. Raises as ``score``, and InvalidItem."""
+        """Token-level activations of ``features`` on one text. Raises as ``score``, and InvalidItem."""
         ...
+
+
+class Scorer:
+    """Scores through tokenizer, cache and batcher. Confined to one event loop. See ``ScorerLike`` for the calls.
+
+    Args:
+        subject: the verified model and SAE.
+        cache: where pooled features are kept.
+        batcher: started; the scorer closes it.
+        observer: metrics.
+        max_tokens_in_flight: admission bound.
+        tokenizer_threads: threads that render and tokenise.
+        remembered_texts: texts whose key is remembered, so that a replay does not tokenise.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        cache: FeatureCache,
+        batcher: Batcher,
+        *,
+        observer: EngineObserver | None = None,
+        max_tokens_in_flight: int = 1_000_000,
+        tokenizer_threads: int = 1,
+        remembered_texts: int = 200_000,
+    ) -> None:
+        self._subject = subject
+        self._cache = cache
+        self._batcher = batcher
+        self._observer = observer or NullEngineObserver()
+        self._keys = KeyMaker(subject.info)
+        self._flight: SingleFlight[FlightKey, Read] = SingleFlight()
+        self._admission = _Admission(batcher, max_tokens_in_flight)
+        self._pool = ThreadPoolExecutor(tokenizer_threads, thread_name_prefix="assay-tokenize")
+        self._remembered = _Remembered(remembered_texts)
+        self._closed = False
+
+    @property
+    def info(self) -> SubjectInfo:
+        """What is loaded."""
+        return self._subject.info
+
+    @property
+    def tokens_in_flight(self) -> int:
+        """Tokens queued or running."""
+        return self._batcher.tokens_in_flight
+
+    async def score(
+        self, items: Sequence[Item], options: ScoreOptions, *, deadline: float | None = None
+    ) -> list[Scored | AssayError]:
+        """See ``ScorerLike``."""
+        self._check_open(deadline)
+        call = _Call(items, options, deadline)
+        if not options.bypass_cache:
+            await self._look_up_remembered(call)
+        await self._tokenize(call)
+        if not options.bypass_cache:
+            await self._look_up(call)
+        await self._compute(call)
+        return [outcome if outcome is not None else _bug() for outcome in call.outcomes]
+
+    async def encode_tokens(
+        self,
+        text: Prompt,
+        features: Sequence[int],
+        *,
+        truncation: Truncation = Truncation.REFUSE,
+        deadline: float | None = None,
+    ) -> tuple[EncodedTokens, Timings]:
+        """See ``ScorerLike``."""
+        self._check_open(deadline)
+        started = time.monotonic()
+        tokenized = await self._in_pool(lambda: self._subject.tokenizer.text(text, truncation))
+        tokenize_seconds = time.monotonic() - started
+        request = TokenRequest(tokenized.ids, tuple(features))
+        (future,) = await self._submit([request], Lane.INTERACTIVE, deadline)
+        try:
+            read = await _settle(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if isinstance(read, AssayError):
+            raise read
+        assert isinstance(read.result, np.ndarray)
+        timings = Timings(tokenize_seconds, read.queue_seconds, read.forward_seconds, 0.0, CacheState.BYPASS)
+        return EncodedTokens(tokenized.tokens, read.result), timings
+
+    async def aclose(self) -> None:
+        """Refuse new work, fail what waits, stop the threads, flush the cache."""
+        self._closed = True
+        await asyncio.to_thread(self._batcher.close)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        await self._cache.aclose()
+
+    def _check_open(self, deadline: float | None) -> None:
+        if self._closed:
+            raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
+        if deadline is not None and deadline <= time.monotonic():
+            raise Expired("The deadline had passed when the call arrived.")
+
+    async def _look_up_remembered(self, call: "_Call") -> None:
+        """Answer from the cache what was tokenised before, without tokenising it again."""
+        known: list[tuple[int, bytes]] = []
+        for index, item in enumerate(call.items):
+            call.texts[index] = text = _text_digest(item, call.options)
+            if (key := self._remembered.get(text)) is not None:
+                known.append((index, key))
+        await self._fetch(call, known)
+
+    async def _tokenize(self, call: "_Call") -> None:
+        todo = [index for index, outcome in enumerate(call.outcomes) if outcome is None]
+        if not todo:
+            return
+        started = time.monotonic()
+        trees = await self._in_pool(lambda: [self._tree(call.items[index], call.options) for index in todo])
+        call.tokenize_seconds = time.monotonic() - started
+        self._observer.tokenize(call.tokenize_seconds)
+        for index, tree in zip(todo, trees, strict=True):
+            if isinstance(tree, AssayError):
+                call.outcomes[index] = tree
+            else:
+                call.trees[index] = tree
+                call.keys[index] = key = self._keys.key(tree, directions=call.options.directions)
+                if not call.options.bypass_cache:
+                    self._remembered.put(call.texts[index], key)
+
+    def _tree(self, item: Item, options: ScoreOptions) -> TokenTree | AssayError:
+        try:
+            if isinstance(item, Pair):
+                return self._subject.tokenizer.pair(item, options.truncation)
+            return self._subject.tokenizer.response(item, options.truncation)
+        except AssayError as error:
+            return error
+
+    async def _look_up(self, call: "_Call") -> None:
+        asked = call.asked  # what was remembered has been asked for already
+        await self._fetch(call, [(index, key) for index, key in call.keys.items() if index not in asked])
+
+    async def _fetch(self, call: "_Call", wanted: list[tuple[int, bytes]]) -> None:
+        if not wanted:
+            return
+        started = time.monotonic()
+        found = await self._cache.get_many([key for _, key in wanted])
+        call.cache_seconds += time.monotonic() - started
+        for (index, _), pooled in zip(wanted, found, strict=True):
+            call.asked.add(index)
+            if pooled is not None and not (call.options.include_prompt and lacks_prompt(pooled)):
+                call.land(index, pooled, CacheState.HIT)
+
+    async def _compute(self, call: "_Call") -> None:
+        missing = [index for index, outcome in enumerate(call.outcomes) if outcome is None]
+        if not missing:
+            return
+        if call.options.bypass_cache:
+            requests = [call.request(index) for index in missing]
+            for index, read in zip(missing, await self._read(requests, call), strict=True):
+                call.land_read(index, read, CacheState.BYPASS)
+            return
+        await self._compute_once(call, missing)
+
+    async def _compute_once(self, call: "_Call", missing: list[int]) -> None:
+        """Compute what nobody computes yet, and wait for what somebody does."""
+        by_key: dict[FlightKey, list[int]] = {}
+        for index in missing:
+            by_key.setdefault((call.keys[index], call.options.include_prompt), []).append(index)
+        led: dict[FlightKey, _Computed] = {}
+
+        async def compute(claim: Claim[FlightKey, Read]) -> None:
+            leads = claim.leads
+            reads = await self._read([call.request(by_key[key][0]) for key in leads], call)
+            fresh: list[tuple[bytes, Pooled]] = []
+            for key, read in zip(leads, reads, strict=True):
+                led[key] = read
+                if isinstance(read, Read):  # an error is ours alone: who follows computes for itself
+                    claim.resolve(key, read)
+                    assert isinstance(read.result, Pooled)
+                    fresh.append((key[0], read.result))
+            self._cache.put_many(fresh)
+
+        computed = await self._flight.run(by_key, compute)
+        for key, indices in by_key.items():
+            for position, index in enumerate(indices):
+                mine = key in led and position == 0
+                call.land_read(index, led[key] if key in led else computed[key], CacheState.MISS if mine else CacheState.SHARED)
+
+    async def _read(self, requests: list[TreeRequest], call: "_Call") -> "list[_Computed]":
+        futures = await self._submit(requests, call.options.lane, call.deadline)
+        try:
+            return [await _settle(future) for future in futures]
+        except asyncio.CancelledError:
+            for future in futures:
+                future.cancel()
+            raise
+
+    async def _submit(
+        self, requests: Sequence[TreeRequest | TokenRequest], lane: Lane, deadline: float | None
+    ) -> "list[asyncio.Future[Read]]":
+        tokens = sum(request.size for request in requests)
+        await self._admission.enter(tokens, lane, deadline)
+        try:
+            return self._batcher.submit(requests, lane, deadline)
+        finally:
+            self._admission.entered(tokens)
+
+    async def _in_pool(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+_Computed = Read | AssayError
+
+
+class _Call:
+    """One call's items on their way."""
+
+    def __init__(self, items: Sequence[Item], options: ScoreOptions, deadline: float | None) -> None:
+        self.items = items
+        self.options = options
+        self.deadline = deadline
+        self.outcomes: list[Scored | AssayError | None] = [None] * len(items)
+        self.texts: dict[int, bytes] = {}
+        self.trees: dict[int, TokenTree] = {}
+        self.keys: dict[int, bytes] = {}
+        self.asked: set[int] = set()
+        self.tokenize_seconds = 0.0
+        self.cache_seconds = 0.0
+
+    def request(self, index: int) -> TreeRequest:
+        return TreeRequest(self.trees[index], self.options.include_prompt, self.options.directions)
+
+    def land(self, index: int, pooled: Pooled, state: CacheState, *, queue: float = 0.0, forward: float = 0.0) -> None:
+        self.outcomes[index] = Scored(pooled, Timings(self.tokenize_seconds, queue, forward, self.cache_seconds, state))
+
+    def land_read(self, index: int, read: _Computed, state: CacheState) -> None:
+        if isinstance(read, AssayError):
+            self.outcomes[index] = read
+            return
+        assert isinstance(read.result, Pooled)
+        self.land(index, read.result, state, queue=read.queue_seconds, forward=read.forward_seconds)
+
+
+class _Admission:
+    """Tokens in flight, bounded; bulk work waits its turn in order of arrival."""
+
+    def __init__(self, batcher: Batcher, bound: int) -> None:
+        self._batcher = batcher
+        self._bound = bound
+        self._reserved = 0  # let in, and not yet queued
+        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
+        batcher.on_capacity(self._wake)
+
+    async def enter(self, tokens: int, lane: Lane, deadline: float | None) -> None:
+        """Return once ``tokens`` may be queued, with room reserved for them until ``entered``.
+
+        Raises:
+            Overloaded, Expired: see ``ScorerLike.score``.
+        """
+        waiting = sum(self._waiting.values())
+        if self._fits(tokens) and (lane is Lane.INTERACTIVE or not waiting):
+            self._reserved += tokens
+            return
+        if lane is Lane.INTERACTIVE or (waiting and waiting + tokens > self._bound):
+            raise self._overloaded(tokens, waiting)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = tokens
+        try:
+            await asyncio.wait_for(asyncio.shield(turn), None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            self._give_up(turn, tokens)
+            raise Expired("The deadline passed while the call waited for room; allow more time or send less at once.") from None
+        except asyncio.CancelledError:
+            self._give_up(turn, tokens)
+            raise
+
+    def entered(self, tokens: int) -> None:
+        """The reserved tokens are queued now, or never will be."""
+        self._reserved -= tokens
+        self._wake()
+
+    def _give_up(self, turn: "asyncio.Future[None]", tokens: int) -> None:
+        if turn.done():  # it was let in at the same moment
+            self._reserved -= tokens
+        self._waiting.pop(turn, None)
+        self._wake()
+
+    def _fits(self, tokens: int) -> bool:
+        in_flight = self._batcher.tokens_in_flight + self._reserved
+        return in_flight == 0 or in_flight + tokens <= self._bound
+
+    def _wake(self) -> None:
+        """Let in those that waited longest while they fit."""
+        while self._waiting:
+            turn, tokens = next(iter(self._waiting.items()))
+            if not self._fits(tokens):
+                return
+            self._reserved += tokens
+            del self._waiting[turn]
+            turn.set_result(None)
+
+    def _overloaded(self, tokens: int, waiting: int) -> Overloaded:
+        in_flight = self._batcher.tokens_in_flight
+        rate = self._batcher.tokens_per_second or 1000.0
+        back = min(60.0, max(0.1, (in_flight + waiting + tokens - self._bound) / rate))
+        return Overloaded(
+            f"{in_flight} tokens are in flight and {waiting} wait; {tokens} more pass the bound of {self._bound}. "
+            f"Come back in {back:.1f} s.",
+            retry_after_seconds=back,
+            details={"tokens_in_flight": in_flight, "tokens_asked": tokens, "max_tokens_in_flight": self._bound},
+        )
+
+
+class _Remembered:
+    """Cache keys of texts seen before, least recently used first out."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._keys: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def get(self, text: bytes) -> bytes | None:
+        key = self._keys.get(text)
+        if key is not None:
+            self._keys.move_to_end(text)
+        return key
+
+    def put(self, text: bytes, key: bytes) -> None:
+        self._keys[text] = key
+        self._keys.move_to_end(text)
+        if len(self._keys) > self._capacity:
+            self._keys.popitem(last=False)
+
+
+def _text_digest(item: Item, options: ScoreOptions) -> bytes:
+    """Digest of everything that an item's tree and key depend on, within one subject."""
+    prompt = [item.prompt] if isinstance(item.prompt, str) else [part for m in item.prompt for part in (m.role, m.content)]
+    answers = [item.chosen, item.rejected] if isinstance(item, Pair) else [item.response]
+    kind = f"{type(item).__name__}/{type(item.prompt).__name__}/{options.truncation.value}"
+    encoded = [part.encode("utf-8", "surrogatepass") for part in (kind, *prompt, *answers)]
+    digest = blake2b(b"".join(len(part).to_bytes(8, "little") for part in encoded), digest_size=24)
+    for part in encoded:
+        digest.update(part)
+    digest.update(options.directions.digest if options.directions is not None else b"")
+    return digest.digest()
+
+
+async def _settle(future: "asyncio.Future[Read]") -> "_Computed":
+    try:
+        return await future
+    except AssayError as error:
+        return error
+
+
+def _bug() -> InvalidItem:
+    raise RuntimeError("an item was neither scored nor refused: this is a bug")
+
+
+def build_scorer(
+    subject: Subject,
+    cache: FeatureCache,
+    *,
+    observer: EngineObserver | None = None,
+    batch_tokens: int = 0,
+    window: int = 512,
+    max_age_seconds: float = 2.0,
+    max_tokens_in_flight: int = 1_000_000,
+    tokenizer_threads: int = 1,
+) -> Scorer:
+    """A scorer around a subject, with its batcher started. Call it on the event loop.
+
+    Args:
+        batch_tokens: token budget of a batch; 0 takes 2,048 on a CPU and 16,384 on an accelerator.
+    """
+    on_cpu = subject.device.type == "cpu"
+    planner = Planner(
+        budget=batch_tokens or (2048 if on_cpu else 16384),
+        window=window,
+        max_age=max_age_seconds,
+        padded=subject.reader.padded or not on_cpu,
+    )
+    batcher = Batcher(subject, planner, observer)
+    batcher.start()
+    return Scorer(
+        subject,
+        cache,
+        batcher,
+        observer=observer,
+        max_tokens_in_flight=max_tokens_in_flight,
+        tokenizer_threads=tokenizer_threads,
+    )
+
+
+__all__ = [
+    "CacheState",
+    "Item",
+    "Lane",
+    "ScoreOptions",
+    "Scored",
+    "Scorer",
+    "ScorerLike",
+    "Timings",
+    "build_scorer",
+]

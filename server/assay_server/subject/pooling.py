@@ -7,6 +7,7 @@ Invariants:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ def mean_rows(residual: Tensor, bounds: Sequence[int]) -> NDArray[np.float32]:
 
 def max_rows(scores: Tensor, bounds: Sequence[int]) -> NDArray[np.float32]:
     """Largest of each column over each span's rows: scores [rows, n] to float32 [spans, n]."""
-    pooled = [scores[a:b].amax(dim=0) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pooled = [scores[a:b].amax(dim=0) for a, b in pairwise(bounds)]
     return torch.stack(pooled).float().cpu().numpy()
 
 
@@ -81,7 +82,7 @@ def _pool_blocks(encoder: BlockEncoder, x: Tensor, bounds: Sequence[int]) -> Poo
     parts: list[PooledRows] = []
     for start, activations in encoder.blocks(x):
         if padded is None:
-            slices = [activations[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+            slices = [activations[a:b] for a, b in pairwise(bounds)]
             maximum = torch.stack([rows.amax(dim=0) for rows in slices])
             count = torch.stack([(rows > 0).sum(dim=0) for rows in slices])
         else:

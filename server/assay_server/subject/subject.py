@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay_server.errors import SubjectMismatch
+from assay_server.errors import AssayError, EngineFailure, SubjectMismatch
 from assay_server.subject import pooling
 from assay_server.subject.calibration import CALIBRATION, VarianceMeter, measure
 from assay_server.subject.hooks import Hook, parse_hook
@@ -59,6 +59,11 @@ class TreeRequest:
     tree: TokenTree
     include_prompt: bool = False
     directions: Directions | None = None
+
+    @property
+    def size(self) -> int:
+        """Tokens that the model reads."""
+        return self.tree.size
 
 
 @dataclass(slots=True)
@@ -123,8 +128,11 @@ class Subject:
         return PreparedBatch(tuple(requests), trees, spans, flat, bounds)
 
     @torch.inference_mode()
-    def read(self, batch: PreparedBatch) -> list[Pooled]:
-        """Pooled features of every request of a batch; the device's thread only."""
+    def read(self, batch: PreparedBatch) -> list[Pooled | AssayError]:
+        """Pooled features of every request of a batch, in order; the device's thread only.
+
+        A request whose residual is not finite (an overflow in half precision) gets an EngineFailure (NON_FINITE) in its place.
+        """
         residual = self.reader.read(batch.trees)[batch.rows]
         pooled = pooling.pool(self.encoder, residual, batch.bounds)
         means = pooling.mean_rows(residual, batch.bounds)
@@ -134,8 +142,11 @@ class Subject:
         by_request: list[dict[SpanName, Any]] = [{} for _ in batch.requests]
         for (index, name), span in zip(batch.spans, spans, strict=True):
             by_request[index][name] = span
+        broken = {batch.spans[row][0] for row in np.flatnonzero(~np.isfinite(means).all(axis=1))}
         return [
-            Pooled(
+            _non_finite(self.info.dtype)
+            if index in broken
+            else Pooled(
                 spans=by_request[index],
                 prompt_tokens=len(request.tree.spans[SpanName.PROMPT]),
                 read=request.tree.size,
@@ -250,7 +261,7 @@ def assemble(
         failures.add(
             "VARIANCE",
             f"The SAE explains {meter.explained_variance:.3f} of the residual's variance at {hook.name} on the calibration text "
-            f"({meter.tokens} tokens); the floor is {variance_floor:.3f}. Model, hook, normalisation or SAE do not belong together.",
+            f"({meter.tokens} tokens); the floor is {variance_floor:.3f}. Model, hook, normalisation or SAE do not fit together.",
         )
     parameter = next(model.decoder.parameters())
     subject.info = SubjectInfo(
@@ -277,6 +288,14 @@ def assemble(
         overrides=tuple(failures.overridden),
     )
     return subject
+
+
+def _non_finite(dtype: str) -> EngineFailure:
+    return EngineFailure(
+        f"The residual at the hook is not finite in {dtype}. Serve this model in float32 or bfloat16 (--dtype).",
+        reason="NON_FINITE",
+        details={"dtype": dtype},
+    )
 
 
 class _Failures:
