@@ -50,15 +50,16 @@ class ServerConfig:
     """How the server is set up. Immutable; the fields' metadata holds help, bounds and choices."""
 
     # What is loaded
-    model: str = _knob("", "Model to audit: a hub id, a folder, or a GGUF file. Empty: the demo model.")
-    sae: str = _knob("", 'SAE to read it with: a folder, or "release/id" of SAELens\'s registry. Empty: the demo SAE.')
+    model: str = _knob("", "Model to audit: a folder, a GGUF file, or a hub id. Required to serve.")
+    sae: str = _knob("", "SAE to read it with: a folder, or a release of SAELens's registry. Required to serve.")
+    sae_id: str = _knob("", "The SAE's id within its release.")
     hook: str = _knob("", "Hook in SAELens's naming, where it is not the SAE's own.")
     dtype: str = _knob("auto", "Element type.", choices=("auto", "float32", "bfloat16", "float16"))
     device: str = _knob("auto", 'Device: "auto", "cpu", "cuda" or "cuda:N".')
-    labels: str = _knob("", "Feature labels: a .jsonl or .jsonl.gz file. Empty: those beside the SAE, if any.")
+    labels: str = _knob("", "Feature labels: a .jsonl or .jsonl.gz file. Empty: labels.jsonl(.gz) in the SAE's folder, if any.")
     overrides: tuple[str, ...] = _knob((), "Names of load-time checks whose failure is accepted, separated by commas.")
     allow_download: bool = _knob(False, "Whether model and SAE may be fetched from a hub.")
-    min_explained_variance: float = _knob(0.5, "Explained variance below which loading is refused.", low=-1.0, high=1.0)
+    variance_floor: float = _knob(0.5, "Explained variance below which loading is refused.", low=-1.0, high=1.0)
 
     # Where it listens
     host: str = _knob("127.0.0.1", "Address to bind.")

@@ -72,6 +72,7 @@ class FakeScorer:
 
     Attributes:
         delay: seconds that a call takes.
+        delays: seconds that the next calls take instead, one each, first to last.
         gate: set it to a cleared event to hold calls until it is set.
         failing: raised by the next calls, one each, first to last.
         refusing: items whose (first) response is a key get the error in their place.
@@ -84,6 +85,7 @@ class FakeScorer:
 
     def __init__(self, *, delay: float = 0.0, nnz: int = 24) -> None:
         self.delay = delay
+        self.delays: list[float] = []
         self.nnz = nnz
         self.gate = asyncio.Event()
         self.gate.set()
@@ -131,8 +133,8 @@ class FakeScorer:
             if self.failing:
                 raise self.failing.pop(0)
             await self.gate.wait()
-            if self.delay:
-                await asyncio.sleep(self.delay)
+            if delay := self.delays.pop(0) if self.delays else self.delay:
+                await asyncio.sleep(delay)
             if deadline is not None and time.monotonic() > deadline:
                 raise Expired("The deadline passed before the work began.")
             self.finished += 1

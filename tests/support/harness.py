@@ -1,6 +1,8 @@
 """One running server and a channel to it."""
 
+import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,9 +31,25 @@ class Harness:
     def models(self) -> Any:
         return model_pb2_grpc.ModelServiceStub(self.channel)
 
+    def scoring_on(self, channel: grpc.aio.Channel) -> Any:
+        return scoring_pb2_grpc.ScoringServiceStub(channel)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.server.port}"
 
 
 Start = Callable[..., Awaitable[Harness]]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Waits for the condition; fails where it does not come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+async def settled(harness: Harness) -> None:
+    """Waits until no call is open and nothing runs in the scorer."""
+    await until(lambda: harness.scorer.running == 0 and harness.server.state.idle.is_set())

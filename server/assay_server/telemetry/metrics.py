@@ -112,9 +112,9 @@ class Metrics:
         """A tokenising step took this long."""
         self._tokenize_seconds.observe(seconds)
 
-    def device_memory(self, bytes: int) -> None:
+    def device_memory(self, n_bytes: int) -> None:
         """Bytes that the device now holds for us."""
-        self._device_memory.set(bytes)
+        self._device_memory.set(n_bytes)
 
     def _declare_calls(self, registry: CollectorRegistry) -> None:
         self._requests = Counter("assay_requests", "Calls that ended.", ("method", "code"), registry=registry)

@@ -13,7 +13,7 @@ from assay_server.scorer import Lane
 from assay_server.subject.types import Truncation
 
 from tests.support.fake_scorer import D_IN, D_SAE, FakeScorer, pooled_span
-from tests.support.harness import Harness, Start
+from tests.support.harness import Harness, Start, settled, until
 from tests.support.wire import decode, pair, refused, turns
 
 
@@ -383,14 +383,3 @@ async def test_a_dropped_connection_leaves_nothing_running(start: Start) -> None
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await task
     await settled(harness)
-
-
-async def until(condition: object, seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.01)
-
-
-async def settled(harness: Harness) -> None:
-    await until(lambda: harness.scorer.running == 0 and harness.server.state.idle.is_set())
