@@ -22,8 +22,8 @@ from assay_server.errors import AssayError, EngineFailure, Expired, InvalidItem,
 
 DOMAIN = "assay"
 LOADING_RETRY_SECONDS = 1.0
-_MAX_MESSAGE = 1024
-_MAX_VALUE = 256
+_MAX_MESSAGE = 512
+_MAX_VALUE = 128
 _MAX_DETAILS = 8
 
 
@@ -101,9 +101,8 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AssayError) 
     raise AssertionError("abort raises: this is a bug")
 
 
-def incident(error: BaseException) -> tuple[str, EngineFailure]:
-    """A number to look up in the logs, and what the caller is told in place of an unexpected exception."""
-    del error  # its words may quote a pair
+def incident() -> tuple[str, EngineFailure]:
+    """A number for the logs, and what the caller is told in place of an unexpected exception, whose words may quote a pair."""
     number = secrets.token_hex(6)
     return number, EngineFailure(
         f"The server failed; its log says more under incident {number}.",

@@ -87,7 +87,7 @@ class Observe(grpc.aio.ServerInterceptor):
                 code = code_of(error).name
                 await abort(context, error)
             except Exception as error:
-                incident_number, told = incident(error)
+                incident_number, told = incident()
                 code = code_of(told).name
                 event(_log, logging.ERROR, "incident", incident=incident_number, method=method, trace=trace_of(error))
                 await abort(context, told)

@@ -17,6 +17,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
 
@@ -33,6 +34,7 @@ class Metrics:
     """Every metric of one server."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a creation time beside each series doubles them and tells nobody anything
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -1,0 +1,131 @@
+"""Metrics: names, observers, and the HTTP exporter."""
+
+import re
+import urllib.error
+import urllib.request
+
+import pytest
+from assay_server.batching import EngineObserver
+from assay_server.cache import CacheObserver
+from assay_server.telemetry.exporter import Exporter
+from assay_server.telemetry.metrics import Metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.fake_scorer import INFO
+
+SUFFIXES = ("_total", "_seconds", "_tokens", "_bytes", "_ratio", "_pairs", "_features", "_entries", "_state", "_info")
+
+
+def filled() -> Metrics:
+    metrics = Metrics()
+    engine: EngineObserver = metrics
+    cache: CacheObserver = metrics.cache
+    metrics.loaded(INFO, "0.1")
+    metrics.serving(True)
+    metrics.request("ScorePairs", "OK", 0.01)
+    metrics.pairs("ScorePairs", {"OK": 2, "INVALID_ARGUMENT": 1})
+    metrics.in_flight("ScorePairs", +1)
+    engine.batch(1000, 400, 0.9, 0.5, 8)
+    engine.queued("bulk", 4096)
+    engine.queue_wait("interactive", 0.001)
+    engine.tokenize(0.002)
+    engine.device_memory(1 << 30)
+    cache.queries("memory", 10)
+    cache.hits("redis", 4)
+    cache.errors("timeout", 2)
+    cache.breaker("read", "open")
+    cache.resident(123, 4)
+    cache.evictions(1)
+    cache.transferred("write", 99)
+    cache.writes(3)
+    cache.writes_dropped(5)
+    cache.queued(77, 2)
+    return metrics
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(metrics.exposition().decode())
+        for sample in family.samples
+    }
+
+
+def test_everything_that_is_reported_is_shown() -> None:
+    shown = samples(filled())
+    wanted = {
+        "assay_requests_total code=OK method=ScorePairs": 1,
+        "assay_pairs_total code=OK method=ScorePairs": 2,
+        "assay_pairs_total code=INVALID_ARGUMENT method=ScorePairs": 1,
+        "assay_requests_in_flight method=ScorePairs": 1,
+        "assay_request_seconds_count method=ScorePairs": 1,
+        "assay_serving": 1,
+        "assay_model_explained_variance_ratio": 0.9,
+        "assay_tokens_read_total": 1000,
+        "assay_tokens_saved_total": 400,
+        "assay_batch_tokens_sum": 1000,
+        "assay_batch_useful_ratio_sum": 0.9,
+        "assay_batch_pairs_sum": 8,
+        "assay_forward_seconds_sum": 0.5,
+        "assay_queued_tokens lane=bulk": 4096,
+        "assay_queue_seconds_count lane=interactive": 1,
+        "assay_tokenize_seconds_count": 1,
+        "assay_device_memory_bytes": 1 << 30,
+        "assay_cache_queries_total backend=memory": 10,
+        "assay_cache_hits_total backend=redis": 4,
+        "assay_cache_errors_total kind=timeout": 2,
+        "assay_cache_breaker_state side=read state=open": 1,
+        "assay_cache_breaker_state side=read state=closed": 0,
+        "assay_cache_breaker_state side=write state=closed": 1,
+        "assay_cache_bytes": 123,
+        "assay_cache_entries": 4,
+        "assay_cache_evictions_total": 1,
+        "assay_cache_transferred_bytes_total side=write": 99,
+        "assay_cache_writes_total": 3,
+        "assay_cache_writes_dropped_total": 5,
+        "assay_cache_queued_bytes": 77,
+        "assay_cache_queued_entries": 2,
+    }
+    assert {name: shown.get(name) for name in wanted} == wanted
+    assert any(name.startswith("assay_model_info ") and "model=fake/model" in name for name in shown)
+
+
+def test_names_follow_the_conventions_and_labels_are_few() -> None:
+    for family in text_string_to_metric_families(filled().exposition().decode()):
+        if not family.name.startswith("assay_"):
+            assert family.name.startswith(("process_", "python_"))
+            continue
+        assert re.fullmatch(r"assay_[a-z0-9_]+", family.name)
+        full = family.name + ("_total" if family.type == "counter" else "")
+        assert full.endswith(SUFFIXES) or family.name in ("assay_serving", "assay_requests_in_flight")
+        assert family.documentation
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        if family.name != "assay_model_info":
+            assert labels <= {"method", "code", "lane", "kind", "side", "state", "backend"}
+
+
+def test_two_servers_in_a_process_do_not_share_metrics() -> None:
+    first, second = Metrics(), Metrics()
+    first.request("GetModel", "OK", 0.1)
+    assert "assay_requests_total code=OK method=GetModel" not in samples(second)
+
+
+def test_the_exporter_answers_scrapes_and_probes() -> None:
+    serving = False
+    exporter = Exporter(filled(), lambda: serving, host="127.0.0.1", port=0)
+    try:
+        url = f"http://127.0.0.1:{exporter.port}"
+        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as response:
+            assert b"assay_tokens_read_total 1000.0" in response.read()
+            assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            urllib.request.urlopen(f"{url}/healthz", timeout=5)
+        serving = True
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as response:
+            assert response.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{url}/", timeout=5)
+        with pytest.raises(OSError):
+            Exporter(Metrics(), lambda: True, host="127.0.0.1", port=exporter.port)
+    finally:
+        exporter.close()
