@@ -65,7 +65,7 @@ def find_blocks(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
         SubjectMismatch: no list of blocks was found (UNKNOWN_ARCHITECTURE).
     """
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
-    for candidate in (decoder, getattr(model, "base_model", None), model):
+    for candidate in (decoder, getattr(model, "base_model", None), getattr(model, "model", None), model):
         if candidate is None:
             continue
         for attribute in _BLOCK_LISTS:

@@ -50,13 +50,18 @@ def find_device(name: str = "auto") -> torch.device:
     """The device to run on: the one named, or the first accelerator, or the CPU.
 
     Raises:
-        SubjectMismatch: a CUDA device was named and none is there (NO_DEVICE).
+        SubjectMismatch: the name is no device's, or a CUDA device was named that is not there (NO_DEVICE).
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise SubjectMismatch(f"Device {name!r} was asked for and torch sees no CUDA device.", reason="NO_DEVICE")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SubjectMismatch(f"{name!r} names no device: use auto, cpu, cuda or cuda:N.", reason="NO_DEVICE") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SubjectMismatch(
+            f"Device {name!r} was asked for and torch sees {torch.cuda.device_count()} CUDA devices.", reason="NO_DEVICE"
+        )
     return torch.device("cuda:0") if name == "cuda" else device
 
 

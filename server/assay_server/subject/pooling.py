@@ -2,7 +2,7 @@
 
 Invariants:
 - Rows of residuals come span by span: span s owns rows ``bounds[s]:bounds[s + 1]``. A token that two spans share has two rows.
-- Nothing larger than [rows, block] or [spans, d_sae] is ever held, and only nonzeros leave the device.
+- Nothing larger than [rows, block] is ever held, and only nonzeros leave the device.
 """
 
 from collections.abc import Sequence
@@ -68,13 +68,32 @@ def _owners(bounds: Sequence[int], device: torch.device) -> Tensor:
 
 def _pool_top(encoder: TopKEncoder, x: Tensor, bounds: Sequence[int]) -> PooledRows:
     values, ids = encoder.encode_top(x)
+    together = encoder.block_width(encoder.d_sae)  # spans whose [spans, d_sae] is within the bound of a block
+    parts: list[PooledRows] = []
+    for first in range(0, len(bounds) - 1, together):
+        edges = bounds[first : first + together + 1]
+        rows = slice(edges[0], edges[-1])
+        parts.append(_scatter_top(values[rows], ids[rows], [edge - edges[0] for edge in edges], encoder.d_sae, first))
+    return _concatenate(parts)
+
+
+def _scatter_top(values: Tensor, ids: Tensor, bounds: Sequence[int], d_sae: int, first_span: int) -> PooledRows:
     spans = len(bounds) - 1
-    cell = (_owners(bounds, x.device)[:, None] * encoder.d_sae + ids).flatten()
+    cell = (_owners(bounds, ids.device)[:, None] * d_sae + ids).flatten()
     values = values.float().flatten()
-    maximum = torch.zeros(spans * encoder.d_sae, dtype=torch.float32, device=x.device)
+    maximum = torch.zeros(spans * d_sae, dtype=torch.float32, device=ids.device)
     maximum.scatter_reduce_(0, cell, values, "amax")
     count = torch.zeros_like(maximum).scatter_add_(0, cell, (values > 0).float())  # exact below 2**24 tokens
-    return _nonzeros(maximum.view(spans, -1), count.view(spans, -1), 0)
+    return _nonzeros(maximum.view(spans, -1), count.view(spans, -1), 0, first_span)
+
+
+def _concatenate(parts: Sequence[PooledRows]) -> PooledRows:
+    return PooledRows(
+        np.concatenate([part.span for part in parts]),
+        np.concatenate([part.feature for part in parts]),
+        np.concatenate([part.maximum for part in parts]),
+        np.concatenate([part.count for part in parts]),
+    )
 
 
 def _pool_blocks(encoder: BlockEncoder, x: Tensor, bounds: Sequence[int]) -> PooledRows:
@@ -88,12 +107,7 @@ def _pool_blocks(encoder: BlockEncoder, x: Tensor, bounds: Sequence[int]) -> Poo
         else:
             maximum, count = _reduce_padded(activations, *padded)
         parts.append(_nonzeros(maximum, count, start))
-    joined = PooledRows(
-        np.concatenate([part.span for part in parts]),
-        np.concatenate([part.feature for part in parts]),
-        np.concatenate([part.maximum for part in parts]),
-        np.concatenate([part.count for part in parts]),
-    )
+    joined = _concatenate(parts)
     order = np.argsort(joined.span, kind="stable")  # blocks ascend in features already
     return PooledRows(joined.span[order], joined.feature[order], joined.maximum[order], joined.count[order])
 
@@ -119,11 +133,14 @@ def _reduce_padded(activations: Tensor, index: Tensor, real: Tensor) -> tuple[Te
     return torch.cat(maximum), torch.cat(count)
 
 
-def _nonzeros(maximum: Tensor, count: Tensor, first_feature: int) -> PooledRows:
+def _nonzeros(maximum: Tensor, count: Tensor, first_feature: int, first_span: int = 0) -> PooledRows:
     where = count.nonzero(as_tuple=True)
     span, feature = (index.cpu().numpy() for index in where)
     return PooledRows(
-        span, feature + first_feature, maximum[where].float().cpu().numpy(), count[where].to(torch.int64).cpu().numpy()
+        span + first_span,
+        feature + first_feature,
+        maximum[where].float().cpu().numpy(),
+        count[where].to(torch.int64).cpu().numpy(),
     )
 
 

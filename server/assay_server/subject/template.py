@@ -58,7 +58,7 @@ class ChatTemplate:
                 rendered = _fill(frame, messages, strip)
                 if rendered.text == text:
                     return rendered
-        return _search(text, messages)
+        return _search(text, messages, frame)
 
     def _apply(self, messages: list[dict[str, str]]) -> str:
         if not self.available:
@@ -110,12 +110,18 @@ def _fill(frame: tuple[str, ...], messages: Sequence[Message], strip: bool) -> R
     return Rendered("".join(parts), tuple(contents), tuple(lead))
 
 
-def _search(text: str, messages: Sequence[Message]) -> Rendered:
-    """Find contents one after another, from the last, whose text ends the conversation, to the first."""
+def _search(text: str, messages: Sequence[Message], frame: tuple[str, ...] | None) -> Rendered:
+    """Find contents one after another, from the last, whose text ends the conversation, to the first.
+
+    Where the text after a content is the template's known text, the search starts before it: a content such as "user" is
+    not found in a header.
+    """
     contents: list[tuple[int, int]] = []
     lead: list[int] = []
     end = len(text)
     for index in range(len(messages) - 1, -1, -1):
+        if frame is not None and text.endswith(frame[index + 1], 0, end):
+            end -= len(frame[index + 1])
         content = messages[index].content.strip()
         start = text.rfind(content, 0, end)
         if start < 0:

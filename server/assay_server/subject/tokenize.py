@@ -154,7 +154,7 @@ class TreeTokenizer:
                 details={"characters": len(response)},
             )
         in_prompt = np.concatenate([_overlapping(offsets, piece) for piece in prompts]) if prompts else in_response[:0]
-        in_prompt = in_prompt[in_prompt < in_response[0]]
+        in_prompt = np.unique(in_prompt[in_prompt < in_response[0]])  # one token may touch two contents
         return TokenPath(ids[: in_response[-1] + 1], in_prompt, in_response)
 
     def _encode(self, text: str, *, special: bool) -> tuple[Ids, NDArray[np.int32]]:
@@ -237,8 +237,10 @@ def _without_trimming(backend: Tokenizer) -> Tokenizer:
 
 
 def _overlapping(offsets: NDArray[np.int32], span: tuple[int, int]) -> Ids:
-    """Positions of the tokens whose characters overlap the span, the sequence's first token never."""
+    """Positions of the tokens whose characters overlap the span, the sequence's first token never; an empty span has none."""
     start, end = span
+    if start >= end:
+        return np.empty(0, np.int32)
     hit = (offsets[:, 0] < end) & (offsets[:, 1] > start)
     hit[:1] = False
     return np.flatnonzero(hit).astype(np.int32)
@@ -264,7 +266,7 @@ def _token_infos(
         while message < len(contents) - 1 and start >= contents[message][1]:
             message += 1
         lo, hi = contents[message]
-        if end > start and start < hi and end > lo:
+        if end > start and lo < hi and start < hi and end > lo:
             first, last = max(start, lo), min(end, hi)
             shift = lead[message] - lo
             infos.append(TokenInfo(token, text[start:end], message, first + shift, last + shift))
