@@ -9,8 +9,9 @@ Invariants:
   a layer has one. Each path's activations are those of the path read alone (up to floating-point summation order).
 - The model never builds a mask: the mask interface returns None, and ``tree_attention`` makes what it needs from the layout.
 
-Two ways to run it, the faster by measurement on each kind of device: on CPU one call a tree; elsewhere all trees
-padded to the longest (only attention pays for that padding).
+Two ways to run it, the faster by measurement on each kind of device: on a CPU one call a tree, or two where the trunk is long
+(trunk causally, then all branches against the whole tree); elsewhere all trees padded to the longest, for which attention
+alone pays.
 """
 
 import threading
@@ -31,6 +32,8 @@ from assay_server.subject.types import TokenTree
 
 NAME = "assay_tree"
 _current = threading.local()
+_UNSAID: Any = object()  # a layer that passes no ``sliding_window`` at all, as against one that passes None
+LONG_TRUNK = 96  # tokens from which reading trunk and branches in two calls pays (measured: docs/design.md)
 
 
 @dataclass(slots=True)
@@ -40,63 +43,86 @@ class TreeLayout:
     Attributes:
         starts: first flat position of each tree in the row.
         sizes: tokens of each tree.
+        trunks: tokens of each tree's trunk; the whole tree where it has no branches.
         positions: position of every token in its own path, int64 [row].
         allowed: for each tree, bool [size, size]: row may attend to column.
+        padded: whether attention pads trees to the longest, instead of one call a tree.
+        windows_masked: windows (or chunks) that the model asked masks for, as it is read.
+        windows_used: windows that its attention layers then named themselves.
     """
 
     starts: list[int]
     sizes: list[int]
+    trunks: list[int]
     positions: Tensor
-    allowed: list[Tensor | None]
+    allowed: list[Tensor]
     padded: bool
-    _padded: tuple[Tensor, Tensor] | None = None
-    _windowed: dict[int, Any] = field(default_factory=dict[int, Any])
+    windows_masked: set[int] = field(default_factory=set[int])
+    windows_used: set[int] = field(default_factory=set[int])
+    _padded: tuple[Tensor, Tensor, Tensor] | None = None
+    _masks: dict[Any, Any] = field(default_factory=dict[Any, Any])
 
     @classmethod
-    def of(cls, trees: Sequence[TokenTree], device: torch.device) -> "TreeLayout":
-        """Lay out trees for a device; masks are built on the CPU and moved."""
+    def of(cls, trees: Sequence[TokenTree], device: torch.device, *, padded: bool | None = None) -> "TreeLayout":
+        """Lay out trees for a device; masks are built on the CPU and moved. ``padded`` is decided by the device unless given."""
         sizes = [tree.size for tree in trees]
+        trunks = [len(tree.trunk) if tree.branches else tree.size for tree in trees]
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(int).tolist()
         positions = torch.from_numpy(np.concatenate([tree_positions(tree) for tree in trees]))
-        padded = device.type != "cpu"
-        allowed = [None if not tree.branches and not padded else torch.from_numpy(visibility(tree)) for tree in trees]
-        layout = cls(starts, sizes, positions.to(device), allowed, padded)
-        if padded:
+        allowed = [torch.from_numpy(visibility(tree)) for tree in trees]
+        layout = cls(starts, sizes, trunks, positions.to(device), allowed, device.type != "cpu" if padded is None else padded)
+        if layout.padded:
             layout._padded = _pad(layout, device)
         return layout
 
-    def masks(self, window: int | None) -> list[Tensor | None]:
-        """For each tree its mask; None where plain causal attention is the same."""
-        if window is None or all(self._longest(i) <= window for i in range(len(self.sizes))):
-            return self.allowed
-        if window not in self._windowed:
-            self._windowed[window] = [self._window(i, window) for i in range(len(self.sizes))]
-        return self._windowed[window]
+    def pieces(self, window: int | None, dtype: torch.dtype) -> "list[_Piece]":
+        """What to attend with what, on the CPU: one or two pieces a tree, with additive masks in ``dtype``."""
+        window = window if window is not None and self._reaches(window) else None
+        if (window, dtype) not in self._masks:
+            self._masks[window, dtype] = [piece for tree in range(len(self.sizes)) for piece in self._cut(tree, window, dtype)]
+        return self._masks[window, dtype]
 
-    def padded_index(self, window: int | None) -> tuple[Tensor, Tensor]:
-        """Row positions int64 [trees, longest] (padding repeats position 0) and mask bool [trees, 1, longest, longest]."""
-        assert self._padded is not None, "a layout for the CPU has no padded form: this is a bug"
-        index, mask = self._padded
-        if window is None or int(self.positions.max()) < window:
-            return index, mask
-        if window not in self._windowed:
+    def padded_index(self, window: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Row positions int64 [trees, longest] (padding repeats position 0), mask bool [trees, 1, longest, longest], and which
+        positions are real, bool [trees, longest]."""
+        assert self._padded is not None, "a layout of single calls has no padded form: this is a bug"
+        index, mask, real = self._padded
+        if window is None or not self._reaches(window):
+            return index, mask, real
+        if window not in self._masks:
             positions = self.positions[index]
             near = positions[:, :, None] - positions[:, None, :] < window
-            eye = torch.eye(index.shape[1], dtype=torch.bool, device=index.device)
-            self._windowed[window] = mask & (near | eye)[:, None]
-        return index, self._windowed[window]
+            self._masks[window] = mask & (near | ~real[:, :, None])[:, None]
+        return index, self._masks[window], real
 
-    def _longest(self, tree: int) -> int:
-        start = self.starts[tree]
-        return int(self.positions[start : start + self.sizes[tree]].max()) + 1
+    def _reaches(self, window: int) -> bool:
+        return max(self.sizes) > window  # a path is no longer than its tree
 
-    def _window(self, tree: int, window: int) -> Tensor:
-        start, size = self.starts[tree], self.sizes[tree]
-        mask = self.allowed[tree]
-        if mask is None:
-            mask = torch.ones(size, size, dtype=torch.bool).tril()
-        positions = self.positions[start : start + size]
-        return mask & (positions[:, None] - positions[None, :] < window)
+    def _cut(self, tree: int, window: int | None, dtype: torch.dtype) -> "list[_Piece]":
+        start, size, trunk = self.starts[tree], self.sizes[tree], self.trunks[tree]
+        end, middle = start + size, start + trunk
+        if window is None and trunk == size:
+            return [_Piece(slice(start, end), slice(start, end), None)]
+        allowed = self.allowed[tree]
+        if window is not None:
+            positions = self.positions[start:end]
+            allowed = allowed & (positions[:, None] - positions[None, :] < window)
+        mask = torch.zeros(size, size, dtype=dtype).masked_fill_(~allowed, float("-inf"))
+        if trunk < LONG_TRUNK or window is not None:
+            return [_Piece(slice(start, end), slice(start, end), mask)]
+        return [
+            _Piece(slice(start, middle), slice(start, middle), None),
+            _Piece(slice(middle, end), slice(start, end), mask[trunk:].contiguous()),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows of queries, rows of keys, and the additive mask between them; None for plain causal attention."""
+
+    queries: slice
+    keys: slice
+    mask: Tensor | None
 
 
 def tree_positions(tree: TokenTree) -> NDArray[np.int64]:
@@ -134,7 +160,7 @@ def tree_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    sliding_window: int | None = None,
+    sliding_window: int | None = _UNSAID,
     softcap: float | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
@@ -155,14 +181,18 @@ def tree_attention(
     for extra in ("s_aux", "position_bias", "head_mask"):
         if unused.get(extra) is not None:
             raise SubjectMismatch(f"A layer asks for {extra}, which tree attention does not offer.", reason="ATTENTION")
-    window = sliding_window or getattr(module, "sliding_window", None)
+    window = getattr(module, "sliding_window", None) if sliding_window is _UNSAID else sliding_window
+    if window is not None:
+        layout.windows_used.add(window)
     if layout.padded:
         return _padded_attention(layout, query, key, value, window, scaling, softcap), None
-    pieces: list[Tensor] = []
-    for start, size, mask in zip(layout.starts, layout.sizes, layout.masks(window), strict=True):
-        rows = slice(start, start + size)
-        pieces.append(_attend(query[:, :, rows], key[:, :, rows], value[:, :, rows], mask, scaling, softcap))
-    return torch.cat(pieces, dim=2).transpose(1, 2), None
+    attended = [  # the kernel's output lies token after token in memory, so joining along tokens is a plain copy
+        _attend(
+            query[:, :, piece.queries], key[:, :, piece.keys], value[:, :, piece.keys], piece.mask, scaling, softcap
+        ).transpose(1, 2)
+        for piece in layout.pieces(window, query.dtype)
+    ]
+    return torch.cat(attended, dim=1), None
 
 
 def _attend(
@@ -179,7 +209,7 @@ def _attend(
     scores = torch.tanh(scores / softcap) * softcap
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    scores = scores.masked_fill(~mask, float("-inf"))
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     return torch.matmul(scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype), value)
 
 
@@ -192,29 +222,28 @@ def _padded_attention(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    index, mask = layout.padded_index(window)
-    padded = [t[0].index_select(1, index.flatten()).unflatten(1, index.shape).transpose(0, 1) for t in (query, key, value)]
-    out = _attend(padded[0], padded[1], padded[2], mask, scaling, softcap)  # [trees, heads, longest, head_dim]
-    real = torch.zeros(index.shape, dtype=torch.bool, device=index.device)
-    sizes = torch.tensor(layout.sizes, device=index.device)
-    real = torch.arange(index.shape[1], device=index.device)[None] < sizes[:, None]
+    index, mask, real = layout.padded_index(window)
+    query, key, value = (t[0][:, index].transpose(0, 1) for t in (query, key, value))  # [trees, heads, longest, head_dim]
+    out = _attend(query, key, value, mask, scaling, softcap)
     return out.transpose(1, 2)[real][None]
 
 
-def _pad(layout: TreeLayout, device: torch.device) -> tuple[Tensor, Tensor]:
+def _pad(layout: TreeLayout, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     longest = max(layout.sizes)
     index = np.zeros((len(layout.sizes), longest), np.int64)
     mask = np.zeros((len(layout.sizes), 1, longest, longest), np.bool_)
-    for i, (start, size, allowed) in enumerate(zip(layout.starts, layout.sizes, layout.allowed, strict=True)):
-        assert allowed is not None
-        index[i, :size] = np.arange(start, start + size)
-        mask[i, 0, :size, :size] = allowed.numpy()
-        mask[i, 0, size:, 0] = True  # padding rows must see something, or softmax gives NaN
-    return torch.from_numpy(index).to(device), torch.from_numpy(mask).to(device)
+    for tree, (start, size, allowed) in enumerate(zip(layout.starts, layout.sizes, layout.allowed, strict=True)):
+        index[tree, :size] = np.arange(start, start + size)
+        mask[tree, 0, :size, :size] = allowed.numpy()
+        mask[tree, 0, size:, 0] = True  # padding rows must see something, or softmax gives NaN
+    real = np.arange(longest)[None] < np.asarray(layout.sizes)[:, None]
+    return torch.from_numpy(index).to(device), torch.from_numpy(mask).to(device), torch.from_numpy(real).to(device)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
+def _no_mask(*_: Any, local_size: int | None = None, **__: Any) -> None:
+    layout: TreeLayout | None = getattr(_current, "layout", None)
+    if layout is not None and local_size is not None:
+        layout.windows_masked.add(local_size)
 
 
 AttentionInterface.register(NAME, tree_attention)

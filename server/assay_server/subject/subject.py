@@ -253,10 +253,11 @@ def assemble(
     _check_model_name(model_id, sae, failures)
     prepend_bos = _check_bos(model, sae, failures)
     context = min(model.context_tokens, max_sequence_tokens or model.context_tokens)
-    tokenizer = TreeTokenizer(model.tokenizer, context_tokens=context, prepend_bos=prepend_bos)
+    tokenizer = TreeTokenizer(model.tokenizer, context_tokens=model.context_tokens, prepend_bos=prepend_bos)
     subject = Subject(model, sae, hook, tokenizer, PathReader(model, hook, device), device)
     _choose_reader(subject, model)
-    meter = _calibrate(subject)
+    meter = _calibrate(subject)  # in the model's own context: the operator's bound is on requests
+    tokenizer.context_tokens = context
     if not meter.explained_variance >= variance_floor:
         failures.add(
             "VARIANCE",
@@ -371,10 +372,14 @@ def _choose_reader(subject: Subject, model: LoadedModel) -> None:
     truth = subject.residual(tree)
     alone, shared = subject.reader, TreeReader(model, subject.hook, subject.device)
     subject.reader = shared
+    probe = shared.prepare([tree])
     try:
-        error = (subject.residual(tree) - truth).float().norm(dim=-1) / truth.float().norm(dim=-1).clamp(min=1e-6)
-        agrees = float(error.max()) <= AGREEMENT[truth.dtype]
-    except (SubjectMismatch, RuntimeError, TypeError, ValueError):
+        with torch.inference_mode():
+            residual = shared.read(probe)
+        error = (residual - truth).float().norm(dim=-1) / truth.float().norm(dim=-1).clamp(min=1e-6)
+        # The probe is shorter than a real window: a layer that leaves its window to the mask would agree here and err later.
+        agrees = float(error.max()) <= AGREEMENT[truth.dtype] and probe.state.windows_masked <= probe.state.windows_used
+    except Exception:  # whatever a model's own code raises when no mask comes: AttributeError, KeyError, ...
         agrees = False
     if not agrees:
         subject.reader = alone

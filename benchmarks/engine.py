@@ -1,0 +1,158 @@
+"""The engine against what a practitioner writes today, against that script tuned, and against the bound of the machine.
+
+    python -m benchmarks.engine --pairs PAIRS.jsonl.gz [--dtype float32] [--limit 160] [--rounds 3]
+
+Contenders read the same pairs with the same model, SAE, dtype and threads, tokenised beforehand:
+
+    plain   AutoModel with output_hidden_states, padded batches of 16 sequences in file order, sae_lens.SAE.encode on the hidden
+            state, max over the response's tokens
+    tuned   the same, sequences sorted by length, model cut at the hook
+    bound   the cut model alone on as many tokens as the engine must read at least (a shared prompt once), in full
+            batches of 16 x 128, and one SAE.encode of the response tokens: nothing that reads them all can be faster
+            with the same kernels
+    engine  Subject.prepare and Subject.read, batches of 2,048 tokens
+"""
+
+import sys
+
+import numpy as np
+import torch
+
+from benchmarks.common import MODEL, SAE, Metric, arguments, at_least, interleave, ratio, read_pairs, timed, write_result
+
+
+def main() -> None:
+    """Measure and write the result."""
+    args = arguments(__doc__, pairs="", dtype="float32", limit=160, rounds=3, threads=2, budget=2048)
+    torch.set_num_threads(args.threads)
+    subject = load(args.dtype)
+    pairs = read_pairs(args.pairs, args.limit)
+    trees = [subject.tokenizer.pair(pair) for pair in pairs]
+    contenders = {
+        "plain": lambda: timed(lambda: plain(args.dtype, subject, trees, tuned=False)),
+        "tuned": lambda: timed(lambda: plain(args.dtype, subject, trees, tuned=True)),
+        "bound": lambda: timed(lambda: bound(args.dtype, subject, trees)),
+        "engine": lambda: timed(lambda: engine(subject, trees, args.budget)),
+    }
+    for tuned in (False, True):
+        full_model(args.dtype, tuned)  # loaded before the clock starts
+    engine(subject, trees[:8], args.budget)
+    seconds = interleave(contenders, args.rounds)
+    unique = sum(tree.size for tree in trees)
+    best = min(seconds["engine"])
+    metrics = [
+        at_least("engine / plain script", ratio(seconds, "plain", "engine"), "x", 7.0, "engine >= 7x the plain script"),
+        at_least("engine / tuned script", ratio(seconds, "tuned", "engine"), "x", 1.85, "engine >= 1.85x that script tuned"),
+        at_least("engine / bound", ratio(seconds, "bound", "engine"), "x", 0.90, "engine >= 0.90 of the bound"),
+        Metric("engine speed, best round", len(trees) / best, "pairs/s"),
+        Metric("engine speed, best round", unique / best, "tokens/s"),
+        Metric("tokens read", unique, "tokens"),
+        Metric("tokens saved by prefix sharing", sum(tree.shared for tree in trees) / (unique + sum(t.shared for t in trees)), "share"),
+    ]
+    write_result(f"engine-{args.dtype}", metrics, seed=0, raw={"seconds": seconds, "pairs": len(trees), "threads": args.threads})
+
+
+def load(dtype: str):
+    """The demo subject in ``dtype``."""
+    from assay_server.subject.subject import load_subject
+
+    return load_subject(str(MODEL), str(SAE), dtype=dtype)
+
+
+def engine(subject, trees, budget):
+    """All trees through the engine, in arrival order, batches as the planner makes them."""
+    from assay_server.batching import Planner
+    from assay_server.subject.subject import TreeRequest
+
+    planner = Planner(budget=budget, padded=subject.reader.padded)
+    waiting = list(trees)
+    while waiting:
+        chosen = planner.select([tree.size for tree in waiting], 0.0)
+        subject.read(subject.prepare([TreeRequest(waiting[index]) for index in chosen]))
+        for index in reversed(chosen):
+            del waiting[index]
+
+
+_models = {}
+
+
+def full_model(dtype, tuned):
+    """The practitioner's model, once: whole, or cut at the hook."""
+    from transformers import AutoModel
+
+    if tuned not in _models:
+        model = AutoModel.from_pretrained(str(MODEL), dtype=getattr(torch, dtype)).eval()
+        if tuned:
+            model.layers = model.layers[: cut_at()]
+        _models[tuned] = model
+    return _models[tuned]
+
+
+def cut_at() -> int:
+    """Blocks up to the demo SAE's hook."""
+    import json
+
+    from assay_server.subject.hooks import parse_hook
+
+    return parse_hook(json.loads((SAE / "cfg.json").read_text())["metadata"]["hook_name"]).blocks_run
+
+
+@torch.inference_mode()
+def plain(dtype, subject, trees, *, tuned):
+    """Max-pooled features of every response, the practitioner's way; float32 [sequences, d_sae]."""
+    from assay_server.subject.types import SpanName
+
+    model, blocks = full_model(dtype, tuned), cut_at()
+    catch = []
+    handle = model.layers[blocks - 1].register_forward_hook(lambda _, __, out: catch.append(out)) if tuned else None
+    sequences = []
+    for tree in trees:
+        for branch, name in zip(tree.branches, (SpanName.CHOSEN, SpanName.REJECTED), strict=True):
+            ids = np.concatenate([tree.trunk, branch])
+            sequences.append((ids, len(ids) - len(tree.spans[name])))
+    if tuned:
+        sequences.sort(key=lambda item: len(item[0]))
+    pooled = []
+    for start in range(0, len(sequences), 16):
+        batch = sequences[start : start + 16]
+        longest = max(len(ids) for ids, _ in batch)
+        ids = torch.zeros(len(batch), longest, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        response = torch.zeros_like(ids, dtype=torch.bool)
+        for row, (tokens, first) in enumerate(batch):
+            ids[row, : len(tokens)] = torch.from_numpy(tokens)
+            mask[row, : len(tokens)] = 1
+            response[row, first : len(tokens)] = True
+        if tuned:
+            catch.clear()
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
+            hidden = catch[0]
+        else:
+            hidden = model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states[blocks]
+        acts = subject.sae.encode(hidden)
+        pooled.append(acts.masked_fill(~response[:, :, None], 0).amax(dim=1))
+    if handle is not None:
+        handle.remove()
+    return torch.cat(pooled)
+
+
+@torch.inference_mode()
+def bound(dtype, subject, trees):
+    """The least work with the same kernels."""
+    from assay_server.subject.types import SpanName
+
+    model = full_model(dtype, True)
+    unique = sum(tree.size for tree in trees)
+    response = sum(len(tree.spans[name]) for tree in trees for name in (SpanName.CHOSEN, SpanName.REJECTED))
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, unique, 2048):
+        rows = max(1, round(min(2048, unique - start) / 128))
+        ids = torch.randint(100, 40000, (rows, 128), generator=generator)
+        model(input_ids=ids, use_cache=False)
+    residual = torch.randn(response, subject.encoder.d_in, generator=generator).to(getattr(torch, dtype))
+    for chunk in residual.split(1024):
+        subject.sae.encode(chunk)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
