@@ -167,6 +167,19 @@ test("a broken connection resumes after the last answer, and sends nothing twice
   }
 });
 
+test("a stream that the server ends early, without an error, is resumed like a broken one", async (t) => {
+  const { server, client } = await serve(t, {
+    maxPairsPerMessage: 4,
+    onBatch: ({ connection, sequence }) => (connection === 0 && sequence === 2 ? { code: status.OK } : undefined),
+  });
+  const outcomes = await collect(client.score(somePairs(30), {}, QUICK));
+  assert.deepEqual(
+    outcomes.map(({ id }) => id),
+    ids(30),
+  );
+  assert.equal(server.streams.length, 2);
+});
+
 test("a killed server that comes back at its address is found again", async (t) => {
   const { server, client } = await serve(t, {
     maxPairsPerMessage: 4,

@@ -110,14 +110,14 @@ export class TestServer {
     call.on("cancelled", () => (this.cancelled += 1));
     try {
       const failure = await this.#answerAll(call, connection);
-      if (failure) call.emit("error", failure);
+      if (failure && failure.code !== status.OK) call.emit("error", failure);
       else call.end();
     } catch {
       // The client is gone.
     }
   }
 
-  /** Answers batches to the client's half-close, or to the failure that the test wants. */
+  /** Answers batches to the client's half-close, or to the end that the test wants. */
   async #answerAll(call: Call, connection: number): Promise<Partial<StatusObject> | void> {
     // Not destroyed with the loop: the call's status still has to go out.
     const requests: AsyncIterable<StreamPairsRequest> = call.iterator({ destroyOnReturn: false });
