@@ -74,7 +74,7 @@ def decode(status: status_pb2.Status, metadata: dict[str, Any] | None = None) ->
     return Rich(code, status.message, infos[0], violations, retry, metadata or {})
 
 
-def rich(error: grpc.aio.AioRpcError) -> Rich:
+def rich(error: Any) -> Rich:
     """The rich status of a failed call; its code and message agree with gRPC's own."""
     metadata = dict(error.trailing_metadata() or ())
     assert "grpc-status-details-bin" in metadata, (error.code(), error.details())

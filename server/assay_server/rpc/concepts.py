@@ -7,7 +7,6 @@ numbers. Names of concepts are the caller's own words and are not quoted back in
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from assay.v1 import concept_pb2, model_pb2, pair_pb2
@@ -120,19 +119,22 @@ def _read_weights(vector: pair_pb2.SparseVector, bounds: Bounds, path: str) -> W
         raise InvalidItem("The concept names no feature; give at least one.", reason="EMPTY_CONCEPT", field=path)
     if count > most:
         raise out_of_bounds("features", count, most, "max_concept_features", path)
-    for position, (before, after) in enumerate(pairwise(vector.indices), start=1):
-        if after <= before:
-            raise InvalidItem(
-                f"Index {position} is {after} after {before}; indices ascend, each named once.",
-                reason="UNSORTED_INDICES",
-                field=f"{path}.indices[{position}]",
-                details={"index": after, "before": before},
-            )
-    if vector.indices[-1] >= bounds.d_sae:
-        raise unknown_feature(vector.indices[-1], bounds, f"{path}.indices[{count - 1}]")
+    indices = np.array(vector.indices, dtype=np.int64)
+    ascending = np.diff(indices) > 0
+    if not ascending.all():
+        position = int(np.argmin(ascending)) + 1
+        before, after = int(indices[position - 1]), int(indices[position])
+        raise InvalidItem(
+            f"Index {position} is {after} after {before}; indices ascend, each named once.",
+            reason="UNSORTED_INDICES",
+            field=f"{path}.indices[{position}]",
+            details={"index": after, "before": before},
+        )
+    if indices[-1] >= bounds.d_sae:
+        raise unknown_feature(int(indices[-1]), bounds, f"{path}.indices[{count - 1}]")
     weights = np.array(vector.values, dtype=np.float32)
     _check_finite(weights, f"{path}.values")
-    return WeightedFeatures(np.array(vector.indices, dtype=np.int64), weights)
+    return WeightedFeatures(indices, weights)
 
 
 def _read_vector(tensor: pair_pb2.Tensor, d_in: int, path: str) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """ScoringService: pairs, streams of pairs, single responses, and token-level activations. Translation only."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -48,7 +49,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         loaded = self._state.loaded
         text, features, truncation = read_encode(request, loaded.bounds)
         encoded, timings = await loaded.scorer.encode_tokens(text, features, truncation=truncation, deadline=deadline_of(context))
-        return results.encoded(encoded, features, timings)
+        # A long text with many features takes tens of milliseconds to spell out: not on the event loop.
+        return await asyncio.to_thread(results.encoded, encoded, features, timings)
 
     def _call(
         self,

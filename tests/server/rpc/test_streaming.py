@@ -1,6 +1,7 @@
 """StreamPairs over a real channel: order, pipelining, back-pressure, and what a stream leaves behind when it ends."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ import grpc
 import pytest
 from assay.v1 import scoring_pb2
 from assay_server.errors import Overloaded
+from assay_server.rpc.streaming import PairStream
 from assay_server.scorer import Lane
 
 from tests.support.fake_scorer import FakeScorer
@@ -157,6 +159,31 @@ async def test_a_cancelled_stream_leaves_nothing_running(harness: Harness) -> No
     assert harness.scorer.finished == 0
     ours = [task for task in asyncio.all_tasks() if "streaming" in repr(task.get_coro())]
     assert ours == []
+
+
+async def test_streams_that_ended_badly_leave_no_memory(harness: Harness) -> None:
+    harness.scorer.gate.clear()
+    for _ in range(20):
+        call = harness.scoring.StreamPairs(sending(head(), *[batch(n) for n in range(4)]))
+        await until(lambda: harness.scorer.running == 4)
+        call.cancel()
+        await settled(harness)
+    del call
+    await asyncio.sleep(0.05)
+    gc.collect()
+    assert [kept for kept in gc.get_objects() if type(kept) is PairStream] == []
+
+
+async def test_a_connection_past_its_age_ends_and_leaves_nothing(start: Start) -> None:
+    harness = await start(max_connection_age_seconds=1.0, max_connection_age_grace_seconds=1.0)
+    call = harness.scoring.StreamPairs()
+    await call.write(head())
+    await call.write(batch(0))
+    assert (await call.read()).sequence == 0
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await call.read()
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+    await settled(harness)
 
 
 async def test_a_dropped_connection_leaves_nothing_running_and_frees_the_stream(start: Start) -> None:

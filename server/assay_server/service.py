@@ -1,0 +1,252 @@
+"""One server process: bind, load, verify, serve, drain.
+
+Order, and why: the port is bound first, NOT_SERVING, so that probes see a live process; the subject is loaded and verified in a
+thread, so that they are answered meanwhile; only then is the server SERVING, the ready line printed and the ready file written.
+SIGTERM and SIGINT drain; a second one does not wait.
+"""
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from assay_server.cache import FeatureCache, build_cache
+from assay_server.config import ConfigError, ServerConfig
+from assay_server.errors import AssayError
+from assay_server.labels import Labels, load_labels
+from assay_server.rpc.server import AssayServer
+from assay_server.scorer import build_scorer
+from assay_server.subject.subject import Subject, load_subject
+from assay_server.telemetry.exporter import Exporter
+from assay_server.telemetry.logs import event, get_logger, setup_logs, trace_of
+from assay_server.telemetry.metrics import Metrics
+
+EXIT_OK = 0
+EXIT_UNUSABLE = 2
+
+_log = get_logger("service")
+T = TypeVar("T")
+
+
+def serve(config: ServerConfig) -> int:
+    """Serves until a signal comes.
+
+    Returns:
+        0 after a signal, 2 where the address, the cache, the labels or the subject cannot be used; the log says why.
+    """
+    setup_logs(form=config.log_format, level=config.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code = runner.run(_Service(config).run())
+        if any(thread.name == _LOADER and thread.is_alive() for thread in threading.enumerate()):
+            _leave_now(code)  # a load cannot be interrupted, and nobody waits for it any more
+    return code
+
+
+class _Service:
+    """The parts of one server process, from bound to stopped."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._metrics = Metrics()
+        self._stop = asyncio.Event()
+        self._began = time.monotonic()
+
+    async def run(self) -> int:
+        """Binds, loads, serves, drains. Returns the exit code."""
+        self._listen_for_signals()
+        server = AssayServer(self._config, self._metrics)
+        exporter: Exporter | None = None
+        try:
+            port = await server.start()
+            exporter = self._start_exporter(server)
+            event(
+                _log, logging.INFO, "bound", address=f"{self._config.host}:{port}", metrics_port=exporter.port if exporter else 0
+            )
+            return await self._load_and_serve(server, exporter)
+        except AssayError as error:
+            event(_log, logging.ERROR, "cannot serve", reason=error.reason, message=error.message)
+            return EXIT_UNUSABLE
+        finally:
+            await server.drain()
+            if exporter is not None:
+                exporter.close()
+
+    async def _load_and_serve(self, server: AssayServer, exporter: Exporter | None) -> int:
+        loading = _in_daemon_thread(lambda: _load(self._config))
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            event(_log, logging.INFO, "stopped while loading")
+            return EXIT_OK
+        subject, labels = await loading
+        scorer = build_scorer(
+            subject,
+            _open_cache(self._config, self._metrics),
+            observer=self._metrics,
+            batch_tokens=self._config.batch_tokens,
+            window=self._config.window,
+            max_age_seconds=self._config.ageing_seconds,
+            max_tokens_in_flight=self._config.max_tokens_in_flight,
+        )
+        try:
+            gc.collect()
+            gc.freeze()  # the model's objects stay: collections during calls need not walk them
+            await server.open(scorer, labels)
+            self._announce(server, exporter)
+            await self._stop.wait()
+            event(_log, logging.INFO, "draining", seconds=self._config.drain_seconds)
+            finished = await server.drain()
+            event(_log, logging.INFO if finished else logging.WARNING, "stopped", unfinished_calls=not finished)
+        finally:
+            await scorer.aclose()
+        return EXIT_OK
+
+    def _start_exporter(self, server: AssayServer) -> Exporter | None:
+        if self._config.metrics_port == 0:
+            return None
+        port = max(0, self._config.metrics_port)
+        try:
+            return Exporter(self._metrics, lambda: server.state.serving, host=self._config.host, port=port)
+        except OSError as error:
+            raise ConfigError(
+                f"Cannot bind the metrics port {port}: {error.strerror}. Give another --metrics-port, or 0 for none.",
+                reason="CANNOT_BIND",
+                field="metrics_port",
+            ) from error
+
+    def _announce(self, server: AssayServer, exporter: Exporter | None) -> None:
+        """The ready line on stdout, and the ready file."""
+        info = server.state.loaded.scorer.info
+        config = self._config
+        cache = "Redis and memory" if config.redis_url and config.lru_bytes else "Redis" if config.redis_url else "memory"
+        metrics_port = exporter.port if exporter else 0
+        metrics = f"http://{config.host}:{metrics_port}/metrics" if exporter else "off"
+        print(
+            f"ready {config.host}:{server.port} after {time.monotonic() - self._began:.1f} s: {info.model_id} at {info.hook} "
+            f"({info.dtype} on {info.device}), SAE {info.sae_id} ({info.sae_architecture}, {info.d_sae} features), "
+            f"explained variance {info.explained_variance:.3f}, L0 {info.mean_l0:.1f}, cache {cache}, metrics {metrics}",
+            flush=True,
+        )
+        if config.ready_file:
+            ready = {"host": config.host, "port": server.port, "metrics_port": metrics_port, "pid": os.getpid()}
+            write_whole(Path(config.ready_file), json.dumps(ready) + "\n")
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            if self._stop.is_set():
+                event(_log, logging.WARNING, "second signal: not waiting")
+                _leave_now(EXIT_OK)
+            self._stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes the file so that a reader sees all of it or nothing."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _load(config: ServerConfig) -> tuple[Subject, Labels]:
+    """The verified subject and its labels; takes seconds to minutes. Raises AssayError."""
+    began = time.monotonic()
+    event(_log, logging.INFO, "loading", model=config.model, sae=config.sae)
+    try:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        subject = load_subject(
+            config.model,
+            config.sae,
+            sae_id=config.sae_id,
+            hook=config.hook,
+            dtype=config.dtype,
+            device=config.device,
+            overrides=config.overrides,
+            max_sequence_tokens=config.max_sequence_tokens,
+            variance_floor=config.variance_floor,
+            allow_download=config.allow_download,
+        )
+        event(_log, logging.INFO, "verified", hook=subject.info.hook, seconds=time.monotonic() - began)
+        labels = _find_labels(config, subject.info.d_sae)
+        event(_log, logging.INFO, "labels", labelled=labels.count, features=subject.info.d_sae)
+        return subject, labels
+    except AssayError:
+        raise
+    except Exception as error:  # no pair is near yet: the exception's own words are what the operator needs
+        event(_log, logging.DEBUG, "load failed", trace=trace_of(error))
+        raise ConfigError(
+            f"Loading {config.model} with {config.sae} failed: {type(error).__name__}: {error}", reason="LOAD_FAILED"
+        ) from error
+
+
+def _find_labels(config: ServerConfig, d_sae: int) -> Labels:
+    candidates = [config.labels] if config.labels else [Path(config.sae) / name for name in ("labels.jsonl.gz", "labels.jsonl")]
+    for path in map(Path, candidates):
+        if path.is_file():
+            return load_labels(path, d_sae)
+    return Labels(d_sae)
+
+
+def _open_cache(config: ServerConfig, metrics: Metrics) -> FeatureCache:
+    try:
+        return build_cache(config.redis_url or None, lru_bytes=config.lru_bytes, observer=metrics.cache)
+    except ValueError as error:
+        raise ConfigError(f"The cache cannot be set up: {error}", field="redis_url") from error
+
+
+_LOADER = "assay-load"
+
+
+def _in_daemon_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """Runs ``work`` in a thread that does not keep the process alive."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        try:
+            outcome = work()
+        except Exception as error:
+            loop.call_soon_threadsafe(settle, future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(settle, future.set_result, outcome)
+
+    threading.Thread(target=run, name=_LOADER, daemon=True).start()
+    return future
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _leave_now(code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
