@@ -11,11 +11,14 @@ import itertools
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,9 @@ def at_most(metric: str, value: float, unit: str, bar: float, goal: str, notes: 
     return Metric(metric, value, unit, goal, value <= bar, notes)
 
 
-def write_result(name: str, metrics: list[Metric], *, seed: int, raw: Any, notes: str = "", machine: Mapping[str, Any] | None = None) -> Path:
+def write_result(
+    name: str, metrics: list[Metric], *, seed: int, raw: Any, notes: str = "", machine: Mapping[str, Any] | None = None
+) -> Path:
     """Write ``benchmarks/results/NAME.json`` and print its table."""
     result = {
         "name": name,
@@ -110,19 +115,41 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+def client_pairs(path: str | Path, limit: int) -> list[Any]:
+    """The first ``limit`` pairs of a file whose responses both hold text, as ``assay.Pair``."""
+    from assay.data import open_pairs
+
+    rows = (row.pair for row in open_pairs(path).rows() if row.pair is not None)
+    return list(itertools.islice((pair for pair in rows if pair.chosen.strip() and pair.rejected.strip()), limit))
+
+
 def read_pairs(path: str | Path, limit: int) -> list[Any]:
-    """The first ``limit`` pairs of a file that the engine can score, as ``subject.types.Pair``."""
-    from assay.data import read_pairs as read_file
+    """The same pairs as the engine takes them, ``assay_server.subject.types.Pair``."""
     from assay_server.subject.types import Message, Pair
 
-    pairs: list[Any] = []
-    for row in read_file(path):
-        prompt = getattr(row, "prompt", None)
-        if prompt is None or not row.chosen.strip() or not row.rejected.strip():
-            continue
-        turns = prompt if isinstance(prompt, str) else tuple(Message(m.role, m.content) for m in prompt)
-        pairs.append(Pair(turns, row.chosen, row.rejected))
-    return list(itertools.islice(pairs, limit))
+    def prompt(turns: Any) -> Any:
+        return turns if isinstance(turns, str) else tuple(Message(turn.role, turn.content) for turn in turns)
+
+    return [Pair(prompt(pair.prompt), pair.chosen, pair.rejected) for pair in client_pairs(path, limit)]
+
+
+@contextmanager
+def serving(*flags: str, sae: Path = SAE) -> Generator[dict[str, Any]]:
+    """A server of the demo model in a process of its own: its host, port, metrics_port and pid."""
+    with tempfile.TemporaryDirectory() as scratch:
+        ready = Path(scratch) / "ready.json"
+        command = [sys.executable, "-m", "assay", "serve", "--model", str(MODEL), "--sae", str(sae), "--port", "0"]
+        command += ["--metrics-port", "-1", "--ready-file", str(ready), "--log-level", "warning", *flags]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            while not ready.exists():
+                if process.poll() is not None:
+                    raise RuntimeError(f"the server ended with code {process.returncode} before it was ready")
+                time.sleep(0.05)
+            yield json.loads(ready.read_text())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
 
 
 def arguments(description: str, **defaults: Any) -> argparse.Namespace:
@@ -152,4 +179,6 @@ def _version(package: str) -> str:
 
 def git_revision() -> str:
     """The commit that was measured."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()

@@ -47,7 +47,11 @@ def main() -> None:
         Metric("engine speed, best round", len(trees) / best, "pairs/s"),
         Metric("engine speed, best round", unique / best, "tokens/s"),
         Metric("tokens read", unique, "tokens"),
-        Metric("tokens saved by prefix sharing", sum(tree.shared for tree in trees) / (unique + sum(t.shared for t in trees)), "share"),
+        Metric(
+            "tokens saved by prefix sharing",
+            sum(tree.shared for tree in trees) / (unique + sum(t.shared for t in trees)),
+            "share",
+        ),
     ]
     write_result(f"engine-{args.dtype}", metrics, seed=0, raw={"seconds": seconds, "pairs": len(trees), "threads": args.threads})
 

@@ -3,8 +3,8 @@
 Invariants:
 - Only the device thread calls ``Subject.read``. It waits for work and for nothing else: tokenising, hashing, cache and encoding
   happen elsewhere, and while it reads one bulk batch the next full one is being prepared.
-- Interactive work goes first, in batches of its own, so that it waits for at most the batch that is running; but bulk work that
-  has waited longer than ``max_age`` takes the next turn.
+- Interactive work goes first, in batches of its own, so that it waits for at most the batch that is running; but where bulk work
+  waits and none was read for ``bulk_max_age``, one batch of it takes the next turn.
 - Work whose caller cancelled or whose deadline passed is dropped before it reaches the device, up to the moment its batch starts.
 - Every submitted future is resolved or cancelled, whatever happens to the device; an error of the device fails its batch alone,
   and a batch too large for its memory is split.
@@ -12,11 +12,13 @@ Invariants:
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -79,7 +81,7 @@ class Batcher:
         subject: what reads.
         planner: what goes into a batch.
         observer: metrics.
-        bulk_max_age: seconds after which waiting bulk work takes a turn even while interactive work waits.
+        bulk_max_age: seconds without bulk work after which a batch of what waits is read even while interactive work waits.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Batcher:
         self._state = threading.Condition()
         self._closed = False
         self._rate = 0.0  # tokens a second, smoothed
+        self._bulk_read = 0.0  # when bulk work was last read; the device thread's
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
         self._admitted: Callable[[], None] = lambda: None
@@ -167,6 +170,7 @@ class Batcher:
     # The device thread
 
     def _device_loop(self) -> None:
+        _name_thread("assay-device")
         while True:
             taken = self._take()
             if taken is None:
@@ -177,6 +181,8 @@ class Batcher:
             except BaseException as error:  # nothing may leave callers waiting
                 logger.exception("batch failed outside the engine")
                 self._fail(works, EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details."))
+            if works[0].lane is Lane.BULK:
+                self._bulk_read = time.monotonic()
 
     def _take(self) -> tuple[list[Work], PreparedBatch | None] | None:
         """The next batch, alive; None once closed."""
@@ -204,7 +210,10 @@ class Batcher:
 
     def _bulk_is_overdue(self) -> bool:
         waiting = self._prefetched[0][0] if self._prefetched else next(iter(self._lanes[Lane.BULK]), None)
-        return waiting is not None and time.monotonic() - waiting.enqueued > self._bulk_max_age
+        if waiting is None:
+            return False
+        # A saturated stream is all old: what counts is that some of it was read, or every batch of it would be overdue.
+        return time.monotonic() - max(waiting.enqueued, self._bulk_read) > self._bulk_max_age
 
     def _pick(self, lane: Lane) -> list[Work]:
         """Take a batch out of a lane; hold the lock."""
@@ -343,6 +352,12 @@ class Batcher:
                     return
                 self._prefetched = (works, batch)
                 self._state.notify_all()
+
+
+def _name_thread(name: str) -> None:
+    """Name this thread, and those that the math libraries start from it, for top, py-spy and the benchmarks."""
+    with contextlib.suppress(OSError):  # not Linux
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
 
 
 def _tree(work: Work) -> TreeRequest:

@@ -56,7 +56,9 @@ class Planner:
 
     def _best_run(self, sizes: Sequence[int], must_hold_first: bool) -> list[int]:
         """The run of the length-sorted window with the most tokens whose padded size fits; ties go to the oldest work."""
-        order = sorted(range(len(sizes)), key=lambda index: (sizes[index], index))
+        # A run is cut at its start. So among equals the oldest comes last, lest a younger twin goes first; but where the oldest
+        # must be held, its twins, which soon must be as well, come after it and go with it.
+        order = sorted(range(len(sizes)), key=lambda index: (sizes[index], index if must_hold_first else -index))
         best: tuple[int, int] = (-1, 0)
         best_run = [0]
         first = 0

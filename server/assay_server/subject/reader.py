@@ -82,6 +82,7 @@ class _HookedReader:
         self._caught = output[0] if isinstance(output, tuple) else output
 
     def _run(self, ids: Tensor, **kwargs: Any) -> Tensor:
+        self._caught = None
         self._model.decoder(input_ids=ids, use_cache=False, **kwargs)
         caught, self._caught = self._caught, None
         assert caught is not None, "the hook's block did not run: this is a bug"
