@@ -96,7 +96,7 @@ class LruCache:
         if old is not None and lacks_prompt(pooled) and not lacks_prompt(old[0]):
             self._entries.move_to_end(key)
             return False
-        pooled = _owned(pooled)
+        pooled = owned(pooled)
         size = entry_bytes(pooled)
         if size > self._max_bytes:
             return False
@@ -120,13 +120,8 @@ def entry_bytes(pooled: Pooled) -> int:
     return _ENTRY_BYTES + mappings + objects + pooled.nbytes
 
 
-def _arrays(pooled: Pooled) -> Iterator[NDArray[np.generic]]:
-    spans = ((s.indices, s.max_f16, s.counts, s.mean_residual_f16) for s in pooled.spans.values())
-    return chain(chain.from_iterable(spans), pooled.directions.values())
-
-
-def _owned(pooled: Pooled) -> Pooled:
-    """``pooled`` itself where its arrays share no more memory than they need, else a copy."""
+def owned(pooled: Pooled) -> Pooled:
+    """``pooled`` itself where its arrays hold no more memory than they show, else a copy: a view keeps its whole batch alive."""
     bases: dict[int, int] = {}
     for array in _arrays(pooled):
         base = array if array.base is None else array.base
@@ -134,6 +129,11 @@ def _owned(pooled: Pooled) -> Pooled:
             return _copied(pooled)  # memory of something else, of unknown size
         bases[id(base)] = base.nbytes
     return pooled if sum(bases.values()) <= pooled.nbytes else _copied(pooled)
+
+
+def _arrays(pooled: Pooled) -> Iterator[NDArray[np.generic]]:
+    spans = ((s.indices, s.max_f16, s.counts, s.mean_residual_f16) for s in pooled.spans.values())
+    return chain(chain.from_iterable(spans), pooled.directions.values())
 
 
 def _copied(pooled: Pooled) -> Pooled:

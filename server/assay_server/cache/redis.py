@@ -26,7 +26,7 @@ from assay_server.cache.breaker import Breaker, Permit
 from assay_server.cache.codec import CorruptEntry, decode, encode
 from assay_server.cache.interface import BreakerState, CacheObserver, ErrorKind, NullObserver, Side
 from assay_server.cache.key import lacks_prompt
-from assay_server.cache.lru import entry_bytes
+from assay_server.cache.lru import entry_bytes, owned
 from assay_server.cache.wire import ExchangeFailed, Limits, Pool, error_kind
 from assay_server.subject.types import Pooled
 
@@ -225,6 +225,7 @@ class RedisCache:
             return None
 
     def _enqueue(self, key: bytes, pooled: Pooled) -> None:
+        pooled = owned(pooled)
         waiting = self._queue.pop(key, None)
         if waiting is not None:
             self._queue_bytes -= entry_bytes(waiting)

@@ -11,7 +11,8 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, cast
@@ -37,6 +38,7 @@ _CODES: Final[Mapping[str, ErrorKind]] = {
     "CROSSSLOT": "crossslot",
     "BUSY": "busy_script",
 }
+_STALL_SECONDS, _STALL_GRACE_SECONDS = 0.02, 0.05
 _MAX_ITEMS = 1024  # in an array reply; we never ask for more
 _URL_OPTIONS = frozenset({"db", "client_name", "username", "password"})
 
@@ -122,7 +124,7 @@ class Pool:
             link.abort()
         connection = self._make()
         try:
-            async with asyncio.timeout(self._limits.connect_seconds):
+            async with _within(self._limits.connect_seconds):
                 await connection.connect()
             return _Link(connection)
         except (RedisError, OSError, ValueError, _OutOfProtocol) as error:
@@ -131,7 +133,7 @@ class Pool:
     async def _converse(self, link: "_Link", commands: Sequence[tuple[bytes, ...]]) -> list[Reply]:
         whole = False
         try:
-            async with asyncio.timeout(self._limits.exchange_seconds):
+            async with _within(self._limits.exchange_seconds):
                 replies = await link.talk(commands)
             whole = True
             return replies
@@ -151,6 +153,27 @@ class Pool:
 def error_kind(reply: ResponseError) -> ErrorKind:
     """What an error reply is counted as."""
     return _CODES.get(str(reply).partition(" ")[0], "reply")
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float) -> AsyncGenerator[None]:
+    """``asyncio.timeout``, but when the event loop itself was late, what arrived meanwhile is read first.
+
+    A loop that stalled finds reply and deadline due in the same turn, and would call a fast Redis slow.
+    """
+    loop = asyncio.get_running_loop()
+    due = loop.time() + seconds
+    async with asyncio.timeout(None) as deadline:
+
+        def expire() -> None:
+            now = loop.time()
+            deadline.reschedule(now + _STALL_GRACE_SECONDS if now - due > _STALL_SECONDS else now)
+
+        handle = loop.call_at(due, expire)
+        try:
+            yield
+        finally:
+            handle.cancel()
 
 
 class _Link:

@@ -31,7 +31,7 @@ def test_every_truncation_and_extension_is_corrupt(pooled: Pooled) -> None:
         decode(KEY, data + b"\0")
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(pooleds(), st.data())
 def test_any_changed_byte_is_corrupt(pooled: Pooled, data: st.DataObject) -> None:
     entry = bytearray(encode(KEY, pooled))
@@ -49,14 +49,14 @@ def test_an_entry_of_another_key_is_corrupt(pooled: Pooled, other: bytes) -> Non
     assert caught.value.reason == "key"
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_are_corrupt(data: bytes) -> None:
     with pytest.raises(CorruptEntry):
         decode(KEY, data)
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(pooleds(), st.data())
 def test_a_forged_entry_decodes_to_sound_features_or_is_corrupt(pooled: Pooled, data: st.DataObject) -> None:
     """With a checksum that fits, damage reaches the checks of the content; they let only what could be encoded through."""

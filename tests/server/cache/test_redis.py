@@ -1,10 +1,13 @@
 """The Redis cache on a real server: what it stores, how it batches, what it promises when it closes."""
 
+import weakref
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from assay_server.cache import LruCache, RedisSettings, TieredCache, build_cache, encode
 from assay_server.cache.redis import KEY_PREFIX, RedisCache
+from assay_server.subject.types import SpanName
 
 from tests.server.cache.builders import Recorder, key_of, pooled_of, same, until
 from tests.server.cache.conftest import QUICK, MakeCache
@@ -79,6 +82,17 @@ async def test_a_fuller_entry_takes_the_place_of_one_without_the_prompt(
     await written(recorder, 2)
     [found] = await cache.get_many([key])
     assert same(found, full)
+
+
+async def test_what_waits_to_be_written_does_not_keep_its_batch_alive(server: RedisServer, make_cache: MakeCache) -> None:
+    batch = np.ones((2, 100_000), np.float16)
+    alive = weakref.ref(batch)
+    pooled = pooled_of(0)
+    chosen = replace(pooled.spans[SpanName.CHOSEN], mean_residual_f16=batch[0, :16])
+    cache = make_cache(server.url)
+    cache.put_many([(key_of(0), replace(pooled, spans=pooled.spans | {SpanName.CHOSEN: chosen}))])
+    del batch, chosen
+    assert alive() is None
 
 
 async def test_closing_writes_what_waits(server: RedisServer, make_cache: MakeCache, recorder: Recorder) -> None:
