@@ -13,11 +13,12 @@ TORCH_INDEX_URL ?=
 TORCH := torch==2.13.0
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 TS := client/typescript
 GOOGLEAPIS := .build/googleapis/google/rpc/status.proto
 PYTHON_READY := .venv/.ready
 NODE_READY := $(TS)/node_modules/.ready
+CHECKS := lint types imports proto-check buf ts-check
 # pytest's own options: make test PYTEST_ARGS="-k cache -x"
 PYTEST_ARGS ?=
 
@@ -33,14 +34,14 @@ demo: $(PYTHON_READY) ## Start a server, score the sample pairs (or PAIRS=FILE),
 	$(BIN)/python -m demo $(if $(PAIRS),--pairs '$(PAIRS)')
 
 test: ## Check and test everything, as CI does.
-	@scripts/phases.sh setup model check pytest ts-test
+	@scripts/phases.sh setup model $(CHECKS) pytest ts-test
 
 serve: $(PYTHON_READY) ## Serve a model: make serve ARGS='--model PATH --sae PATH'
 	$(BIN)/assay serve $(ARGS)
 
 ##@ Checks
 
-check: lint types imports proto-check buf ts-check ## Everything that needs no running: the static half of `make test`.
+check: $(CHECKS) ## Everything that needs no running: the static half of `make test`.
 
 lint: $(PYTHON_READY) ## Lint and format-check Python, shell and the Dockerfile.
 	$(BIN)/ruff check .
