@@ -2,3 +2,8 @@
 
 Every asset here can be rebuilt from the commands in ``demo/README.md``; nothing in the service imports this package.
 """
+
+from pathlib import Path
+
+ASSETS = Path(__file__).parent / "assets"
+"""Where the assets that ship are kept."""
