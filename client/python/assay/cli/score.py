@@ -1,0 +1,325 @@
+"""``assay score FILE --out scores.parquet``: scores every pair of a file, and goes on where it was interrupted.
+
+The output has one row for each row of the input (`assay.cli.table` has the columns). Rows that hold no pair and pairs that
+cannot be scored are rows with an error. Until it is complete, the output is a folder of parts beside it (`assay.cli.parts`):
+the same command goes on after its last part, also after a crash or ``kill -9``.
+"""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from assay.cli.connect import add_flags, connect
+from assay.cli.parts import Parts, ResumeRefused, manifest_of
+from assay.cli.progress import Progress, duration
+from assay.cli.table import Record, plain, record
+from assay.cli.tally import add_counts, counts_text
+from assay.client import Client
+from assay.data import Format, PairFile, Row, open_pairs
+from assay.data.formats import As
+from assay.errors import AssayError, InputError
+from assay.extras import pyarrow
+from assay.model import ModelInfo
+from assay.options import CacheMode, Concept, ScoreOptions, Truncation
+from assay.pairs import Pair
+from assay.results import PairResult
+from assay.summary import Summary
+
+PART_ROWS = 512
+PART_SECONDS = 20.0
+INTERRUPTED = 130
+
+Outcome = tuple[Row, PairResult | None]
+Refused = ResumeRefused
+
+
+class StrictStop(AssayError):
+    """--strict, and a row could not be read or a pair not scored."""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command."""
+    parser = commands.add_parser("score", help="score the pairs of a file", description=__doc__)
+    parser.add_argument("file", type=Path, help=".jsonl, .json (both also .gz), .parquet, or a datasets folder")
+    parser.add_argument("--out", required=True, help=".parquet or .jsonl file; - for JSON lines on standard output")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output, and throw away a half-written one")
+    reading = parser.add_argument_group("reading")
+    reading.add_argument("--format", choices=["auto", *(one.value for one in Format)], default="auto")
+    reading.add_argument(
+        "--as",
+        dest="as_",
+        choices=["auto", "chat", "text"],
+        default="auto",
+        help="read text prompts and transcripts as chat turns or as raw text; auto: chat where the model has a template",
+    )
+    reading.add_argument("--split", help="split of a datasets folder")
+    reading.add_argument("--limit", type=int, help="score the first rows only")
+    reading.add_argument("--strict", action="store_true", help="stop at the first row or pair that fails")
+    asking = parser.add_argument_group("asking")
+    asking.add_argument("--top-k", type=int, help="features in each ranking (default: the server's, 16)")
+    asking.add_argument("--include-features", action="store_true", help="write every pooled feature of both responses")
+    asking.add_argument("--include-prompt", action="store_true", help="with it, the prompt's too")
+    asking.add_argument(
+        "--concept",
+        action="append",
+        default=[],
+        metavar="NAME=FEATURE[:WEIGHT],...",
+        help="score along a feature or a weighted sum of features; may be repeated",
+    )
+    asking.add_argument("--truncate", choices=["refuse", "prompt-start", "response-end"], default="refuse")
+    asking.add_argument("--no-cache", action="store_true", help="neither read nor write the server's cache")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores the file."""
+    kind = _check(args)
+    with connect(args) as client, _interrupts() as interrupts:
+        model = client.model()
+        options = options_of(args)
+        as_: As = args.as_ if args.as_ != "auto" else "chat" if model.has_chat_template else "text"
+        file = open_pairs(args.file, format=None if args.format == "auto" else Format(args.format), as_=as_, split=args.split)
+        if kind == "-":
+            return _to_stdout(args, client, file, options)
+        manifest = _manifest(args, file, as_, model)
+        out = Path(args.out)
+        if _finished(args, out, manifest):
+            return 0
+        return _to_file(args, client, file, options, Parts(out, manifest), interrupts, kind)
+
+
+def outcomes(rows: Iterator[Row], client: Client, options: ScoreOptions) -> Iterator[Outcome]:
+    """Each row with its result, in the rows' order; None for a row that holds no pair."""
+    waiting: deque[Row] = deque()
+
+    def pairs() -> Iterator[Pair]:
+        for row in rows:
+            waiting.append(row)
+            if row.pair is not None:
+                yield row.pair
+
+    for result in client.score(pairs(), options):
+        while waiting[0].pair is None:
+            yield waiting.popleft(), None
+        yield waiting.popleft(), result
+    while waiting:
+        yield waiting.popleft(), None
+
+
+def options_of(args: argparse.Namespace) -> ScoreOptions:
+    """What the flags ask to compute."""
+    return ScoreOptions(
+        top_k=args.top_k,
+        concepts=[_concept(text) for text in args.concept],
+        include_features=args.include_features,
+        include_prompt=args.include_prompt,
+        truncation=Truncation[args.truncate.upper().replace("-", "_")],
+        cache_mode=CacheMode.BYPASS if args.no_cache else CacheMode.READ_WRITE,
+    )
+
+
+def _to_stdout(args: argparse.Namespace, client: Client, file: PairFile, options: ScoreOptions) -> int:
+    for row, result in outcomes(islice(file.rows(), args.limit), client, options):
+        _stop_if_strict(args, row, result)
+        print(json.dumps(plain(record(row, result)), ensure_ascii=False, separators=(",", ":")), flush=True)
+    return 0
+
+
+def _to_file(
+    args: argparse.Namespace,
+    client: Client,
+    file: PairFile,
+    options: ScoreOptions,
+    parts: Parts,
+    interrupts: "_Interrupts",
+    kind: str,
+) -> int:
+    total = file.total if args.limit is None else min(file.total, args.limit)
+    with parts:
+        if not args.quiet:
+            _say(_announcement(file, total))
+        if parts.rows and not args.quiet:
+            _say(f"going on after the {parts.rows:,} rows that are in {parts.folder}")
+        rows = islice(file.rows(skip=parts.rows), max(0, total - parts.rows))
+        start, before = time.monotonic(), parts.rows
+        writer = _Writer(parts, interrupts)
+        try:
+            with Progress(total, parts.rows, quiet=args.quiet) as progress:
+                for row, result in outcomes(rows, client, options):
+                    _stop_if_strict(args, row, result)
+                    writer.add(record(row, result))
+                    progress.advance(failed=result is None or not result.ok)
+            writer.flush()
+        except (KeyboardInterrupt, AssayError) as stop:
+            writer.flush()
+            _say(f"stopped after {parts.rows:,} of {total:,} rows; the same command goes on from there")
+            if isinstance(stop, AssayError):
+                raise
+            return INTERRUPTED
+        _report(parts, file, parts.rows - before, time.monotonic() - start, quiet=args.quiet)
+        parts.join(kind)
+        if not args.quiet:
+            _say(f"wrote {parts.rows:,} rows to {parts.out}")
+            if kind == "parquet":
+                _say(f"what they teach: assay summarize {parts.out}")
+    return 0
+
+
+class _Writer:
+    """Gathers rows into parts; a signal never splits a part from its count."""
+
+    def __init__(self, parts: Parts, interrupts: "_Interrupts") -> None:
+        self._parts = parts
+        self._interrupts = interrupts
+        self._records: list[Record] = []
+        self._since = time.monotonic()
+
+    def add(self, row: Record) -> None:
+        self._records.append(row)
+        if len(self._records) >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._interrupts.deferred():
+            if self._records:
+                self._parts.write(self._records)
+                self._records = []
+            self._since = time.monotonic()
+
+
+class _Interrupts:
+    """Ctrl-C and SIGTERM as KeyboardInterrupt, but not in the middle of what must be whole."""
+
+    def __init__(self) -> None:
+        self._deferring = False
+        self._pending = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self._deferring:
+            self._pending = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def deferred(self) -> Generator[None, None, None]:
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts() -> Generator[_Interrupts, None, None]:
+    interrupts = _Interrupts()
+    before = {number: signal.signal(number, interrupts.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check(args: argparse.Namespace) -> str:
+    """The kind of output: "parquet", "jsonl" or "-"; InputError where it is none of them."""
+    if args.limit is not None and args.limit < 0:
+        raise InputError(f"--limit {args.limit} is negative", reason="BAD_LIMIT")
+    if args.out == "-":
+        return "-"
+    suffix = Path(args.out).suffix
+    if suffix not in (".parquet", ".jsonl"):
+        raise InputError(f"--out {args.out} is neither .parquet nor .jsonl nor -", reason="UNKNOWN_KIND")
+    pyarrow()  # says now what is missing
+    return suffix[1:]
+
+
+def _manifest(args: argparse.Namespace, file: PairFile, as_: As, model: ModelInfo) -> dict[str, Any]:
+    """All that decides the content of the output."""
+    return {
+        "version": 1,
+        "input": {"sha256": file.digest, "rows": file.total},
+        "reading": {"format": args.format, "as": as_, "limit": args.limit},
+        "asking": {
+            "top_k": args.top_k,
+            "include_features": args.include_features,
+            "include_prompt": args.include_prompt,
+            "concepts": args.concept,
+            "truncate": args.truncate,
+        },
+        "model": model.identity,
+    }
+
+
+def _finished(args: argparse.Namespace, out: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to do, because an equal run has ended; clears the way where the caller said so."""
+    folder = Parts(out, manifest).folder
+    if args.overwrite:
+        if folder.exists():
+            with Parts(out, {}, adopt=True):  # not from under a process that is at work
+                shutil.rmtree(folder)
+        return False
+    if not out.exists():
+        return False
+    if out.suffix == ".parquet" and manifest_of(out) == json.loads(json.dumps(manifest)):
+        shutil.rmtree(folder, ignore_errors=True)  # left by a crash between the last rename and the tidying up
+        _say(f"{out} is there already, complete, from the same input, options and model")
+        return True
+    raise ResumeRefused(f"{out} exists, from another run: --overwrite replaces it", reason="OUTPUT_EXISTS")
+
+
+def _concept(text: str) -> Concept:
+    name, _, weights = text.partition("=")
+    try:
+        parsed = [(int(one.partition(":")[0]), one.partition(":")[2]) for one in weights.split(",")]
+        if len(parsed) == 1 and not parsed[0][1]:
+            return Concept.feature(name, parsed[0][0])
+        return Concept.features(name, {feature: float(weight or 1.0) for feature, weight in parsed})
+    except ValueError:
+        raise InputError(f"--concept {text!r} is not NAME=FEATURE[:WEIGHT],...", reason="BAD_CONCEPT") from None
+
+
+def _stop_if_strict(args: argparse.Namespace, row: Row, result: PairResult | None) -> None:
+    error = row.error if result is None else result.error
+    if args.strict and error is not None:
+        raise StrictStop(f"line {row.line}: {error.message}", reason=error.reason)
+
+
+def _announcement(file: PairFile, total: int) -> str:
+    """What is read, and as what: told by the first row that can be read, before thousands are."""
+    first = next((row for row in islice(file.rows(), 100) if row.pair is not None), None)
+    file.formats.clear()
+    if first is None or first.pair is None or first.format is None:
+        return f"{file.path.name}: {total:,} rows, of which the first {min(total, 100)} hold no pair"
+    how = "raw text" if isinstance(first.pair.prompt, str) else "chat turns"
+    return f"{file.path.name}: {total:,} rows, the first in the format {first.format.value}, prompts read as {how}"
+
+
+def _report(parts: Parts, file: PairFile, rows: int, seconds: float, *, quiet: bool) -> None:
+    if quiet:
+        return
+    summary = Summary()
+    add_counts(summary, parts.batches())
+    _say(counts_text(summary))
+    formats = ", ".join(f"{one.value} {count:,}" for one, count in file.formats.most_common()) or "nothing"
+    if rows:
+        _say(f"read as             {formats}")
+        _say(f"this run            {rows:,} rows in {duration(seconds)}, {rows / max(seconds, 1e-9):.1f} pairs/s")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
