@@ -28,6 +28,7 @@ from assay.v1 import scoring_pb2
 
 _GOODBYE_SECONDS = 2.0  # every result is here by then: what the server still says does not matter
 _TRUST_SECONDS = 0.2  # for a refusal to arrive before a second batch is written
+_SETTLE_SECONDS = 0.005  # metadata may come with the status of a refusal, which is read a moment later
 _YIELD_EVERY = 64  # pairs taken from a plain iterable before other tasks get their turn
 
 
@@ -188,8 +189,8 @@ class _AsyncLink:
     """One connection: a sender that writes what the window has, and a receiver that reads into an inbox.
 
     A write that meets the call's end hides the server's status from grpc.aio, and with it the reason of a refusal and when
-    to come back. The sender therefore writes one batch and leaves a refusal the time to arrive; after a failure (`wary`)
-    it goes on only when that batch is answered.
+    to come back. The sender therefore writes one batch and goes on when the server has greeted (it sends its metadata when
+    it has accepted the options) or had the time to refuse; after a failure (`wary`), only when that batch is answered.
     """
 
     def __init__(
@@ -210,6 +211,7 @@ class _AsyncLink:
         self._trust_seconds = None if wary else _TRUST_SECONDS
         self._sender = asyncio.create_task(self._send(first))
         self._receiver = asyncio.create_task(self._receive())
+        self._greeter = asyncio.create_task(self._trusted.wait() if wary else self._greet())
 
     def take(self) -> scoring_pb2.StreamPairsResponse | None:
         """An answer that has arrived, if any; raises how the call ended where it has."""
@@ -228,10 +230,11 @@ class _AsyncLink:
             await asyncio.wait({self._receiver}, timeout=_GOODBYE_SECONDS)
 
     async def close(self) -> None:
-        self._sender.cancel()
-        self._receiver.cancel()
+        tasks = (self._sender, self._receiver, self._greeter)
+        for task in tasks:
+            task.cancel()
         self._call.cancel()
-        await asyncio.gather(self._sender, self._receiver, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, first: scoring_pb2.StreamPairsRequest) -> None:
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # the receiver learns why the call ended
@@ -244,6 +247,13 @@ class _AsyncLink:
                 else:
                     await self._call.write(message)
                     await self._trust()
+
+    async def _greet(self) -> None:
+        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+            await self._call.initial_metadata()
+            await asyncio.sleep(_SETTLE_SECONDS)
+            if not self._call.done():
+                self._trusted.set()
 
     async def _trust(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -146,7 +146,7 @@ class ItemError:
         reason: UPPER_SNAKE_CASE, for programs, for example "EMPTY_SPAN".
         message: for a person.
         details: the numbers involved, as strings.
-        violations: the fields at fault.
+        violations: the fields at fault, as paths within the item, for example ``chosen``.
         retry_after_seconds: when to come back; None where the server did not say.
     """
 

@@ -15,11 +15,13 @@ Invariants:
 - Floats are the wire's binary32 values, widened exactly.
 """
 
+import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from assay.errors import ItemError
+from assay.errors import FieldViolation, ItemError
 from assay.tensors import Tensor
 from assay.v1 import scoring_pb2
 
@@ -33,6 +35,8 @@ class CacheState(Enum):
     SHARED = "shared"
     BYPASS = "bypass"
 
+
+_PLACE = re.compile(r"^(batch\.)?(pairs|responses)\[\d+\]\.?")
 
 _CACHE_STATES: dict[int, CacheState] = {
     scoring_pb2.CACHE_STATE_UNSPECIFIED: CacheState.UNSPECIFIED,
@@ -362,7 +366,12 @@ def _pooled(pooled: scoring_pb2.PooledFeatures) -> PooledFeatures:
 
 def _item_error(outcome: str | None, message: scoring_pb2.PairResult | scoring_pb2.ResponseResult) -> ItemError:
     if outcome == "error":
-        return ItemError.from_proto(message.error)
+        error = ItemError.from_proto(message.error)
+        if not error.violations:
+            return error
+        # Where the item lay in its message is this client's doing, and nothing that the caller could look up.
+        relative = (FieldViolation(_PLACE.sub("", one.field), one.description) for one in error.violations)
+        return dataclasses.replace(error, violations=tuple(relative))
     return ItemError("INTERNAL", "PROTOCOL", "the server sent neither a score nor an error for this item")
 
 
