@@ -96,6 +96,7 @@ class Batcher:
         self._prefetched: tuple[list[Work], PreparedBatch] | None = None
         self._state = threading.Condition()
         self._closed = False
+        self._running: list[Work] = []
         self._rate = 0.0  # tokens a second, smoothed
         self._bulk_read = 0.0  # when bulk work was last read; the device thread's
         self._threads: list[threading.Thread] = []
@@ -146,7 +147,7 @@ class Batcher:
         self._admitted = callback
 
     def close(self, timeout: float = 30.0) -> None:
-        """Stop both threads after the running batch; what still waits fails with NotReady."""
+        """Stop both threads after the running batch; what still waits, or still runs after ``timeout``, fails with NotReady."""
         with self._state:
             self._closed = True
             self._state.notify_all()
@@ -155,6 +156,7 @@ class Batcher:
         left = [work for lane in self._lanes.values() for work in lane]
         if self._prefetched is not None:
             left += self._prefetched[0]
+        left += self._running  # none, unless the device hangs
         for lane in self._lanes.values():
             lane.clear()
         self._fail(left, NotReady("The server stopped before this was read.", reason="STOPPING"))
@@ -176,11 +178,13 @@ class Batcher:
             if taken is None:
                 return
             works, batch = taken
+            self._running = works
             try:
                 self._run(works, batch)
             except BaseException as error:  # nothing may leave callers waiting
                 logger.exception("batch failed outside the engine")
                 self._fail(works, EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details."))
+            self._running = []
             if works[0].lane is Lane.BULK:
                 self._bulk_read = time.monotonic()
 
@@ -250,10 +254,12 @@ class Batcher:
         started = time.monotonic()
         for work in works:
             self._observer.queue_wait(work.lane.value, started - work.enqueued)
+        results: Sequence[object] | None = None
+        computed = 0
         try:
             if isinstance(works[0].request, TokenRequest):
                 token_request = works[0].request
-                results: Sequence[object] = [self._subject.activations(token_request.ids, token_request.features)]
+                results = [self._subject.activations(token_request.ids, token_request.features)]
                 computed = token_request.size
             else:
                 if batch is None:
@@ -261,14 +267,16 @@ class Batcher:
                 results = self._subject.read(batch)
                 computed = batch.trees.computed
         except torch.OutOfMemoryError:
-            self._split(works)
-            return
+            pass  # split below: until this block ends, the exception holds the tensors that filled the memory
         except AssayError as error:
             self._fail(works, error)
             return
         except Exception as error:
             logger.exception("the engine failed on a batch of %d", len(works))
             self._fail(works, EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details."))
+            return
+        if results is None:
+            self._split(works)
             return
         seconds = time.monotonic() - started
         self._observe(works, computed, seconds)
@@ -288,8 +296,9 @@ class Batcher:
             )
             return
         half = len(works) // 2
-        self._run(works[:half], None)
-        self._run(works[half:], None)
+        for part in (works[:half], works[half:]):
+            if alive := self._alive(part):
+                self._run(alive, None)
 
     def _observe(self, works: list[Work], computed: int, seconds: float) -> None:
         tokens = sum(work.size for work in works)
