@@ -1,5 +1,6 @@
 """Requests to send and statuses to read, for tests that talk to a server."""
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable
 from typing import Any
@@ -89,6 +90,29 @@ async def refused(call: Awaitable[Any]) -> Rich:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return rich(caught.value)
+
+
+async def refused_stream(
+    address: str, *messages: Any, method: str = "/assay.v1.ScoringService/StreamPairs", token: str | None = None
+) -> tuple[Rich, list[int]]:
+    """The rich status that a stream of these messages ends with, and the sequences that were answered before.
+
+    Through the synchronous client: the asynchronous one loses the server's status where a write is under way when it arrives.
+    """
+    answered: list[int] = []
+    metadata = () if token is None else (("authorization", token),)
+
+    def run() -> Rich:
+        with grpc.insecure_channel(address) as channel:
+            call: Any = channel.stream_stream(method, lambda m: m.SerializeToString(), scoring_pb2.StreamPairsResponse.FromString)
+            try:
+                for response in call(iter(messages), metadata=metadata, timeout=30):
+                    answered.append(response.sequence)  # noqa: PERF401 - a comprehension would lose them at the error
+            except grpc.RpcError as error:
+                return rich(error)
+        raise AssertionError("the stream ended well")
+
+    return await asyncio.to_thread(run), answered
 
 
 async def drained(stream: Any) -> list[scoring_pb2.StreamPairsResponse]:

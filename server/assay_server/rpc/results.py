@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from assay.v1 import concept_pb2, model_pb2, pair_pb2, scoring_pb2
 from google.rpc import status_pb2
+from numpy.typing import NDArray
 
 from assay_server.labels import FeatureLabel
 from assay_server.ranking import Ranker, Ranking, span_freq, span_max
@@ -31,19 +32,23 @@ def pair_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -
     pooled = scored.pooled
     chosen, rejected = pooled.spans[SpanName.CHOSEN], pooled.spans[SpanName.REJECTED]
     by_max, by_freq = ranker.pair(chosen, rejected, options.top_k)
-    score = scoring_pb2.PairScore(
-        tokens=_tokens(pooled, chosen.tokens, rejected.tokens),
-        by_max=_ranking(by_max),
-        by_freq=_ranking(by_freq),
-        concepts=_concepts(pooled, options, ranker),
-        timings=timings(scored.timings),
+    result = scoring_pb2.PairResult(
+        id=id,
+        score=scoring_pb2.PairScore(
+            tokens=_tokens(pooled, chosen.tokens, rejected.tokens),
+            by_max=_ranking(by_max),
+            by_freq=_ranking(by_freq),
+            concepts=_concepts(pooled, options, ranker),
+            timings=timings(scored.timings),
+        ),
     )
+    score = result.score  # filled in place: large fields are not copied
     if options.include_features or options.include_mean_residual:
-        score.chosen_features.CopyFrom(_features(chosen, options))
-        score.rejected_features.CopyFrom(_features(rejected, options))
+        _fill(score.chosen_features, chosen, options)
+        _fill(score.rejected_features, rejected, options)
         if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
-            score.prompt_features.CopyFrom(_features(prompt, options))
-    return scoring_pb2.PairResult(id=id, score=score)
+            _fill(score.prompt_features, prompt, options)
+    return result
 
 
 def pair_error(id: str, error: status_pb2.Status) -> scoring_pb2.PairResult:
@@ -56,18 +61,22 @@ def response_result(id: str, scored: Scored, options: CallOptions, ranker: Ranke
     pooled = scored.pooled
     span = pooled.spans[SpanName.CHOSEN]
     by_max, by_freq = ranker.single(span, options.top_k)
-    score = scoring_pb2.ResponseScore(
-        tokens=_tokens(pooled, span.tokens, 0),
-        by_max=_ranking(by_max),
-        by_freq=_ranking(by_freq),
-        concepts=_concepts(pooled, options, ranker),
-        timings=timings(scored.timings),
+    result = scoring_pb2.ResponseResult(
+        id=id,
+        score=scoring_pb2.ResponseScore(
+            tokens=_tokens(pooled, span.tokens, 0),
+            by_max=_ranking(by_max),
+            by_freq=_ranking(by_freq),
+            concepts=_concepts(pooled, options, ranker),
+            timings=timings(scored.timings),
+        ),
     )
+    score = result.score  # filled in place: large fields are not copied
     if options.include_features or options.include_mean_residual:
-        score.features.CopyFrom(_features(span, options))
+        _fill(score.features, span, options)
         if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
-            score.prompt_features.CopyFrom(_features(prompt, options))
-    return scoring_pb2.ResponseResult(id=id, score=score)
+            _fill(score.prompt_features, prompt, options)
+    return result
 
 
 def response_error(id: str, error: status_pb2.Status) -> scoring_pb2.ResponseResult:
@@ -190,15 +199,32 @@ def _side(pooled: Pooled, side: SpanName, options: CallOptions, ranker: Ranker) 
     return scores
 
 
-def _features(span: PooledSpan, options: CallOptions) -> scoring_pb2.PooledFeatures:
-    features = scoring_pb2.PooledFeatures()
+def _fill(features: scoring_pb2.PooledFeatures, span: PooledSpan, options: CallOptions) -> None:
     if options.include_features:
         features.indices.extend(span.indices.tolist())
-        features.max.extend(span_max(span).tolist())
-        features.freq.extend(span_freq(span).tolist())
+        # On the wire a packed float field is its little-endian bytes, which is what numpy holds: 3x faster than Python floats.
+        features.MergeFromString(
+            _packed(scoring_pb2.PooledFeatures.MAX_FIELD_NUMBER, span_max(span))
+            + _packed(scoring_pb2.PooledFeatures.FREQ_FIELD_NUMBER, span_freq(span))
+        )
     if options.include_mean_residual:
         values = span.mean_residual.astype("<f4", copy=False)
-        features.mean_residual.CopyFrom(
-            pair_pb2.Tensor(dtype=pair_pb2.Tensor.DTYPE_FLOAT32, shape=values.shape, data=values.tobytes())
-        )
-    return features
+        residual = features.mean_residual
+        residual.dtype = pair_pb2.Tensor.DTYPE_FLOAT32
+        residual.shape.extend(values.shape)
+        residual.data = values.tobytes()
+
+
+def _packed(field: int, values: NDArray[np.float32]) -> bytes:
+    """A packed float field as protobuf's wire format spells it: tag, length, elements."""
+    data = values.astype("<f4", copy=False).tobytes()
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)

@@ -19,10 +19,20 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.support.fake_scorer import D_SAE, INFO
 from tests.support.harness import Harness, Start, settled, until
-from tests.support.wire import batch, drained, head, pair, refused, rich
+from tests.support.wire import batch, drained, head, pair, refused, refused_stream, rich
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Raw:
+    """Bytes to send in place of a message."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def SerializeToString(self) -> bytes:
+        return self._data
 
 
 def one_pair() -> scoring_pb2.ScorePairsRequest:
@@ -45,12 +55,11 @@ async def test_health_is_not_serving_until_the_subject_is_verified(start: Start)
 
 async def test_calls_before_loading_are_told_to_come_back(start: Start) -> None:
     harness = await start(ready=False)
-    for call in (
-        harness.scoring.ScorePairs(one_pair()),
-        harness.models.GetModel(model_pb2.GetModelRequest()),
-        drained(harness.scoring.StreamPairs(iter([head(), batch(0)]))),
+    for error in (
+        await refused(harness.scoring.ScorePairs(one_pair())),
+        await refused(harness.models.GetModel(model_pb2.GetModelRequest())),
+        (await refused_stream(harness.address, head(), batch(0)))[0],
     ):
-        error = await refused(call)
         assert (error.code, error.info.reason) == (grpc.StatusCode.UNAVAILABLE, "LOADING")
         assert error.retry_seconds == 1.0
         assert error.metadata["grpc-retry-pushback-ms"] == "1000"
@@ -119,14 +128,14 @@ async def test_features_are_paged_to_the_end_and_filtered(harness: Harness) -> N
 async def test_without_the_right_token_nothing_is_served_but_health(start: Start, sent: str | None) -> None:
     harness = await start(token="secret")
     metadata = () if sent is None else (("authorization", sent),)
-    reflect: Any = reflection_pb2_grpc.ServerReflectionStub(harness.channel)
-    for call in (
-        harness.scoring.ScorePairs(one_pair(), metadata=metadata),
-        drained(harness.scoring.StreamPairs(iter([head()]), metadata=metadata)),
-        harness.models.GetModel(model_pb2.GetModelRequest(), metadata=metadata),
-        drained(reflect.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest()]), metadata=metadata)),
+    reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    for error in (
+        await refused(harness.scoring.ScorePairs(one_pair(), metadata=metadata)),
+        await refused(harness.models.GetModel(model_pb2.GetModelRequest(), metadata=metadata)),
+        (await refused_stream(harness.address, head(), token=sent))[0],
+        (await refused_stream(harness.address, asked, method=reflection, token=sent))[0],
     ):
-        error = await refused(call)
         assert (error.code, error.info.reason) == (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
         assert "secret" not in error.message
     assert await health_of(harness.channel, "") == SERVING
@@ -158,9 +167,8 @@ async def test_a_message_over_the_limit_is_refused_by_name_and_number(start: Sta
 
 async def test_a_large_message_in_a_stream_ends_it_after_what_was_accepted(start: Start) -> None:
     harness = await start(max_message_bytes=10_000)
-    call = harness.scoring.StreamPairs(iter([head(), batch(0), batch(1, pair(chosen="x" * 12_000))]))
-    assert (await call.read()).sequence == 0
-    assert (await refused(call.read())).info.reason == "MESSAGE_TOO_LARGE"
+    error, answered = await refused_stream(harness.address, head(), batch(0), batch(1, pair(chosen="x" * 12_000)))
+    assert (error.info.reason, answered) == ("MESSAGE_TOO_LARGE", [0])
 
 
 @pytest.mark.parametrize(
@@ -171,10 +179,11 @@ async def test_bytes_that_are_no_message_are_refused_with_a_reason(harness: Harn
     unary: Any = harness.channel.unary_unary("/assay.v1.ScoringService/ScorePairs")
     error = await refused(unary(data))
     assert (error.code, error.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
-    stream: Any = harness.channel.stream_stream("/assay.v1.ScoringService/StreamPairs")
-    broken = b"\x12" + bytes([len(data)]) + data if reason == "INVALID_UTF8" else data
-    error = await refused(drained(stream(iter([head().SerializeToString(), broken]))))
-    assert error.code is grpc.StatusCode.INVALID_ARGUMENT
+    if reason == "INVALID_UTF8":  # the pairs of a batch are its field 2
+        pairs = b"\x12" + data[1:]
+        data = b"\x12" + bytes([len(pairs)]) + pairs
+    error, answered = await refused_stream(harness.address, head(), batch(0), Raw(data))
+    assert (error.code, error.info.reason, answered) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [0])
 
 
 async def test_a_drain_finishes_what_was_accepted_and_refuses_the_rest(start: Start) -> None:

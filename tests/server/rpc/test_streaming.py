@@ -15,7 +15,7 @@ from assay_server.scorer import Lane
 
 from tests.support.fake_scorer import FakeScorer
 from tests.support.harness import Harness, Start, settled, until
-from tests.support.wire import batch, decode, drained, head, pair, refused
+from tests.support.wire import batch, decode, drained, head, pair, refused_stream
 
 
 async def sending(*messages: scoring_pb2.StreamPairsRequest) -> AsyncIterator[scoring_pb2.StreamPairsRequest]:
@@ -124,13 +124,7 @@ async def test_a_broken_stream_ends_by_reason_after_what_was_accepted_is_answere
 ) -> None:
     harness = await start(max_pairs_per_message=8)
     harness.scorer.delay = 0.02
-    received: list[int] = []
-
-    async def read() -> None:
-        async for response in harness.scoring.StreamPairs(sending(*messages)):
-            received.append(response.sequence)  # noqa: PERF401 - a comprehension would lose them at the error
-
-    error = await refused(read())
+    error, received = await refused_stream(harness.address, *messages)
     assert (error.code, error.info.reason, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
     assert len(received) == answered
     await settled(harness)
@@ -214,7 +208,7 @@ async def test_streams_over_the_limit_are_told_to_come_back(start: Start) -> Non
     harness.scorer.gate.clear()
     open_streams = [harness.scoring.StreamPairs(sending(head(), batch(0))) for _ in range(2)]
     await until(lambda: harness.scorer.running == 2)
-    error = await refused(drained(harness.scoring.StreamPairs(sending(head()))))
+    error, _ = await refused_stream(harness.address, head())
     assert (error.code, error.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
     assert dict(error.info.metadata) == {"streams": "2", "max_streams": "2"}
     assert error.metadata["grpc-retry-pushback-ms"] == "1000"
@@ -232,7 +226,7 @@ async def test_an_overloaded_server_holds_a_streams_batch_until_there_is_room(ha
 async def test_a_server_that_stays_overloaded_gives_the_stream_up_with_pushback(start: Start) -> None:
     harness = await start(stream_patience_seconds=0.1)
     harness.scorer.failing = [Overloaded("full", retry_after_seconds=0.05) for _ in range(50)]
-    error = await refused(drained(harness.scoring.StreamPairs(sending(head(), batch(0)))))
+    error, _ = await refused_stream(harness.address, head(), batch(0))
     assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.metadata["grpc-retry-pushback-ms"] == "50"
     await settled(harness)
@@ -241,7 +235,7 @@ async def test_a_server_that_stays_overloaded_gives_the_stream_up_with_pushback(
 async def test_a_failing_batch_ends_the_stream_and_cancels_the_rest(harness: Harness) -> None:
     harness.scorer.failing = [RuntimeError("boom")]
     harness.scorer.gate.clear()
-    error = await refused(drained(harness.scoring.StreamPairs(sending(head(), batch(0), batch(1), batch(2)))))
+    error, _ = await refused_stream(harness.address, head(), batch(0), batch(1), batch(2))
     assert (error.code, error.info.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     await settled(harness)
     assert harness.scorer.finished == 0
