@@ -162,7 +162,14 @@ class Comparison:
     _seen: list[int] = field(default_factory=list[int])
 
     def span(self, got: PooledSpan, sae: Any, h: Tensor) -> None:
-        """Hold one span to its tokens' residuals [span tokens, width]."""
+        """Hold one span, its mean residual too, to its tokens' residuals [span tokens, width]."""
+        self.features(got, sae, h)
+        mean = h.float().mean(dim=0).numpy()
+        room = 2.0**-11 * np.abs(mean) + 2.0**-24 + self.rtol * np.abs(mean).max() + self.atol
+        assert np.all(np.abs(got.mean_residual - mean) <= room), "mean residual differs"
+
+    def features(self, got: PooledSpan, sae: Any, h: Tensor) -> None:
+        """Hold one span's features to its tokens' residuals [span tokens, width]."""
         acts, margin = sae.encode(h).float(), margins(sae, h).float()
         assert torch.equal(acts > 0, margin > 0), "the reference contradicts itself"
         assert got.tokens == len(h)
@@ -181,9 +188,6 @@ class Comparison:
         off = np.abs(dense_max - maximum) - half_unit
         self.worst = max(self.worst, float((off[sure] / scale).max(initial=0.0)))
         assert np.all(off[sure] <= self.atol * scale + self.rtol * maximum[sure]), _report("max", dense_max, maximum, sure)
-        mean = h.float().mean(dim=0).numpy()
-        room = 2.0**-11 * np.abs(mean) + 2.0**-24 + self.rtol * np.abs(mean).max() + self.atol
-        assert np.all(np.abs(got.mean_residual - mean) <= room), "mean residual differs"
 
     def finish(self, share: float = 0.004) -> None:
         """Something was compared, and next to nothing was excused."""

@@ -96,10 +96,11 @@ def load_model(source: str, hook: Hook, *, device: torch.device, dtype: torch.dt
     where, extra = _source(source)
     offline: dict[str, Any] = {"local_files_only": not allow_download, "trust_remote_code": False}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, attn_implementation="eager", **_safe(extra), **offline, **extra
-        )
-        tokenizer = AutoTokenizer.from_pretrained(where, **offline, **extra)
+        with _network(allow_download):  # ``local_files_only`` alone still asks the hub whether a missing file exists
+            model = AutoModelForCausalLM.from_pretrained(
+                where, dtype=dtype, attn_implementation="eager", **_safe(extra), **offline, **extra
+            )
+            tokenizer = AutoTokenizer.from_pretrained(where, **offline, **extra)
     except (OSError, ValueError) as error:
         raise SubjectMismatch(
             f"Model {source!r} could not be loaded: {error}" + _hint(source, allow_download),
@@ -202,7 +203,7 @@ def _hint(source: str, allow_download: bool) -> str:
 
 
 class _network:
-    """Keeps huggingface_hub offline unless downloads are allowed, for loaders that have no switch of their own."""
+    """Keeps huggingface_hub offline unless downloads are allowed, for loaders without a switch of their own, or a leaky one."""
 
     def __init__(self, allowed: bool) -> None:
         self._allowed = allowed
