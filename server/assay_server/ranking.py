@@ -40,10 +40,37 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class WeightedFeatures:
-    """A concept as a weighted sum of features' ``max``: ids int64 [n] strictly ascending, weights float32 [n]."""
+    """A concept as a weighted sum of features' ``max``: ids int64 [n] strictly ascending, weights float32 [n], n >= 1."""
 
     indices: NDArray[np.int64]
     weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedStack:
+    """Several weighted concepts, end to end, so that all are scored at once.
+
+    Attributes:
+        indices: feature ids of the concepts, one after another, int64 [total].
+        weights: the weight of each, float64 [total].
+        starts: where each concept begins, int64 [n].
+    """
+
+    indices: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    starts: NDArray[np.int64]
+
+
+def stack_weighted(concepts: Sequence[WeightedFeatures]) -> WeightedStack | None:
+    """The concepts as one stack; None where there are none."""
+    if not concepts:
+        return None
+    ends = np.cumsum([len(concept.indices) for concept in concepts])
+    return WeightedStack(
+        indices=np.concatenate([concept.indices for concept in concepts]),
+        weights=np.concatenate([concept.weights for concept in concepts]).astype(np.float64),
+        starts=np.concatenate(([0], ends[:-1])).astype(np.int64),
+    )
 
 
 class Ranker:
@@ -88,18 +115,12 @@ class Ranker:
         ids = span.indices.astype(np.int64)
         return _rank_values(ids, span_max(span), k), _rank_values(ids, span_freq(span), k)
 
-    def weighted(self, span: PooledSpan, concepts: Sequence[WeightedFeatures]) -> list[float]:
-        """Each concept's score on the span: the weighted sum of its features' ``max``, summed in float64."""
-        if not concepts:
-            return []
+    def weighted(self, span: PooledSpan, concepts: WeightedStack) -> NDArray[np.float64]:
+        """Each concept's score on the span, float64 [n]: the weighted sum of its features' ``max``."""
         ids = span.indices.astype(np.int64)
         self._max_chosen[ids] = span_max(span)
         try:
-            # Overflow to infinity is an answer (weights near the largest float); it must not warn on every pair.
-            with np.errstate(over="ignore", invalid="ignore"):
-                return [
-                    float(np.dot(self._max_chosen[c.indices].astype(np.float64), c.weights.astype(np.float64))) for c in concepts
-                ]
+            return np.add.reduceat(self._max_chosen[concepts.indices] * concepts.weights, concepts.starts)
         finally:
             self._max_chosen[ids] = 0
 

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from assay_server.ranking import Ranker, WeightedFeatures
+from assay_server.ranking import Ranker, WeightedFeatures, stack_weighted
 from assay_server.subject.types import PooledSpan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -72,16 +72,28 @@ def test_a_single_span_is_ranked_as_the_dense_reference_ranks_it(one: PooledSpan
         assert ranking.rejected.size == 0
 
 
+weightings = st.dictionaries(st.integers(0, D_SAE - 1), st.floats(-100, 100, width=32), min_size=1)
+
+
 @settings(max_examples=200, deadline=None)
-@given(spans, st.dictionaries(st.integers(0, D_SAE - 1), st.floats(-100, 100, width=32), min_size=1))
-def test_a_weighted_concept_is_the_weighted_sum_of_max(one: PooledSpan, weights: dict[int, float]) -> None:
-    ids = sorted(weights)
-    concept = WeightedFeatures(np.array(ids, dtype=np.int64), np.array([weights[id] for id in ids], dtype=np.float32))
+@given(spans, st.lists(weightings, min_size=1, max_size=5))
+def test_a_weighted_concept_is_the_weighted_sum_of_max(one: PooledSpan, weightings: list[dict[int, float]]) -> None:
+    concepts = [
+        WeightedFeatures(np.array(sorted(w), dtype=np.int64), np.array([w[id] for id in sorted(w)], dtype=np.float32))
+        for w in weightings
+    ]
+    stack = stack_weighted(concepts)
+    assert stack is not None
     values = dense(one.indices, one.max).astype(np.float64)
     ranker = Ranker(D_SAE)
-    (score,) = ranker.weighted(one, [concept])
-    assert score == pytest.approx(sum(weights[id] * values[id] for id in ids), rel=1e-9, abs=1e-6)
-    assert ranker.weighted(one, []) == []
+    for _ in range(2):
+        scores = ranker.weighted(one, stack).tolist()
+        for score, weights in zip(scores, weightings, strict=True):
+            assert score == pytest.approx(sum(weights[id] * values[id] for id in weights), rel=1e-9, abs=1e-4)
+
+
+def test_no_concepts_make_no_stack() -> None:
+    assert stack_weighted([]) is None
 
 
 def test_equal_spans_rank_nothing() -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from assay.v1 import pair_pb2, scoring_pb2
 
 from assay_server.errors import EmptySpan, InvalidItem
-from assay_server.ranking import WeightedFeatures
+from assay_server.ranking import WeightedStack, stack_weighted
 from assay_server.rpc.concepts import Bounds, Concept, out_of_bounds, read_concepts, unknown_feature
 from assay_server.scorer import Lane, ScoreOptions
 from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse, Truncation
@@ -45,7 +45,7 @@ class CallOptions:
     concepts: tuple[Concept, ...] = ()
     include_features: bool = False
     include_mean_residual: bool = False
-    weighted: tuple[WeightedFeatures, ...] = ()  # those of `concepts`, in their order
+    weighted: WeightedStack | None = None  # those of `concepts`, in their order
 
 
 def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lane, path: str = "options") -> CallOptions:
@@ -71,7 +71,7 @@ def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lan
         concepts=concepts,
         include_features=options.include_features,
         include_mean_residual=options.include_mean_residual,
-        weighted=tuple(concept.weighted for concept in concepts if concept.weighted is not None),
+        weighted=stack_weighted([concept.weighted for concept in concepts if concept.weighted is not None]),
     )
 
 

@@ -186,7 +186,8 @@ def _concepts(pooled: Pooled, options: CallOptions, ranker: Ranker) -> list[scor
 
 def _side(pooled: Pooled, side: SpanName, options: CallOptions, ranker: Ranker) -> list[float]:
     """Each concept's score on one side, in the order of the options."""
-    weighted = iter(ranker.weighted(pooled.spans[side], options.weighted))
+    stack = options.weighted
+    weighted = iter(() if stack is None else ranker.weighted(pooled.spans[side], stack).tolist())
     directions = pooled.directions.get(side)
     scores: list[float] = []
     for concept in options.concepts:
