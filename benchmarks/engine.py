@@ -10,33 +10,35 @@ Contenders read the same pairs with the same model, SAE, dtype and threads, toke
     bound   the cut model alone on as many tokens as the engine must read at least (a shared prompt once), in full
             batches of 16 x 128, and one SAE.encode of the response tokens: nothing that reads them all can be faster
             with the same kernels
-    engine  Subject.prepare and Subject.read, batches of 2,048 tokens
+    engine  Subject.prepare and Subject.read, batches as the server makes them
 """
 
 import sys
 
 import numpy as np
 import torch
+from assay_server.scorer import default_batch_tokens
 
 from benchmarks.common import MODEL, SAE, Metric, arguments, at_least, interleave, ratio, read_pairs, timed, write_result
 
 
 def main() -> None:
     """Measure and write the result."""
-    args = arguments(__doc__, pairs="", dtype="float32", limit=160, rounds=3, threads=2, budget=2048)
+    args = arguments(__doc__, pairs="", dtype="float32", limit=160, rounds=3, threads=2, budget=0)
     torch.set_num_threads(args.threads)
     subject = load(args.dtype)
+    budget = args.budget or default_batch_tokens(args.dtype, "cpu")
     pairs = read_pairs(args.pairs, args.limit)
     trees = [subject.tokenizer.pair(pair) for pair in pairs]
     contenders = {
         "plain": lambda: timed(lambda: plain(args.dtype, subject, trees, tuned=False)),
         "tuned": lambda: timed(lambda: plain(args.dtype, subject, trees, tuned=True)),
         "bound": lambda: timed(lambda: bound(args.dtype, subject, trees)),
-        "engine": lambda: timed(lambda: engine(subject, trees, args.budget)),
+        "engine": lambda: timed(lambda: engine(subject, trees, budget)),
     }
     for tuned in (False, True):
         full_model(args.dtype, tuned)  # loaded before the clock starts
-    engine(subject, trees[:8], args.budget)
+    engine(subject, trees[:8], budget)
     seconds = interleave(contenders, args.rounds)
     unique = sum(tree.size for tree in trees)
     best = min(seconds["engine"])
@@ -53,7 +55,12 @@ def main() -> None:
             "share",
         ),
     ]
-    write_result(f"engine-{args.dtype}", metrics, seed=0, raw={"seconds": seconds, "pairs": len(trees), "threads": args.threads})
+    write_result(
+        f"engine-{args.dtype}",
+        metrics,
+        seed=0,
+        raw={"seconds": seconds, "pairs": len(trees), "threads": args.threads, "batch_tokens": budget},
+    )
 
 
 def load(dtype: str):

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import torch
 from assay import CacheMode, Client, ScoreOptions
+from assay_server.scorer import default_batch_tokens
 
 from benchmarks import engine
 from benchmarks.common import (
@@ -74,7 +75,8 @@ def streaming(args, server, client, pairs):
     subject = engine.load(args.dtype)
     trees = [subject.tokenizer.pair(pair) for pair in read_pairs(args.pairs, args.limit)]
     score_all(client, pairs[:16], BYPASS)
-    engine.engine(subject, trees[:16], 2048)
+    budget = default_batch_tokens(args.dtype, "cpu")
+    engine.engine(subject, trees[:16], budget)
     usage = []
 
     def stream() -> float:
@@ -83,7 +85,7 @@ def streaming(args, server, client, pairs):
         usage.append({kind: after - before[kind] for kind, after in cpu_seconds(server["pid"]).items()})
         return seconds
 
-    seconds = interleave({"engine": lambda: timed(lambda: engine.engine(subject, trees, 2048)), "stream": stream}, args.rounds)
+    seconds = interleave({"engine": lambda: timed(lambda: engine.engine(subject, trees, budget)), "stream": stream}, args.rounds)
     outside = statistics.median(used["other"] / (used["other"] + used["device"]) for used in usage)
     metrics = [
         at_least(

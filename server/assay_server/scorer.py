@@ -204,7 +204,7 @@ class Scorer:
         try:
             read = await _settle(future)
         except asyncio.CancelledError:
-            future.cancel()
+            _let_go([future])
             raise
         if isinstance(read, AssayError):
             raise read
@@ -216,21 +216,25 @@ class Scorer:
         """Refuse new work, fail what waits, stop the threads, flush the cache."""
         self._closed = True
         await asyncio.to_thread(self._batcher.close)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)  # to cancel what it holds would look to its callers as if they were cancelled
         await self._cache.aclose()
 
     def _check_open(self, deadline: float | None) -> None:
         if self._closed:
-            raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
+            raise _stopping()
         if deadline is not None and deadline <= time.monotonic():
             raise Expired("The deadline had passed when the call arrived.")
 
     async def _look_up_remembered(self, call: "_Call") -> None:
-        """Answer from the cache what was tokenised before, without tokenising it again."""
+        """Answer from the cache what was tokenised before, without tokenising it again.
+
+        What is being read just now is not asked for yet: it will be there once this call has tokenised, or can be followed.
+        """
         known: list[tuple[int, bytes]] = []
         for index, item in enumerate(call.items):
             call.texts[index] = text = _text_digest(item, call.options)
-            if (key := self._remembered.get(text)) is not None:
+            key = self._remembered.get(text)
+            if key is not None and (key, call.options.include_prompt) not in self._flight:
                 known.append((index, key))
         await self._fetch(call, known)
 
@@ -315,8 +319,7 @@ class Scorer:
         try:
             return [await _settle(future) for future in futures]
         except asyncio.CancelledError:
-            for future in futures:
-                future.cancel()
+            [f.cancel() for f in futures]
             raise
 
     async def _submit(
@@ -475,8 +478,26 @@ async def _settle(future: "asyncio.Future[Read]") -> "_Computed":
         return error
 
 
+def _let_go(futures: "Sequence[asyncio.Future[Read]]") -> None:
+    """Cancel what a caller that is gone waited for."""
+    for future in futures:
+        if not future.cancel() and not future.cancelled():
+            future.exception()  # seen, or the loop would report it as never retrieved
+
+
+def _stopping() -> NotReady:
+    return NotReady("The server is stopping and takes no new work.", reason="STOPPING")
+
+
 def _bug() -> InvalidItem:
     raise RuntimeError("an item was neither scored nor refused: this is a bug")
+
+
+def default_batch_tokens(dtype: str, device_type: str) -> int:
+    """Tokens of a batch: what was fastest of 384 to 2,048 on a CPU (docs/design.md), enough to fill an accelerator elsewhere."""
+    if device_type != "cpu":
+        return 16_384
+    return 1024 if dtype == "float32" else 2048
 
 
 def build_scorer(
@@ -493,11 +514,11 @@ def build_scorer(
     """A scorer around a subject, with its batcher started. Call it on the event loop.
 
     Args:
-        batch_tokens: token budget of a batch; 0 takes 2,048 on a CPU and 16,384 on an accelerator.
+        batch_tokens: token budget of a batch; 0 takes ``default_batch_tokens``.
     """
     on_cpu = subject.device.type == "cpu"
     planner = Planner(
-        budget=batch_tokens or (2048 if on_cpu else 16384),
+        budget=batch_tokens or default_batch_tokens(subject.info.dtype, subject.device.type),
         window=window,
         max_age=max_age_seconds,
         padded=subject.reader.padded or not on_cpu,
@@ -524,4 +545,5 @@ __all__ = [
     "ScorerLike",
     "Timings",
     "build_scorer",
+    "default_batch_tokens",
 ]

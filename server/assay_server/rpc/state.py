@@ -19,12 +19,10 @@ from assay_server.errors import NotReady, Overloaded
 from assay_server.labels import Labels
 from assay_server.ranking import Ranker
 from assay_server.rpc.concepts import Bounds
-from assay_server.scorer import ScorerLike
+from assay_server.scorer import ScorerLike, default_batch_tokens
 from assay_server.subject.types import SubjectInfo
 from assay_server.telemetry.metrics import Metrics
 
-CPU_BATCH_TOKENS = 2048
-GPU_BATCH_TOKENS = 16384
 STREAM_RETRY_SECONDS = 1.0
 
 
@@ -121,7 +119,7 @@ class ServerState:
 
 def limits_in_force(config: ServerConfig, info: SubjectInfo) -> model_pb2.Limits:
     """The limits, with those that depend on the subject settled."""
-    batch_tokens = config.batch_tokens or (CPU_BATCH_TOKENS if info.device.startswith("cpu") else GPU_BATCH_TOKENS)
+    batch_tokens = config.batch_tokens or default_batch_tokens(info.dtype, info.device.partition(":")[0])
     return model_pb2.Limits(
         max_pairs_per_request=config.max_pairs_per_request,
         max_pairs_per_message=config.max_pairs_per_message,

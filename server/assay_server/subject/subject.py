@@ -309,7 +309,7 @@ class _Failures:
     def add(self, check: str, message: str) -> None:
         if check not in self._overrides:
             raise SubjectMismatch(
-                f"{message} If this is meant, start the server with --override {check}.",
+                f"{message} If this is meant, start the server with --overrides {check}.",
                 reason=check,
                 details={"check": check},
             )
