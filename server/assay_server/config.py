@@ -79,7 +79,9 @@ class ServerConfig:
     lru_bytes: int = _knob(256 * MIB, "Bytes of the in-process cache; 0 is off.", low=0)
 
     # Engine
-    batch_tokens: int = _knob(0, "Token budget of one device batch; 0 is 1,024 (float32) or 2,048 on CPU and 16,384 on GPU.", low=0, high=1 << 24)
+    batch_tokens: int = _knob(
+        0, "Token budget of one device batch; 0 is 1,024 (float32) or 2,048 on CPU and 16,384 on GPU.", low=0, high=1 << 24
+    )
     window: int = _knob(512, "Waiting items that are sorted by length for a batch.", low=1, high=1 << 20)
     ageing_seconds: float = _knob(2.0, "Wait after which an item is taken whatever its length.", low=0.0, high=3600.0)
     threads: int = _knob(0, "CPU threads of the model; 0 leaves the choice to torch.", low=0, high=4096)

@@ -216,7 +216,7 @@ class Scorer:
         """Refuse new work, fail what waits, stop the threads, flush the cache."""
         self._closed = True
         await asyncio.to_thread(self._batcher.close)
-        self._pool.shutdown(wait=False, cancel_futures=True)  # to cancel what it holds would look to its callers as if they were cancelled
+        self._pool.shutdown(wait=False)  # its futures go on: callers would take their cancellation for their own
         await self._cache.aclose()
 
     def _check_open(self, deadline: float | None) -> None:
@@ -312,14 +312,15 @@ class Scorer:
         for key, indices in by_key.items():
             for position, index in enumerate(indices):
                 mine = key in led and position == 0
-                call.land_read(index, led[key] if key in led else computed[key], CacheState.MISS if mine else CacheState.SHARED)
+                read = led[key] if key in led else computed[key]
+                call.land_read(index, read, CacheState.MISS if mine else CacheState.SHARED)
 
     async def _read(self, requests: list[TreeRequest], call: "_Call") -> "list[_Computed]":
         futures = await self._submit(requests, call.options.lane, call.deadline)
         try:
             return [await _settle(future) for future in futures]
         except asyncio.CancelledError:
-            [f.cancel() for f in futures]
+            _let_go(futures)
             raise
 
     async def _submit(
@@ -333,6 +334,8 @@ class Scorer:
             self._admission.entered(tokens)
 
     async def _in_pool(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise _stopping()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 

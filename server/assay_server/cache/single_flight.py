@@ -101,6 +101,9 @@ class SingleFlight(Generic[K, V]):
         """Keys in flight."""
         return len(self._flights)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._flights
+
     def claim(self, keys: Iterable[K]) -> Claim[K, V]:
         """Lead what nobody leads, follow the rest; a key that comes twice counts once. Use it with ``with``, at once."""
         leads: list[K] = []

@@ -92,7 +92,9 @@ def load_model(source: str, hook: Hook, *, device: torch.device, dtype: torch.dt
         SubjectMismatch: nothing is there (MODEL_NOT_FOUND), or the hook is not in this model (HOOK_OUT_OF_RANGE).
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # a server's log is not a terminal
     where, extra = _source(source)
     offline: dict[str, Any] = {"local_files_only": not allow_download, "trust_remote_code": False}
     try:

@@ -212,7 +212,8 @@ def load_subject(
     Raises:
         SubjectMismatch: a part is missing or a check fails; the message names the numbers and the fix.
     """
-    where, kind = find_device(device), None
+    _check_overrides(overrides)  # before minutes of loading
+    where = find_device(device)
     kind = find_dtype(dtype, where)
     loaded_sae = load_sae(sae, sae_id, device=where, dtype=kind, allow_download=allow_download)
     place = parse_hook(hook or str(loaded_sae.cfg.metadata.hook_name or ""))
@@ -314,6 +315,13 @@ class _Failures:
                 details={"check": check},
             )
         self.overridden.append(message)
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    if unknown := sorted(set(overrides) - set(OVERRIDABLE)):
+        raise SubjectMismatch(
+            f"No such check to override: {', '.join(unknown)}; there are {', '.join(OVERRIDABLE)}.", reason="UNKNOWN_OVERRIDE"
+        )
 
 
 def _check_width(model: LoadedModel, sae: Any) -> None:

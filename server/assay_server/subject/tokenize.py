@@ -158,7 +158,10 @@ class TreeTokenizer:
         return TokenPath(ids[: in_response[-1] + 1], in_prompt, in_response)
 
     def _encode(self, text: str, *, special: bool) -> tuple[Ids, NDArray[np.int32]]:
-        encoding = self._backend.encode(text, add_special_tokens=special)
+        try:
+            encoding = self._backend.encode(text, add_special_tokens=special)
+        except (TypeError, UnicodeError) as error:  # what the backend makes of half a surrogate pair, as cut-up JSON holds
+            raise InvalidItem("The text is not valid Unicode: it holds a lone surrogate.", reason="INVALID_UNICODE") from error
         ids = np.asarray(encoding.ids, dtype=np.int32)
         offsets = np.asarray(encoding.offsets, dtype=np.int32).reshape(-1, 2)
         if special and self._bos is not None and (len(ids) == 0 or ids[0] != self._bos):
