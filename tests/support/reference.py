@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from assay_server.subject.types import Message, Pair, PooledSpan, Prompt, SpanName
+from assay_server.subject.types import Message, Pair, Pooled, PooledSpan, Prompt, SpanName
 from torch import Tensor
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -215,3 +215,27 @@ def pair_spans(kind: Kind, tokenizer: Any, pair: Pair) -> tuple[dict[SpanName, t
         SpanName.REJECTED: (rejected.ids, rejected.response),
     }
     return spans, shared
+
+
+def hold_pair(
+    comparison: Comparison,
+    kind: Kind,
+    tokenizer: Any,
+    reader: Reader,
+    sae: Any,
+    pair: Pair,
+    pooled: Pooled,
+    include_prompt: bool = True,
+) -> None:
+    """Hold a pooled pair to the reference: every span, and the counts of tokens read and shared."""
+    spans, shared = pair_spans(kind, tokenizer, pair)
+    wanted = {name for name, (_, positions) in spans.items() if positions and (include_prompt or name is not SpanName.PROMPT)}
+    assert set(pooled.spans) == wanted
+    for name in wanted:
+        ids, positions = spans[name]
+        comparison.span(pooled.spans[name], sae, reader.residual(ids)[positions])
+    lengths = [spans[name][1][-1] + 1 for name in (SpanName.CHOSEN, SpanName.REJECTED)]
+    assert pooled.shared == shared
+    assert pooled.read == sum(lengths) - shared
+    assert pooled.prompt_tokens == len(spans[SpanName.PROMPT][1])
+    assert pooled.truncated == 0

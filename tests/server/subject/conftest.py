@@ -1,13 +1,15 @@
 """The bench: random models, SAEs and subjects made once a session, and the plain reference beside each."""
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from assay_server.subject.subject import Subject, load_subject
-from assay_server.subject.types import Message, Pair, SpanName
+from assay_server.subject.subject import Subject, TreeRequest, load_subject
+from assay_server.subject.types import Message, Pair
 from sae_lens import SAE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -68,8 +70,8 @@ class Bench:
 
     def load(self, *which: Any, **options: Any) -> Subject:
         """A fresh subject; random SAEs explain no variance, which is overridden by name."""
-        options.setdefault("overrides", ("VARIANCE",))
-        return load_subject(str(self.model_folder(which[0])), str(self.sae_folder(*which)), device="cpu", **options)
+        options = {"overrides": ("VARIANCE",), "device": "cpu", **options}
+        return load_subject(str(self.model_folder(which[0])), str(self.sae_folder(*which)), **options)
 
 
 @pytest.fixture(scope="session")
@@ -80,20 +82,41 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def hold_pair(
     comparison: reference.Comparison, bench: Bench, which: tuple[Any, ...], pair: Pair, pooled: Any, include_prompt: bool = True
 ) -> None:
-    """Hold a pooled pair to the reference: every span, and the counts of tokens read and shared."""
-    family = which[0]
-    spans, shared = reference.pair_spans(bench.kind(family), bench.tokenizer(family), pair)
-    sae, reader = bench.sae(*which), bench.reader(family)
-    wanted = {name for name, (_, positions) in spans.items() if positions and (include_prompt or name is not SpanName.PROMPT)}
-    assert set(pooled.spans) == wanted
-    for name in wanted:
-        ids, positions = spans[name]
-        comparison.span(pooled.spans[name], sae, reader.residual(ids)[positions])
-    lengths = [spans[name][1][-1] + 1 for name in (SpanName.CHOSEN, SpanName.REJECTED)]
-    assert pooled.shared == shared
-    assert pooled.read == sum(lengths) - shared
-    assert pooled.prompt_tokens == len(spans[SpanName.PROMPT][1])
-    assert pooled.truncated == 0
+    """Hold a pooled pair to the reference (``reference.hold_pair``)."""
+    kind, tokenizer = bench.kind(which[0]), bench.tokenizer(which[0])
+    reference.hold_pair(comparison, kind, tokenizer, bench.reader(which[0]), bench.sae(*which), pair, pooled, include_prompt)
+
+
+def hold_precision(bench: Bench, family: str, sae: str, dtype: str, device: str = "cpu") -> None:
+    """Hold the engine in a short dtype to the plain loop in that dtype: as close to float32 as it is.
+
+    Errors in L2 over a span's ``max``, and mean over its firing shares: at most 1.2 of the plain loop's own, plus 0.01.
+    """
+    subject = bench.load(family, sae, dtype=dtype, device=device)
+    assert (subject.info.dtype, subject.device.type) == (dtype, device)
+    short = getattr(torch, dtype)
+    plain_sae = SAE.load_from_disk(str(bench.sae_folder(family, sae)), dtype=dtype, device=device).requires_grad_(False)
+    plain_model = reference.Reader(copy.deepcopy(bench.model(family)).to(device, short), LAYER)
+    engine: list[tuple[float, float]] = []
+    plain: list[tuple[float, float]] = []
+    for pair in (for_family(pair, family) for pair in PAIRS.values()):
+        pooled = subject.read(subject.prepare([TreeRequest(subject.tokenizer.pair(pair))]))[0]
+        for name, span in pooled.spans.items():
+            ids, positions = reference.pair_spans(bench.kind(family), bench.tokenizer(family), pair)[0][name]
+            truth = reference.pool(bench.sae(family, sae).encode(bench.reader(family).residual(ids)[positions]))
+            dense = np.zeros((2, len(truth[0])))
+            dense[0, span.indices], dense[1, span.indices] = span.max, span.counts
+            engine.append(_errors(dense[0], dense[1], truth, len(positions)))
+            loop = reference.pool(plain_sae.encode(plain_model.residual(ids)[positions].to(device, short)))
+            plain.append(_errors(loop[0], loop[1], truth, len(positions)))
+    for ours, theirs in zip(np.mean(engine, axis=0), np.mean(plain, axis=0), strict=True):
+        assert 0 < ours <= 1.2 * theirs + 0.01
+
+
+def _errors(maximum: Any, count: Any, truth: Any, tokens: int) -> tuple[float, float]:
+    fired = (truth[1] > 0) | (count > 0)
+    error = np.linalg.norm(maximum - truth[0]) / np.linalg.norm(truth[0])
+    return float(error), float((np.abs(count - truth[1])[fired] / tokens).mean())
 
 
 def chat(*turns: str) -> tuple[Message, ...]:

@@ -5,19 +5,17 @@ half a unit of the float16 that it is stored in. Cells with a token closer than 
 and must stay under 0.4% of what fires (see ``reference.Comparison``).
 """
 
-import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from assay_server.subject.subject import TreeRequest
-from assay_server.subject.types import Directions, Pair, PromptedResponse, SpanName
-from sae_lens import SAE
+from assay_server.subject.types import Directions, Pair, PromptedResponse, SpanName, Truncation
 
-from tests.server.subject.conftest import LONG, PAIRS, Bench, chat, for_family, hold_pair
-from tests.support.models import LAYER, SHARING, WIDTH
-from tests.support.reference import Comparison, Reader, pair_spans, pool
+from tests.server.subject.conftest import LONG, PAIRS, Bench, chat, for_family, hold_pair, hold_precision
+from tests.support.models import SHARING, WIDTH
+from tests.support.reference import Comparison, pair_spans
 from tests.support.saes import MAKERS
 
 VARIANTS = [
@@ -169,28 +167,27 @@ def test_token_activations_equal_the_saes_own_on_every_token(bench: Bench) -> No
 @pytest.mark.parametrize("sae", ["standard", "topk_rescaled", "jumprelu", "gated"])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_bfloat16_is_as_close_to_float32_as_the_plain_loop_in_bfloat16(bench: Bench, family: str, sae: str) -> None:
-    """Errors in L2 over a pair's ``max`` and mean over its firing shares: at most 1.2 of the plain loop's own, plus 0.01."""
-    subject = bench.load(family, sae, dtype="bfloat16")
-    assert subject.info.dtype == "bfloat16"
-    plain_sae = SAE.load_from_disk(str(bench.sae_folder(family, sae)), dtype="bfloat16").requires_grad_(False)
-    plain_model = Reader(copy.deepcopy(bench.model(family)).bfloat16(), LAYER)
-    engine: list[tuple[float, float]] = []
-    plain: list[tuple[float, float]] = []
-    for pair in (for_family(pair, family) for pair in PAIRS.values()):
-        pooled = subject.read(subject.prepare([TreeRequest(subject.tokenizer.pair(pair))]))[0]
-        for name, span in pooled.spans.items():
-            ids, positions = pair_spans(bench.kind(family), bench.tokenizer(family), pair)[0][name]
-            truth = pool(bench.sae(family, sae).encode(bench.reader(family).residual(ids)[positions]))
-            dense = np.zeros((2, len(truth[0])))
-            dense[0, span.indices], dense[1, span.indices] = span.max, span.counts
-            engine.append(_errors(dense[0], dense[1], truth, len(positions)))
-            loop = pool(plain_sae.encode(plain_model.residual(ids)[positions].bfloat16()))
-            plain.append(_errors(loop[0], loop[1], truth, len(positions)))
-    for ours, theirs in zip(np.mean(engine, axis=0), np.mean(plain, axis=0), strict=True):
-        assert 0 < ours <= 1.2 * theirs + 0.01
+    hold_precision(bench, family, sae, "bfloat16")
 
 
-def _errors(maximum: Any, count: Any, truth: Any, tokens: int) -> tuple[float, float]:
-    fired = (truth[1] > 0) | (count > 0)
-    error = np.linalg.norm(maximum - truth[0]) / np.linalg.norm(truth[0])
-    return float(error), float((np.abs(count - truth[1])[fired] / tokens).mean())
+@pytest.mark.parametrize("how", [Truncation.PROMPT_START, Truncation.RESPONSE_END])
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen3"])
+def test_a_truncated_pair_pools_as_its_shortened_sequences_do(bench: Bench, family: str, how: Truncation) -> None:
+    """The plain loop on the ids that are left, cut here by hand: the prompt's start after the first token, or the end."""
+    which, pair = (family, "topk"), Pair(chat(LONG[:260]), LONG[:200], "A list can be changed after it is made.")
+    spans, _ = pair_spans(bench.kind(family), bench.tokenizer(family), pair)
+    lengths = [spans[name][1][-1] + 1 for name in (SpanName.CHOSEN, SpanName.REJECTED)]
+    excess, context = 30, max(lengths) - 30
+    subject = bench.load(*which, max_sequence_tokens=context)
+    pooled = subject.read(subject.prepare([TreeRequest(subject.tokenizer.pair(pair, how), include_prompt=True)]))[0]
+    comparison = Comparison()
+    for name, (ids, positions) in spans.items():
+        if how is Truncation.PROMPT_START:
+            left, kept = [ids[0], *ids[1 + excess :]], [p - excess for p in positions if p > excess]
+        else:
+            left, kept = ids[:context], [p for p in positions if p < context]
+        comparison.span(pooled.spans[name], bench.sae(*which), bench.reader(family).residual(left)[kept])
+    comparison.finish(share=0.01)
+    dropped = sum(max(0, length - context) for length in lengths)  # the ends are not shared, the prompt's start is
+    assert pooled.truncated == (excess if how is Truncation.PROMPT_START else dropped)
+    assert pooled.prompt_tokens == pooled.spans[SpanName.PROMPT].tokens
