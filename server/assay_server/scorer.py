@@ -204,7 +204,7 @@ class Scorer:
         try:
             read = await _settle(future)
         except asyncio.CancelledError:
-            _let_go([future])
+            future.cancel()
             raise
         if isinstance(read, AssayError):
             raise read
@@ -320,7 +320,8 @@ class Scorer:
         try:
             return [await _settle(future) for future in futures]
         except asyncio.CancelledError:
-            _let_go(futures)
+            for future in futures:
+                future.cancel()
             raise
 
     async def _submit(
@@ -479,13 +480,6 @@ async def _settle(future: "asyncio.Future[Read]") -> "_Computed":
         return await future
     except AssayError as error:
         return error
-
-
-def _let_go(futures: "Sequence[asyncio.Future[Read]]") -> None:
-    """Cancel what a caller that is gone waited for."""
-    for future in futures:
-        if not future.cancel() and not future.cancelled():
-            future.exception()  # seen, or the loop would report it as never retrieved
 
 
 def _stopping() -> NotReady:

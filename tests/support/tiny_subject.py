@@ -181,6 +181,23 @@ def about_equal(got: Pooled, want: Pooled) -> bool:
     return all(np.allclose(got.directions[name], scores, rtol=1e-4, atol=1e-4) for name, scores in want.directions.items())
 
 
+def same_bits(a: Pooled, b: Pooled) -> bool:
+    """Whether two answers are the same to the last bit."""
+
+    def flat(pooled: Pooled) -> list[object]:
+        spans = [
+            (name, s.tokens, s.exponent, s.residual_exponent, *map(bits, (s.indices, s.max_f16, s.counts, s.mean_residual_f16)))
+            for name, s in pooled.spans.items()
+        ]
+        scores = [(name, bits(values)) for name, values in pooled.directions.items()]
+        return [pooled.prompt_tokens, pooled.read, pooled.shared, pooled.truncated, spans, scores]
+
+    def bits(array: NDArray[Any]) -> tuple[str, bytes]:
+        return str(array.dtype), array.tobytes()
+
+    return flat(a) == flat(b)
+
+
 def read_alone(request: TreeRequest) -> Pooled:
     """What the shared subject says of a request, read by itself."""
     (pooled,) = tiny_subject().read(tiny_subject().prepare([request]))
