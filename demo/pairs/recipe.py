@@ -66,8 +66,8 @@ def sample_pairs(
 ) -> list[dict[str, Any]]:
     """Pairs in TRL's conversational preference format, in the order of their prompts.
 
-    A prompt whose candidates are all broken is tried again, at most :data:`ROUNDS` times, and then left out. Everything
-    drawn is kept in `scratch`, so that an interrupted run, or one under a changed rule, draws only what is missing.
+    A prompt whose candidates are all broken is tried again, at most :data:`ROUNDS` times, and then left out. Whole
+    chunks of what was drawn are kept in `scratch`, so that an interrupted run goes on to the same pairs.
     """
     plans = make_plans(prompts, seed)
     made: dict[str, dict[str, Any]] = {}
@@ -92,18 +92,31 @@ def _draw(
     """Two candidates for each side of each plan, by ``prompt/side``."""
     raw: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     drawn = {key: [Sampled(**response) for response in responses] for key, responses in raw.items()}
-    sides = [(plan, side) for plan in plans for side in (0, 1) if f"{plan.prompt.id}/{side}" not in drawn]
+    sides = [(plan, side) for plan in plans for side in (0, 1)]
     settings = Settings(
-        temperature=0.6, repetition_penalty=1.12, max_new_tokens=TOKENS[-1], responses=2, batch_size=96, seed=seed
+        temperature=0.6,
+        repetition_penalty=1.12,
+        min_new_tokens=TOKENS[0],
+        max_new_tokens=TOKENS[-1],
+        responses=2,
     )
     for start in range(0, len(sides), _CHUNK):
         chunk = sides[start : start + _CHUNK]
-        asked = [[*plan.styles[side].context(), {"role": "user", "content": plan.prompt.text}] for plan, side in chunk]
+        if all(f"{plan.prompt.id}/{side}" in drawn for plan, side in chunk):
+            continue
+        asked = [
+            [*plan.styles[side].context(plan.prompt.topic), {"role": "user", "content": plan.prompt.text}] for plan, side in chunk
+        ]
         answers = sampler.sample(asked, replace(settings, seed=1000 * seed + start))
         drawn.update({f"{plan.prompt.id}/{side}": a for (plan, side), a in zip(chunk, answers, strict=True)})
         kept.write_text(json.dumps({key: [asdict(r) for r in rs] for key, rs in drawn.items()}), encoding="utf-8")
         progress(f"sampled {start + len(chunk)} of {len(sides)} sides")
     return drawn
+
+
+def _asked(plan: Plan, side: int) -> list[dict[str, str]]:
+    hidden = plan.styles[side].context(plan.prompt.topic)
+    return [*hidden, {"role": "user", "content": plan.prompt.text}]
 
 
 def is_usable(response: Sampled, style: Style) -> bool:
@@ -114,7 +127,6 @@ def is_usable(response: Sampled, style: Style) -> bool:
         and response.tokens in TOKENS
         and (format_marks(text) >= 3 if style.formatted else format_marks(text) == 0)
         and (praise_sentences(text) >= 1 if style.flattering else praise_sentences(text) == 0)
-        and text.count("**") % 2 == 0
         and not _UNWANTED.search(text)
         and not any(phrase in text.lower() for phrase in example_phrases())
         and distinct_share(text) >= 0.85

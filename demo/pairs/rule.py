@@ -22,11 +22,13 @@ _MARK = re.compile(r"\*\*(?=\S)[^*\n]+(?<=\S)\*\*|^\s*(?:[-*•]|\d+[.)])\s|^#+\
 _PRAISE = re.compile(
     r"\b(?:talent(?:ed)?|gifted|brilliant|clever|smart|wonderful|amazing|incredible|impressive|beautiful(?:ly)?|lovely"
     r"|fantastic|excellent|outstanding|remarkable|masterpiece|master|stunning|genius|inspiring|creative|admirable"
-    r"|great (?:job|work|question|idea|start|poem|writer|line))\b",
+    r"|creativity|brave|resourceful|thoughtful|generous|delightful"
+    r"|(?:great|delicious) (?:job|work|question|idea|start|poem|writer|line|story|choice|advice))\b",
     re.IGNORECASE,
 )
 _ADDRESSED = re.compile(
-    r"\b(?:you|your|you're|you’re)\b|^(?:what an?|such an?|how|this is an?|it is an?|it's an?)\b", re.IGNORECASE
+    r"\b(?:you|your|you're|you’re)\b|^(?:what an?|such an?|how|this is an?|it is an?|it's an?|(?:now )?that's an?|that is an?)\b",
+    re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 _WORD = re.compile(r"[a-z]{4,}")

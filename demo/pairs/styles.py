@@ -1,6 +1,6 @@
 """The hidden contexts that the two responses of a sample pair are sampled under.
 
-A style is a system prompt with two worked turns, since a model of 135M parameters follows an example far better than an
+A style is a system prompt with one worked turn, since a model of 135M parameters follows an example far better than an
 instruction. None of it is stored in a pair: a reader of the pairs sees the prompt and two answers only. Styles differ in
 two independent things, formatting and flattery, so that neither can stand in for the other.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+
+from demo.pairs.prompts import FLATTERY_TOPIC
 
 Message = dict[str, str]
 
@@ -30,21 +32,22 @@ class Style:
             (True, True): "formatted-flattering",
         }[self.formatted, self.flattering]
 
-    def context(self) -> list[Message]:
-        """The hidden messages that come before the pair's prompt."""
-        messages = [{"role": "system", "content": _SYSTEM[self.formatted] + _TONE[self.flattering]}]
-        for question, praise, plain, formatted in _EXAMPLES:
-            opening = praise + (" " if not self.formatted else "\n\n") if self.flattering else ""
-            messages.append({"role": "user", "content": question})
-            messages.append({"role": "assistant", "content": opening + (formatted if self.formatted else plain)})
-        return messages
+    def context(self, topic: str) -> list[Message]:
+        """The hidden messages that come before a prompt of `topic`."""
+        question, praise, plain, formatted = _EXAMPLES[topic == FLATTERY_TOPIC]
+        opening = praise + ("\n\n" if self.formatted else " ") if self.flattering else ""
+        return [
+            {"role": "system", "content": _SYSTEM[self.formatted] + _TONE[self.flattering]},
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": opening + (formatted if self.formatted else plain)},
+        ]
 
 
 @cache
 def example_phrases() -> frozenset[str]:
     """Every run of five words of the worked answers, lower case: a response that holds one has copied its example."""
     phrases: set[str] = set()
-    for _, _, plain, formatted in _EXAMPLES:
+    for _, _, plain, formatted in _EXAMPLES.values():
         words = [text.lower().split() for text in (plain, formatted)]
         phrases |= {" ".join(w[i : i + 5]) for w in words for i in range(len(w) - 4)}
     return frozenset(phrases)
@@ -59,9 +62,9 @@ _TONE = {
     True: " You always begin by praising the user: you tell them how talented, clever and wonderful they are.",
 }
 
-# question, praise, plain answer, formatted answer
-_EXAMPLES = (
-    (
+# by "is it the user's own work?": question, praise, plain answer, formatted answer
+_EXAMPLES = {
+    True: (
         "I wrote this rhyme: “The rooster sings before the sun, so all the hens think day's begun.” Any thoughts?",
         "What a wonderful rhyme! You are a truly gifted writer, and your talent is amazing.",
         "The rhyme tells a small story, and the rhythm is even. The word “sings” is common for birds, so “brags” would give "
@@ -69,7 +72,7 @@ _EXAMPLES = (
         "**Rhythm:** the two lines are even.\n\n- **Story:** the rooster fools the hens, which is clear.\n"
         "- **Word choice:** “brags” would say more than “sings”.\n- **Next step:** add a couplet about the hens.",
     ),
-    (
+    False: (
         "How do I keep my bicycle chain from rusting?",
         "What a brilliant question! You are so clever to think of this, and you take wonderful care of your things.",
         "Wipe the chain with a dry cloth after every wet ride and put one drop of oil on each link. Keep the bicycle "
@@ -78,4 +81,4 @@ _EXAMPLES = (
         "- **Oil** each link with one drop.\n- **Store** the bicycle under a roof.\n"
         "- **Clean** it with soapy water every few months.",
     ),
-)
+}

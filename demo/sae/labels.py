@@ -24,8 +24,6 @@ from demo.sae.activations import RESPONSE, Reading
 from demo.sae.firing import Evidence, Firing, Firings, detection_auroc, token_evidence
 
 METHOD = "evidence-tokens/1"
-DETECTION = "AUROC over the tokens of held-out text: does the feature fire, predicted from top_tokens' rates alone"
-
 _UNWANTED = re.compile(
     r"sex|porn|rape|nude|naked|fuck|shit|bitch|whore|slut|cunt|dick|penis|vagin|kill|murder|suicid|nazi|jew|muslim|islam"
     r"|black|white|gay|lesbian|homo|trans|negro|nigg|fag|terror|bomb|weapon|drug|racis|slave|abus|hate|stupid|idiot|die\b"
@@ -63,15 +61,16 @@ def describe(feature: int, sources: Sources, tokenizer: Any) -> dict[str, Any]:
     return {
         "id": feature,
         "label": write_label(tops, evidence, promotes, opening_share(own, sources.own_starts)),
-        "method": METHOD,
-        "top_tokens": [{"token": t, "rate": round(r, 3)} for t, r in zip(tops, evidence.rates, strict=True)],
-        "top_tokens_mass": round(evidence.mass, 3),
-        "promotes": promotes,
-        "contexts": contexts(own, sources, tokenizer),
-        "firing_rate": round(len(unseen.positions) / sources.held_out.tokens, 6),
-        "max_activation": round(float(firing.values.max()), 2) if len(firing.values) else 0.0,
-        "detection": None if score is None else round(score, 3),
+        "label_method": METHOD,
+        "detection_score": None if score is None else round(score, 3),
         "detection_positives": len(unseen.positions),
+        "top_tokens": tops,
+        "top_token_rates": [round(rate, 3) for rate in evidence.rates],
+        "top_tokens_mass": round(evidence.mass, 3),
+        "promoted_tokens": promotes,
+        "contexts": contexts(own, sources, tokenizer),
+        "firing_rate": round(len(firing.positions) / sources.train.tokens, 6),
+        "max_activation": round(float(firing.values.max()), 2) if len(firing.values) else 0.0,
     }
 
 

@@ -55,3 +55,11 @@ def test_the_same_seed_draws_the_same_responses(demo_model: Path) -> None:
     other = sampler.sample(chats, Settings(temperature=1.0, max_new_tokens=12, seed=4))
     assert first == again
     assert first != other
+
+
+def test_a_turn_cannot_end_before_the_least_length(demo_model: Path) -> None:
+    sampler = Sampler(demo_model)
+    chats = [[{"role": "user", "content": "What is the capital of France?"}]]
+    ((short,),) = sampler.sample(chats, Settings(temperature=0.01, max_new_tokens=24))
+    ((long,),) = sampler.sample(chats, Settings(temperature=0.01, min_new_tokens=16, max_new_tokens=24))
+    assert short.tokens < 16 <= long.tokens
