@@ -20,6 +20,7 @@ CORPUS = (
     "Sunlight is a mix of colors; molecules scatter short wavelengths such as blue far more strongly than red.",
     "user assistant system model: You are a helpful assistant.\n\n1. One step.\n2. Another step.\n\n- a point\n- and one more",
     "Größe, naïve café, jalapeño, Привет, мир, こんにちは, 你好, 🙂 and 0123456789 are text as well.",
+    *("The end: \n",) * 8,  # a space and a newline become one token, which may reach over an empty content
 )
 
 Piece = tuple[str, int]  # text, and the message whose content it is, -1 for the template's own

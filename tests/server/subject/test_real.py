@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from tests.support.saes import build_sae, metadata, save_sae
 CACHE = Path(os.environ.get("ASSAY_CACHE", "~/.cache/assay")).expanduser()
 MODEL = CACHE / "models" / "SmolLM2-135M-Instruct"
 ASSETS = Path(__file__).parents[3] / "demo" / "assets"
-HOOK, LAYER = "blocks.15.hook_resid_post", 15
+LAYER = 15  # where a random SAE reads, as long as none is shipped
 FEW, MOST_CHARACTERS = 8, 1_500
 
 pytestmark = [
@@ -56,18 +57,20 @@ class Demo:
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(MODEL)
         model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32, attn_implementation="eager").eval()
-        self.reader = reference.Reader(model, LAYER)
         self.shipped = (ASSETS / "sae" / "cfg.json").is_file()
-        where = ASSETS / "sae" if self.shipped else self._random(folder)
+        where = ASSETS / "sae" if self.shipped else self._random(folder, reference.Reader(model, LAYER))
         self.sae: Any = SAE.load_from_disk(str(where)).eval().requires_grad_(False)
+        hook = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", self.sae.cfg.metadata.hook_name)
+        assert hook is not None
+        self.reader = reference.Reader(model, int(hook[1]))
         self.subject: Subject = load_subject(
             str(MODEL), str(where), device="cpu", overrides=() if self.shipped else ("VARIANCE",), dtype="float32"
         )
 
-    def _random(self, folder: Path) -> Path:
+    def _random(self, folder: Path, reader: reference.Reader) -> Path:
         ids = self.tokenizer(PAIRS["one turn"].chosen)["input_ids"]
-        scale = float(self.reader.residual(ids)[1:].std())
-        about = metadata(hook_name=HOOK, model_name="HuggingFaceTB/SmolLM2-135M-Instruct")
+        scale = float(reader.residual(ids)[1:].std())
+        about = metadata(hook_name=f"blocks.{LAYER}.hook_resid_post", model_name="HuggingFaceTB/SmolLM2-135M-Instruct")
         return save_sae(build_sae("topk", d_in=576, d_sae=4096, scale=scale, about=about), folder)
 
     def hold(self, pairs: list[Pair]) -> None:
