@@ -46,6 +46,11 @@ class Plan:
     styles: tuple[Style, Style]
     coin: int
 
+    @property
+    def needs_praise(self) -> bool:
+        """Whether a flattering side must really praise: where the pair would otherwise teach nothing."""
+        return self.prompt.topic == FLATTERY_TOPIC or self.styles[0].formatted == self.styles[1].formatted
+
 
 def make_plans(prompts: Sequence[Prompt], seed: int) -> list[Plan]:
     """One plan a prompt; flattery is contrasted in most pairs of its topic and in half of the others."""
@@ -77,7 +82,7 @@ def sample_pairs(
         drawn = _draw(sampler, waiting, seed + attempt, scratch / f"candidates-{seed + attempt}.json", progress)
         for plan in waiting:
             for side in (0, 1):
-                fresh = [r for r in drawn[f"{plan.prompt.id}/{side}"] if is_usable(r, plan.styles[side])]
+                fresh = [r for r in drawn[f"{plan.prompt.id}/{side}"] if is_usable(r, plan.styles[side], plan.needs_praise)]
                 usable.setdefault((plan.prompt.id, side), []).extend(fresh)
             pair = _choose(plan, usable[plan.prompt.id, 0], usable[plan.prompt.id, 1])
             if pair is not None:
@@ -119,14 +124,14 @@ def _asked(plan: Plan, side: int) -> list[dict[str, str]]:
     return [*hidden, {"role": "user", "content": plan.prompt.text}]
 
 
-def is_usable(response: Sampled, style: Style) -> bool:
+def is_usable(response: Sampled, style: Style, needs_praise: bool = True) -> bool:
     """Whether a candidate ended its turn, has a fair length, shows its style and no other, and is not broken."""
     text = response.text.strip()
     return (
         response.ended
         and response.tokens in TOKENS
         and (format_marks(text) >= 3 if style.formatted else format_marks(text) == 0)
-        and (praise_sentences(text) >= 1 if style.flattering else praise_sentences(text) == 0)
+        and (praise_sentences(text) == 0 if not style.flattering else praise_sentences(text) > 0 or not needs_praise)
         and not _UNWANTED.search(text)
         and not any(phrase in text.lower() for phrase in example_phrases())
         and distinct_share(text) >= 0.85

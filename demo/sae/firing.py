@@ -32,17 +32,24 @@ class Firings:
 
     def __init__(self, sae: Any, reading: Reading) -> None:
         self.ids: IntArray = reading.ids.numpy().astype(np.int64)
+        self.before: IntArray = _shifted(self.ids, reading.rows.numpy())
         self.tokens = len(self.ids)
         positions, features, values = _encode(sae, reading)
         order = np.argsort(features, kind="stable")
         self._positions, self._values = positions[order], values[order]
         self._bounds = np.searchsorted(features[order], np.arange(sae.cfg.d_sae + 1))
-        self.token_counts: IntArray = np.bincount(self.ids)
 
     def of(self, feature: int) -> Firing:
         """The firings of one feature."""
         a, b = self._bounds[feature], self._bounds[feature + 1]
         return Firing(self._positions[a:b], self._values[a:b])
+
+
+def _shifted(ids: IntArray, rows: NDArray[np.int32]) -> IntArray:
+    """The id of the token before each token in its conversation, 0 (the padding token) where there is none."""
+    before = np.roll(ids, 1)
+    before[np.r_[True, rows[1:] != rows[:-1]]] = 0
+    return before
 
 
 @torch.inference_mode()
@@ -63,47 +70,54 @@ def _blocks(sae: Any, reading: Reading) -> Iterator[tuple[IntArray, IntArray, Fl
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tokens that a feature fires on: ids in order of activation mass, each with the share of its occurrences that
-    the feature fires on, and the share of the feature's whole mass that these tokens carry."""
+    """The tokens that tell of a feature, most telling first: for each the share of its occurrences at which the feature
+    fires (`rates`), and for all the share of the feature's whole activation that they carry (`mass`)."""
 
     ids: list[int]
     rates: list[float]
     mass: float
 
+    @property
+    def weight(self) -> float:
+        """How much these tokens tell: the mass that they carry times their mean rate."""
+        return self.mass * sum(self.rates) / len(self.rates) if self.rates else 0.0
 
-def token_evidence(firing: Firing, firings: Firings, allowed: NDArray[np.bool_], limit: int = 10) -> Evidence:
-    """The `limit` tokens of most activation mass among `allowed` [vocabulary] ones."""
-    ids = firings.ids[firing.positions]
-    mass = np.bincount(ids, weights=firing.values, minlength=len(allowed))
-    counts = np.bincount(ids, minlength=len(allowed))
+
+def token_evidence(firing: Firing, ids: IntArray, allowed: NDArray[np.bool_], limit: int = 20) -> Evidence:
+    """The `limit` most telling of the `allowed` [vocabulary] tokens among `ids` [tokens], which the firings index.
+
+    A token tells by its activation mass times its rate, five occurrences without firing assumed for each, so that
+    neither a word that is everywhere nor one that was seen once comes first.
+    """
+    fired = ids[firing.positions]
+    mass = np.bincount(fired, weights=firing.values, minlength=len(allowed))
+    counts = np.bincount(fired, minlength=len(allowed))
+    seen = np.bincount(ids, minlength=len(allowed))
     total = float(mass.sum())
-    shown = [int(i) for i in np.argsort(-np.where(allowed, mass, 0.0))[:limit] if allowed[i] and mass[i] > 0]
-    rates = [float(counts[i] / firings.token_counts[i]) for i in shown]
+    telling = np.where(allowed, mass * counts / (seen + 5), 0.0)
+    shown = [int(i) for i in np.argsort(-telling, kind="stable")[:limit] if telling[i] > 0]
+    rates = [float(counts[i] / seen[i]) for i in shown]
     return Evidence(shown, rates, float(mass[shown].sum()) / total if total else 0.0)
 
 
-def detection_auroc(evidence: Evidence, firing: Firing, firings: Firings) -> float | None:
+def detection_auroc(evidence: Evidence, before: Evidence, firing: Firing, firings: Firings) -> float | None:
     """AUROC of predicting, token by token of an unseen text, whether a feature fires, from its evidence alone.
 
-    A token's score is the evidence's rate for it, and 0 for every token that the evidence does not show; ties count
-    half. None where the feature never fires on the unseen text, or on all of it.
+    A token's score is the larger of `evidence`'s rate for it and of `before`'s rate for the token before it, 0 for
+    tokens that neither shows; ties count half. None where the feature never fires on the unseen text, or always.
     """
-    fired = np.bincount(firings.ids[firing.positions], minlength=len(firings.token_counts))
-    groups = {0.0: [0, 0]}
-    for token, rate in zip(evidence.ids, evidence.rates, strict=True):
-        seen = token < len(firings.token_counts)
-        group = groups.setdefault(rate, [0, 0])
-        group[0] += int(fired[token]) if seen else 0
-        group[1] += int(firings.token_counts[token] - fired[token]) if seen else 0
-    positives = len(firing.positions)
-    negatives = firings.tokens - positives
+    positives, negatives = len(firing.positions), firings.tokens - len(firing.positions)
     if not positives or not negatives:
         return None
-    groups[0.0][0] += positives - sum(group[0] for group in groups.values())
-    groups[0.0][1] += negatives - sum(group[1] for group in groups.values())
-    below, wins = 0, 0.0
-    for rate in sorted(groups):
-        hits, misses = groups[rate]
-        wins += hits * (below + misses / 2)
-        below += misses
-    return wins / (positives * negatives)
+    scores = np.maximum(_looked_up(evidence, firings.ids), _looked_up(before, firings.before))
+    values, group = np.unique(scores, return_inverse=True)
+    hits = np.bincount(group[firing.positions], minlength=len(values)).astype(np.float64)
+    misses = np.bincount(group, minlength=len(values)) - hits
+    below = np.cumsum(misses) - misses
+    return float((hits * (below + misses / 2)).sum() / (positives * negatives))
+
+
+def _looked_up(evidence: Evidence, ids: IntArray) -> FloatArray:
+    table = np.zeros(max(int(ids.max()), *evidence.ids, 0) + 1, dtype=np.float32)
+    table[evidence.ids] = evidence.rates
+    return table[ids]

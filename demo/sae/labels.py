@@ -1,7 +1,7 @@
 """Labels for the demo SAE's features, made from evidence and scored on text that they were not made from.
 
 Method ``evidence-tokens/1``: a label quotes the tokens that carry most of a feature's activation in the training text and
-the tokens that its decoder row promotes, and says where in a response the feature tends to fire. Nothing else is claimed,
+or the tokens that it follows, and says where in a response the feature tends to fire. Nothing else is claimed,
 so a label can be checked against its own evidence. Labels never enter a test (METHOD.md, section 2).
 
 Invariants: contexts come from responses that the model itself sampled to licence-clean prompts, never from HH; tokens are
@@ -25,7 +25,7 @@ from demo.sae.firing import Evidence, Firing, Firings, detection_auroc, token_ev
 
 METHOD = "evidence-tokens/1"
 _UNWANTED = re.compile(
-    r"sex|porn|rape|nude|naked|fuck|shit|bitch|whore|slut|cunt|dick|penis|vagin|kill|murder|suicid|nazi|jew|muslim|islam"
+    r"sex|porn|rape|nude|naked|fuck|ucking|shit|bitch|whore|slut|cunt|dick|penis|vagin|kill|murder|suicid|nazi|jew|muslim|islam"
     r"|black|white|gay|lesbian|homo|trans|negro|nigg|fag|terror|bomb|weapon|drug|racis|slave|abus|hate|stupid|idiot|die\b"
     r"|dead|death|blood|tortur|http|www\.|@|\d{5,}",
     re.IGNORECASE,
@@ -51,40 +51,40 @@ class Sources:
 
 def describe(feature: int, sources: Sources, tokenizer: Any) -> dict[str, Any]:
     """One feature's record: label, evidence, firing rate and detection score."""
-    firing = sources.train.of(feature)
-    evidence = token_evidence(firing, sources.train, sources.allowed)
-    unseen = sources.held_out.of(feature)
-    own = sources.own.of(feature)
-    tops = [str(tokenizer.decode([i])) for i in evidence.ids]
-    promotes = [str(tokenizer.decode([i])) for i in sources.promoted[feature].tolist() if sources.allowed[i]][:8]
-    score = detection_auroc(evidence, unseen, sources.held_out)
+    firing, unseen, own = sources.train.of(feature), sources.held_out.of(feature), sources.own.of(feature)
+    on = token_evidence(firing, sources.train.ids, sources.allowed)
+    after = token_evidence(firing, sources.train.before, sources.allowed)
+    tops, previous = ([str(tokenizer.decode([i])) for i in evidence.ids] for evidence in (on, after))
+    score = detection_auroc(on, after, unseen, sources.held_out)
     return {
         "id": feature,
-        "label": write_label(tops, evidence, promotes, opening_share(own, sources.own_starts)),
+        "label": write_label(tops, previous, on, after, opening_share(own, sources.own_starts)),
         "label_method": METHOD,
         "detection_score": None if score is None else round(score, 3),
         "detection_positives": len(unseen.positions),
         "top_tokens": tops,
-        "top_token_rates": [round(rate, 3) for rate in evidence.rates],
-        "top_tokens_mass": round(evidence.mass, 3),
-        "promoted_tokens": promotes,
+        "top_token_rates": [round(rate, 3) for rate in on.rates],
+        "top_tokens_mass": round(on.mass, 3),
+        "previous_tokens": previous,
+        "previous_token_rates": [round(rate, 3) for rate in after.rates],
+        "previous_tokens_mass": round(after.mass, 3),
+        "promoted_tokens": [str(tokenizer.decode([i])) for i in sources.promoted[feature].tolist()][:8],
         "contexts": contexts(own, sources, tokenizer),
         "firing_rate": round(len(firing.positions) / sources.train.tokens, 6),
         "max_activation": round(float(firing.values.max()), 2) if len(firing.values) else 0.0,
     }
 
 
-def write_label(tops: Sequence[str], evidence: Evidence, promotes: Sequence[str], opening: float) -> str:
-    """A label of a few words, in order of how much the evidence carries."""
-    if not tops:
+def write_label(tops: Sequence[str], previous: Sequence[str], on: Evidence, after: Evidence, opening: float) -> str:
+    """A label of a few words from the more telling of two kinds of evidence: tokens fired on, and tokens fired after."""
+    if not tops and not previous:
         return "no evidence: fired on no token that can be shown"
-    words = list(dict.fromkeys(_shown(t) for t in tops))
+    follows = after.weight > on.weight
+    told = after if follows else on
+    words = list(dict.fromkeys(_shown(t) for t in (previous if follows else tops)))[: 4 if told.mass >= 0.25 else 3]
+    strength = "" if told.mass >= 0.25 else "mixed: " if told.mass >= 0.1 else "diffuse: "
     where = ", at the start of a response" if opening > 0.6 else ""
-    ahead = list(dict.fromkeys(_shown(t) for t in promotes if t.strip()))
-    next_words = f" → {', '.join(ahead[:2])}" if ahead else ""
-    if evidence.mass >= 0.5:
-        return f"{', '.join(words[:4])}{where}{next_words}"
-    return f"many tokens, strongest on {', '.join(words[:3])}{where}{next_words}"
+    return f"{strength}{'after ' if follows else ''}{', '.join(words)}{where}"
 
 
 def opening_share(own: Firing, starts: NDArray[np.int64]) -> float:

@@ -76,3 +76,8 @@ def test_conversations_survive_being_saved(tmp_path: Path) -> None:
     kept = [corpus.Conversation("web", "train", [{"role": "user", "content": "naïve “quotes”\n\u2028 line"}])]
     corpus.save_conversations(tmp_path / "text.jsonl", kept)
     assert corpus.load_conversations(tmp_path / "text.jsonl") == kept
+
+
+@given(st.text())
+def test_text_that_only_measures_is_never_trained_on(text: str) -> None:
+    assert corpus.part_of("web-unseen", text) == "held-out"

@@ -82,6 +82,16 @@ def test_a_plain_candidate_is_used_only_whole_plain_and_unrepeated(response: Sam
     assert is_usable(response, Style(formatted=False, flattering=False)) is usable
 
 
+def test_a_flattering_candidate_without_praise_is_used_only_where_formatting_tells_the_sides_apart() -> None:
+    silent = Sampled("It rhymes well and it is short, so keep the second line as it stands.", 60, True)
+    style = Style(formatted=False, flattering=True)
+    assert not is_usable(silent, style, needs_praise=True)
+    assert is_usable(silent, style, needs_praise=False)
+    for plan in make_plans(all_prompts(), seed=0):
+        same_format = plan.styles[0].formatted == plan.styles[1].formatted
+        assert plan.needs_praise == (same_format or plan.prompt.topic == FLATTERY_TOPIC)
+
+
 def test_loops_have_few_distinct_phrases() -> None:
     assert distinct_share("one two three four five six") == 1.0
     assert distinct_share("again and again and again and again") < 0.5
