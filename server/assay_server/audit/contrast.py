@@ -1,0 +1,218 @@
+"""Inside against outside: does a concept separate chosen from rejected more in this group of pairs than elsewhere?
+
+METHOD.md §3.2 and §3.3 ([A]'s global and local views). Groups may overlap, and outside means every compared pair that is
+not inside. All is computed from counts, sums and squares per half, so shards merge: to the bit for integer
+disparities, to rounding for z-scored ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from assay_server.audit.matrices import Bools, Codes, Csr, Floats, Ints, csr
+from assay_server.audit.moments import split_halves
+from assay_server.audit.reason import Reason
+
+MIN_FEATURES = 10
+MIN_INSIDE = 25
+MIN_SHIFT = 1e-6
+LEVEL = 0.95
+# A variance this small beside the mean square is rounding, left by subtracting one from the other.
+_ROUNDING = 1e-13
+
+Sums = NDArray[np.int64] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMoments:
+    """Per half (even and odd rows), over all compared pairs and over each group: counts, Σ value, Σ value²."""
+
+    sizes: Ints  # [concepts] what values are divided by: t_m for numerators, 1 for values that are already means
+    pairs: Ints  # [2]
+    totals: Sums  # [2, concepts]
+    squares: Sums  # [2, concepts]
+    group_pairs: Ints  # [2, groups]
+    group_totals: Sums  # [2, groups, concepts]
+    group_squares: Sums  # [2, groups, concepts]
+
+
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """Every group against its outside, for every concept: arrays are [groups, concepts] unless said."""
+
+    delta: Floats  # mean inside − mean outside, in units of u
+    se: Floats  # of delta: √(s²_in/n_in + s²_out/n_out)
+    z: Floats  # delta / se (Welch)
+    df: Floats  # Welch–Satterthwaite; 1 where not tested
+    p: Floats  # two-sided, from Student's t
+    low: Floats  # bounds of delta
+    high: Floats
+    d: Floats  # Cohen: delta / s_pooled
+    consistent: Bools  # SC: both halves move by more than 1e-6 the same way
+    delta_min: Floats  # min(|Δ_A|, |Δ_B|); 0 when a half has no inside or no outside
+    inside: Ints  # [groups] n_k
+    outside: Ints  # [groups]
+    reason: Codes  # Reason
+
+    def kept(self, sizes: Ints, *, min_features: int = MIN_FEATURES, min_inside: int = MIN_INSIDE) -> Bools:
+        """[A]'s filters: t_m ≥ 10, n_k ≥ 25, SC, and a test was made (METHOD.md §3.2).
+
+        SC looks at the outcome: correct for multiplicity over `eligible`, and then keep these.
+        """
+        return self.eligible(sizes, min_features=min_features, min_inside=min_inside) & self.consistent
+
+    def eligible(self, sizes: Ints, *, min_features: int = MIN_FEATURES, min_inside: int = MIN_INSIDE) -> Bools:
+        """The filters that do not look at the outcome: what counts as tested."""
+        return (sizes >= min_features)[None, :] & (self.inside >= min_inside)[:, None] & (self.reason == Reason.NONE)
+
+
+def groups_from_labels(labels: ArrayLike, groups: int) -> Csr:
+    """The 0/1 array [pairs, groups] of a partition; label −1 is in no group.
+
+    Raises:
+        ValueError: a label lies outside −1..groups−1.
+    """
+    values = np.asarray(labels, np.int64)
+    if values.size and (values.min() < -1 or values.max() >= groups):
+        raise ValueError(f"labels must lie in -1..{groups - 1}, got {values.min()} to {values.max()}")
+    rows = np.flatnonzero(values >= 0)
+    return csr(Csr((np.ones(len(rows), np.int64), (rows, values[rows])), shape=(len(values), groups)))
+
+
+def group_moments(
+    values: Any,
+    groups: Csr,
+    sizes: ArrayLike | None = None,
+    *,
+    compared: ArrayLike | None = None,
+    first_row: int = 0,
+    halves: ArrayLike | None = None,
+) -> GroupMoments:
+    """The sums of one shard.
+
+    Args:
+        values: disparity numerators (integers) or any finite values, CSR or dense [pairs, concepts].
+        groups: 0/1 membership [pairs, groups], from the symmetric activity or the prompt, never from `values`.
+        sizes: t_m, [concepts], when values are numerators; ones otherwise.
+        compared: True for the pairs that take part, [pairs]; the silent bucket is left out of both sides (§3.2).
+        first_row: dataset row of the shard's first pair; parity splits the halves.
+        halves: 0 or 1 a pair instead.
+
+    Raises:
+        ValueError: shapes disagree, a value is not finite, or `groups` is not a 0/1 array.
+    """
+    matrix = csr(values, name="values")
+    matrix = matrix.astype(np.int64 if np.issubdtype(matrix.dtype, np.integer) else np.float64)
+    pairs, concepts = matrix.shape
+    members = csr(groups, name="groups")
+    if members.shape[0] != pairs or (members.nnz and not (members.data == 1).all()):
+        raise ValueError(f"groups must be 0/1 with {pairs} rows, got shape {members.shape}")
+    keep = np.ones(pairs, np.bool_) if compared is None else np.asarray(compared, np.bool_)
+    size = np.ones(concepts, np.int64) if sizes is None else np.asarray(sizes, np.int64)
+    if keep.shape != (pairs,) or size.shape != (concepts,):
+        raise ValueError(f"compared must be [{pairs}] and sizes [{concepts}], got {keep.shape} and {size.shape}")
+    side = split_halves(pairs, first_row, halves)
+    parts = [_half_sums(matrix, members, keep & (side == half)) for half in (False, True)]
+    stacked = [np.stack(column) for column in zip(*parts, strict=True)]
+    return GroupMoments(size, *stacked)
+
+
+def merge_group_moments(left: GroupMoments, right: GroupMoments) -> GroupMoments:
+    """The sums of both shards: to the bit for integer values, in any order.
+
+    Raises:
+        ValueError: groups or concepts differ.
+    """
+    if left.group_totals.shape != right.group_totals.shape or not np.array_equal(left.sizes, right.sizes):
+        raise ValueError("group moments of different groups or concepts do not merge")
+    return GroupMoments(
+        left.sizes,
+        left.pairs + right.pairs,
+        left.totals + right.totals,
+        left.squares + right.squares,
+        left.group_pairs + right.group_pairs,
+        left.group_totals + right.group_totals,
+        left.group_squares + right.group_squares,
+    )
+
+
+def contrasts(sums: GroupMoments, *, level: float = LEVEL) -> Contrasts:
+    """Δ, Welch's z and p, Cohen's d and split-half consistency (METHOD.md §3.2, §3.3; [A]).
+
+    A side of fewer than two pairs, or two sides without variance, has no test: see `reason`; Δ is still reported
+    where both sides hold a pair.
+
+    Raises:
+        ValueError: level is outside (0, 1).
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
+    n_in, n_out, delta, var_in, var_out = _compare(sums, slice(None))
+    error_in, error_out = var_in / np.maximum(n_in, 1)[:, None], var_out / np.maximum(n_out, 1)[:, None]
+    square = error_in + error_out
+    reason = np.where(square == 0, Reason.CONSTANT, Reason.NONE).astype(np.uint8)
+    reason[n_out < 2] = Reason.FEW_OUTSIDE
+    reason[n_in < 2] = Reason.FEW_INSIDE
+    reason[:, sums.sizes == 0] = Reason.EMPTY_CONCEPT
+    stands = reason == Reason.NONE
+    se = np.sqrt(np.where(stands, square, 0.0))
+    z = np.divide(delta, se, out=np.zeros_like(delta), where=stands)
+    df = _welch_freedom(error_in, error_out, n_in, n_out, stands)
+    pooled = ((n_in - 1)[:, None] * var_in + (n_out - 1)[:, None] * var_out) / np.maximum(n_in + n_out - 2, 1)[:, None]
+    width = special.stdtrit(df, (1 + level) / 2) * se
+    half_deltas = np.stack([_compare(sums, slice(half, half + 1))[2] for half in (0, 1)])
+    return Contrasts(
+        delta=delta,
+        se=se,
+        z=z,
+        df=df,
+        p=np.where(stands, np.minimum(1.0, 2 * special.stdtr(df, -np.abs(z))), 1.0),
+        low=delta - width,
+        high=delta + width,
+        d=np.divide(delta, np.sqrt(pooled), out=np.zeros_like(delta), where=stands & (pooled > 0)),
+        consistent=(np.abs(half_deltas) > MIN_SHIFT).all(axis=0) & (np.sign(half_deltas[0]) == np.sign(half_deltas[1])),
+        delta_min=np.abs(half_deltas).min(axis=0),
+        inside=n_in,
+        outside=n_out,
+        reason=reason,
+    )
+
+
+def _half_sums(matrix: Csr, members: Csr, keep: Bools) -> tuple[Any, ...]:
+    rows = np.flatnonzero(keep)
+    values, picked = Csr(matrix[rows]), Csr(members[rows]).astype(np.int64)
+    squared = Csr((values.data**2, values.indices, values.indptr), shape=values.shape)
+    sums = [np.asarray(part.sum(axis=0)).ravel() for part in (values, squared)]
+    grouped = [np.asarray((picked.T @ part).toarray()) for part in (values, squared)]
+    return np.int64(len(rows)), *sums, np.asarray(picked.sum(axis=0)).ravel(), *grouped
+
+
+def _compare(sums: GroupMoments, part: slice) -> tuple[Ints, Ints, Floats, Floats, Floats]:
+    """n_in, n_out [groups]; Δ, and the variances inside and outside [groups, concepts], over the halves in `part`."""
+    n_all, n_in = int(sums.pairs[part].sum()), sums.group_pairs[part].sum(axis=0)
+    n_out = n_all - n_in
+    total_in, square_in = sums.group_totals[part].sum(axis=0), sums.group_squares[part].sum(axis=0)
+    total_out, square_out = sums.totals[part].sum(axis=0) - total_in, sums.squares[part].sum(axis=0) - square_in
+    size = np.maximum(sums.sizes, 1).astype(np.float64)
+    mean_in, var_in = _mean_variance(n_in, total_in, square_in, size)
+    mean_out, var_out = _mean_variance(n_out, total_out, square_out, size)
+    both = ((n_in > 0) & (n_out > 0))[:, None]
+    return n_in, n_out, np.where(both, mean_in - mean_out, 0.0), var_in, var_out
+
+
+def _mean_variance(n: Ints, total: Any, square: Any, size: Floats) -> tuple[Floats, Floats]:
+    count = np.maximum(n, 1).astype(np.float64)[:, None]
+    mean = total / count
+    spread = square - mean * total
+    spread = np.where(spread <= _ROUNDING * np.abs(square), 0.0, spread)
+    return mean / size, spread / np.maximum(count - 1, 1) / size / size
+
+
+def _welch_freedom(error_in: Floats, error_out: Floats, n_in: Ints, n_out: Ints, stands: Bools) -> Floats:
+    below = error_in**2 / np.maximum(n_in - 1, 1)[:, None] + error_out**2 / np.maximum(n_out - 1, 1)[:, None]
+    return np.divide((error_in + error_out) ** 2, below, out=np.ones_like(error_in), where=stands & (below > 0))

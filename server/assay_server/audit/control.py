@@ -1,0 +1,261 @@
+"""Is a concept preferred beyond what length explains? Score tests of every concept at once.
+
+METHOD.md §3.5. Given the fitted nuisance model, the score of concept m is S_m = Σ_i u[i,m] r_i, r_i = 1 − σ(γ̂·x_i). Since
+γ̂ was estimated, u is projected off x in the metric of the information (the efficient score), and since pairs of a
+prompt are not independent, the variance is the sum of squared prompt sums of that efficient score. All of it follows
+from sums that merge across shards; one sparse product a shard makes them. `raw_effect` is the same test without the
+nuisance, so that both can stand side by side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse, special
+
+from assay_server.audit.disparity import Disparity
+from assay_server.audit.matrices import (
+    Codes,
+    Csr,
+    Floats,
+    Ints,
+    PromptSums,
+    csr,
+    dense_row,
+    merge_prompt_sums,
+    no_prompts,
+    prompt_ids,
+    split_prompt_sums,
+    sum_by_prompt,
+)
+from assay_server.audit.maxt import FlipSums, flip_sums, max_t
+from assay_server.audit.moments import Moments
+from assay_server.audit.nuisance import NuisanceFit, nuisance_array
+from assay_server.audit.reason import Reason
+
+LEVEL = 0.95
+_NEGLIGIBLE = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTest:
+    """A two-sided score test a concept; arrays are [concepts]."""
+
+    mean: Floats  # share of the disparity beyond the nuisance, on the scale of mean u
+    effect: Floats  # log-odds of being chosen per unit of u, one step from zero
+    low: Floats  # bounds of `effect`
+    high: Floats
+    z: Floats
+    p: Floats
+    prompts: Ints  # prompts with a nonzero sum
+    reason: Codes  # Reason
+
+
+@dataclass(frozen=True, eq=False)
+class ControlSums:
+    """Sums over pairs and prompts given γ̂: u is float64 in [−1, 1], w = r(1 − r)."""
+
+    fit: NuisanceFit
+    sizes: Ints  # [concepts] t_m
+    pairs: int
+    score: Floats  # [concepts] Σ r u
+    gradient: Floats  # [nuisances] Σ r x, zero up to the fit's tolerance over all pairs
+    curvature: Floats  # [concepts] Σ w u²
+    cross: Floats  # [concepts, nuisances] Σ w u x
+    information: Floats  # [nuisances, nuisances] Σ w x xᵀ
+    outer: Floats  # [concepts] Σ_c (Σ r u)² over closed prompts
+    outer_cross: Floats  # [concepts, nuisances] Σ_c (Σ r u)(Σ r x)
+    outer_nuisance: Floats  # [nuisances, nuisances] Σ_c (Σ r x)(Σ r x)ᵀ
+    prompts: Ints  # [concepts] closed prompts with Σ r u ≠ 0
+    open: PromptSums  # rows [r u, r x] of prompts of which more pairs may come
+
+    def closed(self) -> ControlSums:
+        """The same sums with every open prompt counted."""
+        columns = len(self.sizes) + len(self.gradient)
+        return _close(replace(self, open=no_prompts(columns, np.float64)), self.open) if len(self.open.ids) else self
+
+
+def control_sums(
+    shard: Disparity,
+    prompts: ArrayLike,
+    nuisance: ArrayLike,
+    fit: NuisanceFit,
+    *,
+    open_prompts: ArrayLike | None = None,
+) -> ControlSums:
+    """The sums of one shard.
+
+    Args:
+        shard: disparities of the shard's pairs.
+        prompts: an integer id a pair, [pairs].
+        nuisance: x, chosen minus rejected, [pairs, nuisances], in the units of the fit.
+        fit: of the whole dataset, from `fit_nuisance`.
+        open_prompts: ids of prompts that other shards may hold too; None when no shard splits a prompt.
+
+    Raises:
+        ValueError: shapes disagree, or a nuisance is not finite.
+    """
+    u, x = shard.values(), nuisance_array(nuisance)
+    if x.shape != (u.shape[0], len(fit.gamma)):
+        raise ValueError(f"nuisance has shape {x.shape} for {u.shape[0]} pairs and {len(fit.gamma)} fitted columns")
+    left = fit.residuals(x)
+    weight = left * (1 - left)
+    squared = Csr((u.data**2, u.indices, u.indptr), shape=u.shape)
+    rows = contributions(shard, x, fit)
+    sums = sum_by_prompt(rows, prompt_ids(prompts, u.shape[0]))
+    shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
+    still_open, done = split_prompt_sums(sums, np.isin(sums.ids, shared))
+    concepts, columns = u.shape[1], x.shape[1]
+    empty = ControlSums(
+        fit=fit,
+        sizes=shard.sizes,
+        pairs=u.shape[0],
+        score=u.T @ left,
+        gradient=x.T @ left,
+        curvature=squared.T @ weight,
+        cross=np.asarray(u.T @ (x * weight[:, None])).reshape(concepts, columns),
+        information=(x * weight[:, None]).T @ x,
+        outer=np.zeros(concepts),
+        outer_cross=np.zeros((concepts, columns)),
+        outer_nuisance=np.zeros((columns, columns)),
+        prompts=np.zeros(concepts, np.int64),
+        open=still_open,
+    )
+    return _close(empty, done)
+
+
+def merge_control_sums(left: ControlSums, right: ControlSums) -> ControlSums:
+    """The sums of both shards, the same in any order up to rounding.
+
+    Raises:
+        ValueError: the two were made with different fits or concepts.
+    """
+    if not (np.array_equal(left.fit.gamma, right.fit.gamma) and np.array_equal(left.sizes, right.sizes)):
+        raise ValueError("control sums of different fits or concepts do not merge")
+    return ControlSums(
+        fit=left.fit,
+        sizes=left.sizes,
+        pairs=left.pairs + right.pairs,
+        score=left.score + right.score,
+        gradient=left.gradient + right.gradient,
+        curvature=left.curvature + right.curvature,
+        cross=left.cross + right.cross,
+        information=left.information + right.information,
+        outer=left.outer + right.outer,
+        outer_cross=left.outer_cross + right.outer_cross,
+        outer_nuisance=left.outer_nuisance + right.outer_nuisance,
+        prompts=left.prompts + right.prompts,
+        open=merge_prompt_sums(left.open, right.open),
+    )
+
+
+def controlled_effect(sums: ControlSums, *, level: float = LEVEL) -> ScoreTest:
+    """The efficient score test of every concept, clustered by prompt (METHOD.md §3.5; beyond [A]).
+
+    z = S / √V with S the efficient score and V = Σ_c (its sum over prompt c)². V is not centred, so |z| ≤ √prompts and
+    small samples err towards caution. With no nuisance it is the z of the sign-flip test, to rounding.
+    """
+    sums = sums.closed()
+    slope = _projection(sums)
+    score = sums.score - slope @ sums.gradient
+    curvature = sums.curvature - (sums.cross * slope).sum(axis=1)
+    variance = sums.outer - 2 * (sums.outer_cross * slope).sum(axis=1) + ((slope @ sums.outer_nuisance) * slope).sum(axis=1)
+    explained = (curvature <= _NEGLIGIBLE * sums.curvature) | (variance <= _NEGLIGIBLE * sums.outer)
+    reason = np.where(explained, Reason.EXPLAINED, Reason.NONE).astype(np.uint8)
+    reason[sums.prompts == 1] = Reason.ONE_PROMPT
+    reason[sums.prompts == 0] = Reason.NO_DIFFERENCE
+    if sums.fit.reason != Reason.NONE:
+        reason[:] = sums.fit.reason
+    return _test(score, curvature, variance, sums.pairs, sums.sizes, sums.prompts, reason, level)
+
+
+def raw_effect(sums: Moments, *, level: float = LEVEL) -> ScoreTest:
+    """The same test with no nuisance (γ = 0, r = ½, w = ¼), from integer sums: what control is compared with."""
+    sums = sums.closed()
+    size = np.maximum(sums.sizes, 1)
+    prompts = sums.telling_prompts
+    reason = np.full(len(size), Reason.NONE, np.uint8)
+    reason[prompts == 1] = Reason.ONE_PROMPT
+    reason[prompts == 0] = Reason.NO_DIFFERENCE
+    score = 0.5 * (sums.total / size)
+    curvature = 0.25 * (sums.squares.sum(axis=0) / size / size)
+    variance = 0.25 * (sums.prompt_squares / size / size)
+    return _test(score, curvature, variance, int(sums.pairs.sum()), sums.sizes, prompts, reason, level)
+
+
+def contributions(shard: Disparity, nuisance: ArrayLike, fit: NuisanceFit) -> Csr:
+    """Rows [r·u, r·x], CSR [pairs, concepts + nuisances]: the score of each pair before projection."""
+    x, u = nuisance_array(nuisance), shard.values()
+    left = fit.residuals(x)
+    scaled = Csr((u.data * np.repeat(left, np.diff(u.indptr)), u.indices, u.indptr), shape=u.shape)
+    return csr(sparse.hstack([scaled, Csr(x * left[:, None])], format="csr"))
+
+
+def controlled_flip_sums(
+    shard: Disparity, prompts: ArrayLike, nuisance: ArrayLike, fit: NuisanceFit, *, flips: int, seed: int = 0
+) -> FlipSums:
+    """Sign flips of a shard's score contributions, for `controlled_max_t`; merge with `merge_flip_sums`."""
+    return flip_sums(contributions(shard, nuisance, fit), prompts, flips=flips, seed=seed)
+
+
+def controlled_max_t(flipped: FlipSums, sums: ControlSums, *, level: float = LEVEL) -> Floats:
+    """Family-wise adjusted p-values of the controlled test, [concepts]; 1 where it was not made.
+
+    Flips the efficient score contributions (Hemerik, Goeman and Finos 2020), whose signs are exchangeable to first order
+    once u is projected off the nuisance.
+    """
+    sums = sums.closed()
+    concepts = len(sums.sizes)
+    slope, test = _projection(sums), controlled_effect(sums, level=level)
+    projected = flipped.totals[:concepts] - slope @ flipped.totals[concepts:]
+    score = sums.score - slope @ sums.gradient
+    tested = test.reason == Reason.NONE
+    scale = np.divide(np.abs(score), np.abs(test.z), out=np.ones(concepts), where=tested & (test.z != 0))
+    return max_t(FlipSums(flipped.seed, projected), np.where(tested, score, 0.0), np.where(tested, scale, 0.0))
+
+
+def _projection(sums: ControlSums) -> Floats:
+    """A_m, [concepts, nuisances]: the slopes of u on x in the metric of the information."""
+    return sums.cross @ np.linalg.pinv(sums.information, hermitian=True)
+
+
+def _test(
+    score: Floats, curvature: Floats, variance: Floats, pairs: int, sizes: Ints, prompts: Ints, reason: Codes, level: float
+) -> ScoreTest:
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie in (0, 1), got {level}")
+    if pairs == 0:
+        reason[:] = Reason.NO_PAIRS
+    reason[sizes == 0] = Reason.EMPTY_CONCEPT
+    stands = reason == Reason.NONE
+    noise = np.sqrt(np.where(stands, variance, 1.0))
+    z = np.where(stands, score / noise, 0.0)
+    width = float(special.ndtri((1 + level) / 2)) * noise
+    curve = np.where(stands, curvature, 1.0)
+    return ScoreTest(
+        mean=np.where(stands, 2 * score / max(pairs, 1), 0.0),
+        effect=np.where(stands, score / curve, 0.0),
+        low=np.where(stands, (score - width) / curve, 0.0),
+        high=np.where(stands, (score + width) / curve, 0.0),
+        z=z,
+        p=np.where(stands, 2 * special.ndtr(-np.abs(z)), 1.0),
+        prompts=prompts,
+        reason=reason,
+    )
+
+
+def _close(base: ControlSums, sums: PromptSums) -> ControlSums:
+    concepts = len(base.sizes)
+    rows = Csr(sums.rows[:, :concepts])
+    nuisance = np.asarray(sums.rows[:, concepts:].toarray())
+    squared = Csr((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
+    telling = Csr(((np.abs(rows.data) > 0).astype(np.int64), rows.indices, rows.indptr), shape=rows.shape)
+    return replace(
+        base,
+        outer=base.outer + dense_row(squared.sum(axis=0)),
+        outer_cross=base.outer_cross + np.asarray(rows.T @ nuisance).reshape(base.outer_cross.shape),
+        outer_nuisance=base.outer_nuisance + nuisance.T @ nuisance,
+        prompts=base.prompts + dense_row(telling.sum(axis=0)).astype(np.int64),
+    )

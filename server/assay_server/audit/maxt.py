@@ -1,0 +1,112 @@
+"""Family-wise correction by Monte-Carlo sign flips: what is the largest statistic that chance would show?
+
+METHOD.md §3.5; Westfall and Young 1993 (step-down max-T). A prompt's coin in flip b depends on the seed, the prompt's
+id and b alone (a counter-based generator), so any shard on any machine tosses the same coins: flipped totals are linear
+in the pairs, merge by addition, and need no prompt to be whole. Pairs × features × flips never exist at once: 64 flips
+at a time are one sparse product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from assay_server.audit.matrices import Csr, Floats, Ints, prompt_ids
+
+FLIPS = 1_024
+_WORD = 64
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = 0xFFFFFFFFFFFFFFFF
+
+
+@dataclass(frozen=True, eq=False)
+class FlipSums:
+    """Σ_i ε_b(prompt of i) · value[i, m] for every column m and flip b."""
+
+    seed: int
+    totals: NDArray[Any]  # [columns, flips]; int64 when the values are integers
+
+
+def flip_sums(values: Csr, prompts: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> FlipSums:
+    """Totals of one shard under seeded sign flips by prompt.
+
+    Args:
+        values: disparity numerators or score contributions, CSR [pairs, columns].
+        prompts: an integer id a pair, [pairs].
+        flips: how many, a multiple of 64.
+        seed: of the coins.
+
+    Raises:
+        ValueError: flips is not a positive multiple of 64, or prompts is not one integer a pair.
+    """
+    if flips < 1 or flips % _WORD:
+        raise ValueError(f"flips must be a positive multiple of {_WORD}, got {flips}")
+    ids = prompt_ids(prompts, values.shape[0])
+    dtype = np.dtype(np.int64 if np.issubdtype(values.dtype, np.integer) else np.float64)
+    by_column = Csr(values.T.astype(dtype))
+    totals = np.zeros((values.shape[1], flips), dtype)
+    for word in range(flips // _WORD):
+        totals[:, word * _WORD : (word + 1) * _WORD] = by_column @ prompt_signs(ids, word, seed).astype(dtype)
+    return FlipSums(seed, totals)
+
+
+def merge_flip_sums(left: FlipSums, right: FlipSums) -> FlipSums:
+    """The totals of both shards: exact for integers, in any order.
+
+    Raises:
+        ValueError: seeds or shapes differ.
+    """
+    if left.seed != right.seed or left.totals.shape != right.totals.shape:
+        raise ValueError("flip sums of different seeds, columns or numbers of flips do not merge")
+    return FlipSums(left.seed, left.totals + right.totals)
+
+
+def prompt_signs(prompts: Ints, word: int, seed: int) -> NDArray[np.int8]:
+    """The coins, ±1, of flips 64·word to 64·word + 63 for each prompt id: [pairs, 64]."""
+    key = np.uint64((seed * _GOLDEN + 0x632BE59BD9B4E019 * (word + 1)) & _MASK)
+    bits = _mix(_mix(prompts.astype(np.uint64)) ^ _mix(np.full(len(prompts), key, np.uint64)))
+    picked = (bits[:, None] >> np.arange(_WORD, dtype=np.uint64)) & np.uint64(1)
+    return (2 * picked.astype(np.int8) - 1).astype(np.int8)
+
+
+def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike) -> Floats:
+    """Step-down family-wise adjusted p-values, [columns] (Westfall and Young 1993; METHOD.md §3.5).
+
+    Args:
+        flipped: merged flip sums of all pairs.
+        observed: the unflipped total of each column, [columns].
+        scale: what each total is divided by before columns are compared, [columns]: √Σ S_c², which no flip changes.
+            A column of scale 0 gets p = 1.
+
+    Raises:
+        ValueError: lengths differ, or a scale is negative or not finite.
+    """
+    totals, scales = np.asarray(observed, np.float64), np.asarray(scale, np.float64)
+    columns, flips = flipped.totals.shape
+    if totals.shape != (columns,) or scales.shape != (columns,):
+        raise ValueError(f"expected {columns} totals and scales, got shapes {totals.shape} and {scales.shape}")
+    if not (np.isfinite(scales).all() and (scales >= 0).all() and np.isfinite(totals).all()):
+        raise ValueError("totals must be finite, and scales finite and not negative")
+    inverse = np.divide(1.0, scales, out=np.zeros(columns), where=scales > 0)
+    statistic = np.abs(totals) * inverse
+    weakest_first = np.argsort(statistic, kind="stable")
+    bar = statistic[weakest_first] * (1 - 1e-9)
+    reached = np.zeros(columns, np.int64)
+    for start in range(0, flips, _WORD):
+        block = np.abs(flipped.totals[:, start : start + _WORD][weakest_first]) * inverse[weakest_first, None]
+        reached += (np.maximum.accumulate(block, axis=0) >= bar[:, None]).sum(axis=1)
+    p = np.maximum.accumulate(((1 + reached) / (1 + flips))[::-1])[::-1]
+    result = np.ones(columns)
+    result[weakest_first] = p
+    return np.where(scales > 0, result, 1.0)
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every input bit reaches every output bit."""
+    state = state + np.uint64(_GOLDEN)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

@@ -1,0 +1,60 @@
+"""Correction for how much was tested: q-values over everything tested in one view (METHOD.md §3.5)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from assay_server.audit.matrices import Bools, Floats
+
+
+class Procedure(StrEnum):
+    """Which false discovery rate procedure: BH under positive dependence, BY under any."""
+
+    BENJAMINI_HOCHBERG = "bh"
+    BENJAMINI_YEKUTIELI = "by"
+
+
+def q_values(
+    p: ArrayLike,
+    procedure: Procedure = Procedure.BENJAMINI_HOCHBERG,
+    *,
+    tested: ArrayLike | None = None,
+) -> Floats:
+    """The smallest false discovery rate at which each hypothesis is found, in the shape of `p`.
+
+    Benjamini and Hochberg 1995; Benjamini and Yekutieli 2001 (METHOD.md §3.5).
+
+    Args:
+        p: p-values in [0, 1], any shape.
+        procedure: which of the two.
+        tested: where a test was made, in the shape of `p`; elsewhere q is 1 and nothing is counted. What is tested
+            must be decided without looking at p.
+
+    Raises:
+        ValueError: a p-value is NaN or outside [0, 1], or the shapes differ.
+    """
+    values = np.asarray(p, np.float64)
+    mask: Bools = np.ones(values.shape, np.bool_) if tested is None else np.asarray(tested, np.bool_)
+    if mask.shape != values.shape:
+        raise ValueError(f"tested has shape {mask.shape} but p {values.shape}")
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("p-values must lie in [0, 1] and none may be NaN")
+    result = np.ones(values.shape)
+    result[mask] = _step_up(values[mask], procedure)
+    return result
+
+
+def _step_up(p: Floats, procedure: Procedure) -> Floats:
+    n = len(p)
+    if n == 0:
+        return p
+    ranks = np.arange(1, n + 1)
+    penalty = float((1 / ranks).sum()) if procedure is Procedure.BENJAMINI_YEKUTIELI else 1.0
+    order = np.argsort(p, kind="stable")
+    stepped = np.minimum.accumulate((p[order] * (n * penalty) / ranks)[::-1])[::-1]
+    result = np.empty(n)
+    result[order] = np.minimum(stepped, 1.0)
+    return result
