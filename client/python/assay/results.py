@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import overload
 
 from assay.errors import FieldViolation, ItemError
 from assay.tensors import Tensor
@@ -105,6 +106,8 @@ class FeatureDifference:
 class FeatureRanking:
     """Features by how much they separate the sides, strongest first: parallel tuples that iterate as differences.
 
+    A slice is a shorter ranking: ``by_max[:5]`` holds the five strongest.
+
     For a single response `rejected` is empty on the wire, and zeros here.
     """
 
@@ -115,7 +118,13 @@ class FeatureRanking:
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, index: int) -> FeatureDifference:
+    @overload
+    def __getitem__(self, index: int) -> FeatureDifference: ...
+    @overload
+    def __getitem__(self, index: slice) -> "FeatureRanking": ...
+    def __getitem__(self, index: int | slice) -> "FeatureDifference | FeatureRanking":
+        if isinstance(index, slice):
+            return FeatureRanking(self.features[index], self.chosen[index], self.rejected[index])
         return FeatureDifference(self.features[index], self.chosen[index], self.rejected[index])
 
     def __iter__(self) -> Iterator[FeatureDifference]:
