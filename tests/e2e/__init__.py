@@ -1,0 +1,1 @@
+"""The whole of Assay through real processes: server, clients in three languages, Redis, signals."""
