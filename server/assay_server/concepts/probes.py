@@ -1,0 +1,179 @@
+"""A direction from examples, and what it is worth on examples it never saw (METHOD.md §2, "From examples").
+
+    examples = pair_examples(chosen, rejected, prompts=prompts)
+    fitted = fit_probe(examples, ProbeMethod.BRADLEY_TERRY)
+    fitted.probe.direction, fitted.report.auroc, fitted.report.random.high
+
+Rows are vectors of one response each: mean residuals over its tokens [d_model], or pooled feature values [d_sae].
+
+Invariants:
+- The direction is a unit vector in the space of the rows, pointing towards the positives.
+- No prompt is on both sides of the split; everything in the report but ``fit_auroc`` comes from held-out rows. The
+  returned direction is the one that was measured: it is not refitted on all rows afterwards.
+- The same rows, options and seed give the same bits. No figure is NaN: what cannot be fitted raises ``InvalidItem``.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_server.concepts.examples import Examples, mean_row, root_mean_square
+from assay_server.concepts.regularisation import Strength, choose_strength
+from assay_server.concepts.reports import ProbeReport, report
+from assay_server.concepts.solvers import Vector, coordinates, fit_bradley_terry, fit_logistic
+from assay_server.concepts.splits import Split, split_groups
+from assay_server.errors import InvalidItem
+
+_ROUNDING = 1e-12
+
+
+class ProbeMethod(Enum):
+    """How a direction is fitted."""
+
+    DIFFERENCE_OF_MEANS = "difference_of_means"
+    LOGISTIC = "logistic"
+    BRADLEY_TERRY = "bradley_terry"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeOptions:
+    """Every knob of a fit, with its default.
+
+    Attributes:
+        held_out: share of the examples to report on, in (0, 1).
+        minimum: examples that each class needs on each side.
+        l2: strength of the penalty on the mean loss, for rows scaled to unit mean square
+            (about their mean for the logistic probe); None: chosen by
+            cross-validation, grouped by prompt, inside the fit part.
+        random_directions: size of the baseline, >= 20.
+        seed: of the split, the folds and the random directions.
+    """
+
+    held_out: float = 1 / 3
+    minimum: int = 3
+    l2: float | None = None
+    random_directions: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.random_directions < 20:
+            raise ValueError(f"{self.random_directions} random directions: an interval needs at least 20")
+        if self.l2 is not None and not 0 < self.l2 < np.inf:
+            raise ValueError(f"l2 {self.l2} is not a positive number")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A fitted direction.
+
+    Attributes:
+        method: how it was fitted.
+        direction: unit vector, float64 [d]. A row's score is ``row · direction``.
+        gain: logistic and Bradley-Terry: ``σ(gain · score + intercept)`` is the fitted probability (of positive, or,
+            with the difference of two scores, of being preferred). 1 for the difference of means, which has none.
+        intercept: 0 unless logistic.
+        strength: the penalty that was used, None for the difference of means.
+    """
+
+    method: ProbeMethod
+    direction: Vector
+    gain: float
+    intercept: float
+    strength: Strength | None
+
+
+@dataclass(frozen=True, slots=True)
+class FittedProbe:
+    """A probe, its report, and the rows that each came from."""
+
+    probe: Probe
+    report: ProbeReport
+    split: Split
+
+
+def fit_probe(examples: Examples, method: ProbeMethod, options: ProbeOptions | None = None) -> FittedProbe:
+    """Fit a direction on one part of the examples and report on the other.
+
+    Args:
+        examples: from ``text_examples`` or ``pair_examples``; Bradley-Terry needs the latter.
+        method: how to fit.
+        options: None for the defaults.
+
+    Raises:
+        InvalidItem: too few examples on a side (TOO_FEW_EXAMPLES), Bradley-Terry without pairs (PAIRS_NEEDED), or the two
+            sides do not differ (NO_DIFFERENCE).
+
+    Source: METHOD.md §2; difference of means: Marks and Tegmark 2023 (arXiv 2310.06824), §5.
+    """
+    options = options or ProbeOptions()
+    if method is ProbeMethod.BRADLEY_TERRY and not examples.pairs:
+        raise InvalidItem(
+            f"Bradley-Terry compares the sides of pairs and got {len(examples.positive)} examples in 0 pairs: "
+            "give pairs, or ask for the logistic probe.",
+            reason="PAIRS_NEEDED",
+            details={"examples": len(examples.positive), "pairs": 0},
+        )
+    split = split_groups(examples.positive, examples.groups, share=options.held_out, minimum=options.minimum, seed=options.seed)
+    probe = _FITS[method](examples, split.fit, options)
+    measured = report(examples, split, probe.direction, random_directions=options.random_directions, seed=options.seed)
+    return FittedProbe(probe=probe, report=measured, split=split)
+
+
+def _difference_of_means(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions) -> Probe:
+    rows, positive = examples.rows[fit], examples.positive[fit]
+    difference = mean_row(rows[positive]) - mean_row(rows[~positive])
+    size = float(np.linalg.norm(difference))
+    # Under the rounding of the rows themselves a direction would be noise, made into a unit vector.
+    if size <= _ROUNDING * root_mean_square(rows):
+        raise _no_difference(positive)
+    return Probe(ProbeMethod.DIFFERENCE_OF_MEANS, difference / size, gain=1.0, intercept=0.0, strength=None)
+
+
+def _logistic(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions) -> Probe:
+    rows, positive = examples.rows[fit], examples.positive[fit]
+    # About the mean: residuals share an offset that dwarfs what tells them apart, and the intercept takes it up.
+    scale = root_mean_square(rows, about_mean=True)
+    if scale <= _ROUNDING * root_mean_square(rows):
+        raise _no_difference(positive)
+    span = coordinates(rows / scale, centre=True)
+    strength = choose_strength(span.values, positive, examples.groups[fit], given=options.l2, seed=options.seed)
+    beta, intercept = fit_logistic(span.values, positive, strength.l2)
+    weights = span.lift(beta)
+    size = float(np.linalg.norm(weights))
+    if size <= _ROUNDING:
+        raise _no_difference(positive)
+    intercept -= float(span.mean @ weights)
+    return Probe(ProbeMethod.LOGISTIC, weights / size, gain=size / scale, intercept=intercept, strength=strength)
+
+
+def _bradley_terry(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions) -> Probe:
+    chosen = fit[fit < examples.pairs]
+    differences = examples.rows[chosen] - examples.rows[chosen + examples.pairs]
+    scale = root_mean_square(differences) or 1.0
+    span = coordinates(differences / scale)
+    strength = choose_strength(span.values, None, examples.groups[chosen], given=options.l2, seed=options.seed)
+    weights = span.lift(fit_bradley_terry(span.values, strength.l2))
+    size = float(np.linalg.norm(weights))
+    if size <= _ROUNDING:
+        raise _no_difference(examples.positive[fit])
+    return Probe(ProbeMethod.BRADLEY_TERRY, weights / size, gain=size / scale, intercept=0.0, strength=strength)
+
+
+_FITS = {
+    ProbeMethod.DIFFERENCE_OF_MEANS: _difference_of_means,
+    ProbeMethod.LOGISTIC: _logistic,
+    ProbeMethod.BRADLEY_TERRY: _bradley_terry,
+}
+
+
+def _no_difference(positive: NDArray[np.bool_]) -> InvalidItem:
+    n_positive = int(np.count_nonzero(positive))
+    n_negative = len(positive) - n_positive
+    return InvalidItem(
+        f"The {n_positive} positive and {n_negative} negative examples do not differ at this hook: "
+        "there is no direction between them.",
+        reason="NO_DIFFERENCE",
+        details={"positive": n_positive, "negative": n_negative},
+    )
