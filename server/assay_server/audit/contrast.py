@@ -17,6 +17,7 @@ from scipy import special
 from assay_server.audit.matrices import Bools, Codes, Csr, Floats, Ints, csr
 from assay_server.audit.moments import split_halves
 from assay_server.audit.reason import Reason
+from assay_server.audit.shared_prompts import SharedErrors, SharedPromptSums, shared_errors
 
 MIN_FEATURES = 10
 MIN_INSIDE = 25
@@ -46,7 +47,7 @@ class Contrasts:
     """Every group against its outside, for every concept: arrays are [groups, concepts] unless said."""
 
     delta: Floats  # mean inside − mean outside, in units of u
-    se: Floats  # of delta: √(s²_in/n_in + s²_out/n_out)
+    se: Floats  # of delta: √(s²_in/n_in + s²_out/n_out), or its clustered form
     z: Floats  # delta / se (Welch)
     df: Floats  # Welch–Satterthwaite; 1 where not tested
     p: Floats  # two-sided, from Student's t
@@ -141,31 +142,39 @@ def merge_group_moments(left: GroupMoments, right: GroupMoments) -> GroupMoments
     )
 
 
-def contrasts(sums: GroupMoments, *, level: float = LEVEL) -> Contrasts:
+def contrasts(sums: GroupMoments, shared: SharedPromptSums | None = None, *, level: float = LEVEL) -> Contrasts:
     """Δ, Welch's z and p, Cohen's d and split-half consistency (METHOD.md §3.2, §3.3; [A]).
 
-    A side of fewer than two pairs, or two sides without variance, has no test: see `reason`; Δ is still reported
-    where both sides hold a pair.
+    A side of fewer than two pairs (or prompts), or two sides without variance, has no test: see `reason`; Δ is still
+    reported where both sides hold a pair.
+
+    Args:
+        sums: merged over all shards.
+        shared: of the same pairs; makes the error and its degrees of freedom those of prompts, not of pairs. Without it
+            pairs of one prompt count as independent. With one pair a prompt it changes nothing.
+        level: share that the intervals cover.
 
     Raises:
-        ValueError: level is outside (0, 1).
+        ValueError: level is outside (0, 1), or `shared` is of other groups or concepts.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level}")
-    n_in, n_out, delta, var_in, var_out = _compare(sums, slice(None))
-    error_in, error_out = var_in / np.maximum(n_in, 1)[:, None], var_out / np.maximum(n_out, 1)[:, None]
-    square = error_in + error_out
+    sides = _compare(sums, slice(None))
+    units_in, units_out, errors = _errors(sides, sums, shared)
+    square = errors.inside + errors.outside - 2 * errors.covariance
+    square = np.where(square <= _ROUNDING * (errors.inside + errors.outside), 0.0, square)
     reason = np.where(square == 0, Reason.CONSTANT, Reason.NONE).astype(np.uint8)
-    reason[n_out < 2] = Reason.FEW_OUTSIDE
-    reason[n_in < 2] = Reason.FEW_INSIDE
+    reason[(units_in < 2) | (units_out < 2)] = Reason.ONE_PROMPT
+    reason[sides.n_out < 2] = Reason.FEW_OUTSIDE
+    reason[sides.n_in < 2] = Reason.FEW_INSIDE
     reason[:, sums.sizes == 0] = Reason.EMPTY_CONCEPT
-    stands = reason == Reason.NONE
+    stands, delta = reason == Reason.NONE, sides.delta
     se = np.sqrt(np.where(stands, square, 0.0))
     z = np.divide(delta, se, out=np.zeros_like(delta), where=stands)
-    df = _welch_freedom(error_in, error_out, n_in, n_out, stands)
-    pooled = ((n_in - 1)[:, None] * var_in + (n_out - 1)[:, None] * var_out) / np.maximum(n_in + n_out - 2, 1)[:, None]
+    df = _welch_freedom(errors, units_in, units_out, stands)
     width = special.stdtrit(df, (1 + level) / 2) * se
-    half_deltas = np.stack([_compare(sums, slice(half, half + 1))[2] for half in (0, 1)])
+    half_deltas = np.stack([_compare(sums, slice(half, half + 1)).delta for half in (0, 1)])
+    pooled = sides.pooled_variance
     return Contrasts(
         delta=delta,
         se=se,
@@ -177,10 +186,44 @@ def contrasts(sums: GroupMoments, *, level: float = LEVEL) -> Contrasts:
         d=np.divide(delta, np.sqrt(pooled), out=np.zeros_like(delta), where=stands & (pooled > 0)),
         consistent=(np.abs(half_deltas) > MIN_SHIFT).all(axis=0) & (np.sign(half_deltas[0]) == np.sign(half_deltas[1])),
         delta_min=np.abs(half_deltas).min(axis=0),
-        inside=n_in,
-        outside=n_out,
+        inside=sides.n_in,
+        outside=sides.n_out,
         reason=reason,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Sides:
+    n_in: Ints  # [groups]
+    n_out: Ints
+    mean_in: Floats  # [groups, concepts], like all below
+    mean_out: Floats
+    var_in: Floats
+    var_out: Floats
+
+    @property
+    def delta(self) -> Floats:
+        both = ((self.n_in > 0) & (self.n_out > 0))[:, None]
+        return np.where(both, self.mean_in - self.mean_out, 0.0)
+
+    @property
+    def pooled_variance(self) -> Floats:
+        spread = (self.n_in - 1)[:, None] * self.var_in + (self.n_out - 1)[:, None] * self.var_out
+        return spread / np.maximum(self.n_in + self.n_out - 2, 1)[:, None]
+
+
+def _errors(sides: _Sides, sums: GroupMoments, shared: SharedPromptSums | None) -> tuple[Ints, Ints, SharedErrors]:
+    """How many independent units each side has, and the squared errors of Δ."""
+    if shared is None:
+        inside = sides.var_in / np.maximum(sides.n_in, 1)[:, None]
+        outside = sides.var_out / np.maximum(sides.n_out, 1)[:, None]
+        return sides.n_in, sides.n_out, SharedErrors(inside, outside, np.zeros_like(inside))
+    if shared.aa.shape != sides.mean_in.shape:
+        raise ValueError(f"shared prompts are of shape {shared.aa.shape} but groups and concepts of {sides.mean_in.shape}")
+    size = np.maximum(sums.sizes, 1).astype(np.float64)
+    raw = shared_errors(shared, sides.n_in, sides.n_out, sides.mean_in * size, sides.mean_out * size)
+    errors = SharedErrors(*(part / size / size for part in (raw.inside, raw.outside, raw.covariance)))
+    return shared.prompts_inside, shared.prompts_outside, errors
 
 
 def _half_sums(matrix: Csr, members: Csr, keep: Bools) -> tuple[Any, ...]:
@@ -192,17 +235,15 @@ def _half_sums(matrix: Csr, members: Csr, keep: Bools) -> tuple[Any, ...]:
     return np.int64(len(rows)), *sums, np.asarray(picked.sum(axis=0)).ravel(), *grouped
 
 
-def _compare(sums: GroupMoments, part: slice) -> tuple[Ints, Ints, Floats, Floats, Floats]:
-    """n_in, n_out [groups]; Δ, and the variances inside and outside [groups, concepts], over the halves in `part`."""
+def _compare(sums: GroupMoments, part: slice) -> _Sides:
+    """Both sides of every group, over the halves in `part`."""
     n_all, n_in = int(sums.pairs[part].sum()), sums.group_pairs[part].sum(axis=0)
-    n_out = n_all - n_in
     total_in, square_in = sums.group_totals[part].sum(axis=0), sums.group_squares[part].sum(axis=0)
     total_out, square_out = sums.totals[part].sum(axis=0) - total_in, sums.squares[part].sum(axis=0) - square_in
     size = np.maximum(sums.sizes, 1).astype(np.float64)
     mean_in, var_in = _mean_variance(n_in, total_in, square_in, size)
-    mean_out, var_out = _mean_variance(n_out, total_out, square_out, size)
-    both = ((n_in > 0) & (n_out > 0))[:, None]
-    return n_in, n_out, np.where(both, mean_in - mean_out, 0.0), var_in, var_out
+    mean_out, var_out = _mean_variance(n_all - n_in, total_out, square_out, size)
+    return _Sides(n_in, n_all - n_in, mean_in, mean_out, var_in, var_out)
 
 
 def _mean_variance(n: Ints, total: Any, square: Any, size: Floats) -> tuple[Floats, Floats]:
@@ -213,6 +254,9 @@ def _mean_variance(n: Ints, total: Any, square: Any, size: Floats) -> tuple[Floa
     return mean / size, spread / np.maximum(count - 1, 1) / size / size
 
 
-def _welch_freedom(error_in: Floats, error_out: Floats, n_in: Ints, n_out: Ints, stands: Bools) -> Floats:
-    below = error_in**2 / np.maximum(n_in - 1, 1)[:, None] + error_out**2 / np.maximum(n_out - 1, 1)[:, None]
-    return np.divide((error_in + error_out) ** 2, below, out=np.ones_like(error_in), where=stands & (below > 0))
+def _welch_freedom(errors: SharedErrors, units_in: Ints, units_out: Ints, stands: Bools) -> Floats:
+    """Welch–Satterthwaite, over as many units a side as are independent."""
+    part_in = errors.inside**2 / np.maximum(units_in - 1, 1)[:, None]
+    part_out = errors.outside**2 / np.maximum(units_out - 1, 1)[:, None]
+    whole = (errors.inside + errors.outside) ** 2
+    return np.divide(whole, part_in + part_out, out=np.ones_like(whole), where=stands & (part_in + part_out > 0))

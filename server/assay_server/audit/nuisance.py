@@ -18,6 +18,7 @@ from assay_server.audit.reason import Reason
 
 _TOLERANCE = 1e-12
 _MAX_STEPS = 100
+_FLAT = 1e-12
 _SUSPECT_MARGIN = 12.0
 
 
@@ -83,7 +84,7 @@ def fit_nuisance(nuisance: ArrayLike) -> NuisanceFit:
 
 
 def _newton(x: Floats) -> tuple[Floats, int, bool]:
-    gamma, height = np.zeros(x.shape[1]), _log_likelihood(np.zeros(len(x)))
+    gamma, height, higher = np.zeros(x.shape[1]), _log_likelihood(np.zeros(len(x))), 0.0
     for step in range(_MAX_STEPS):
         left = special.expit(-(x @ gamma))
         gradient = x.T @ left
@@ -93,11 +94,12 @@ def _newton(x: Floats) -> tuple[Floats, int, bool]:
             return gamma, step, True
         for _ in range(40):
             higher = _log_likelihood(x @ (gamma + move))
-            if higher >= height:
+            # Close to the maximum the likelihood is flat to rounding: a full step there must not be refused.
+            if higher >= height - _FLAT * (1 - height):
                 break
             move = move / 2
         else:
-            return gamma, step, float(gradient @ move) < 1e-8
+            return gamma, step, False
         gamma, height = gamma + move, higher
     return gamma, _MAX_STEPS, False
 

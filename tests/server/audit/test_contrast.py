@@ -47,6 +47,9 @@ def test_every_number_equals_scipy_and_a_plain_loop() -> None:
             ]
             assert found.delta_min[k, m] == pytest.approx(min(abs(halves[0]), abs(halves[1])), abs=1e-12)
             assert found.consistent[k, m] == (min(map(abs, halves)) > 1e-6 and halves[0] * halves[1] > 0)
+    odd = np.arange(len(u)) % 2 == 1
+    assert np.allclose(sums.totals[1] / sums.sizes, u[odd & (labels >= 0)].sum(axis=0), atol=1e-12)
+    assert np.allclose(sums.group_totals[1, 2] / sums.sizes, u[odd & (labels == 2)].sum(axis=0), atol=1e-12)
     assert found.inside.tolist() == [int((labels == k).sum()) for k in range(3)]
     assert (found.inside + found.outside == (labels >= 0).sum()).all()
 

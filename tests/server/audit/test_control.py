@@ -148,7 +148,12 @@ def test_what_cannot_be_tested_says_why() -> None:
     assert separated.reason.tolist() == [Reason.SEPARATED] * 3 + [Reason.EMPTY_CONCEPT]
     alone = raw_effect(moments(shard, np.zeros(60, int)))
     assert alone.reason[2] == Reason.ONE_PROMPT
-    for result in (found, separated, alone):
+    together = controlled_effect(
+        control_sums(shard, np.zeros(60, int), draws.normal(size=60), fit_nuisance(draws.normal(size=60)))
+    )
+    assert together.reason.tolist() == [Reason.ONE_PROMPT, Reason.NO_DIFFERENCE, Reason.ONE_PROMPT, Reason.EMPTY_CONCEPT]
+    assert together.p.tolist() == [1, 1, 1, 1]
+    for result in (found, separated, alone, together):
         assert all(np.isfinite(getattr(result, name)).all() for name in ("mean", "effect", "low", "high", "z", "p"))
 
 

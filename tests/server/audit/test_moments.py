@@ -26,6 +26,8 @@ def same(left: Moments, right: Moments) -> bool:
 def test_every_sum_equals_a_plain_loop() -> None:
     drawn = world(1)
     u, sums = drawn.disparity.numerators.toarray(), moments(drawn.disparity, drawn.prompts)
+    assert sums.prompts == len(np.unique(drawn.prompts))
+    assert sums.prompt_pairs_squared == sum((drawn.prompts == c).sum() ** 2 for c in np.unique(drawn.prompts))
     for m in range(u.shape[1]):
         for half in (0, 1):
             assert sums.totals[half, m] == sum(u[i, m] for i in range(half, len(u), 2))

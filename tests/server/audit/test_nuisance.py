@@ -18,6 +18,17 @@ def test_the_fit_equals_a_logistic_regression_without_intercept() -> None:
     assert np.allclose(x.T @ ours.residuals(x), 0, atol=1e-7)
 
 
+def test_every_fit_that_exists_is_found_in_a_few_steps() -> None:
+    for seed in range(300):
+        draws = np.random.default_rng(seed)
+        x = draws.normal(draws.normal(), draws.uniform(0.1, 9), (draws.integers(30, 90), draws.integers(1, 4)))
+        fit = fit_nuisance(x)
+        assert fit.reason in (Reason.NONE, Reason.SEPARATED)
+        if fit.reason == Reason.NONE:
+            assert fit.steps <= 25
+            assert np.allclose(x.T @ fit.residuals(x), 0, atol=1e-8 * np.abs(x).sum())
+
+
 def test_turning_pairs_round_negates_the_fit() -> None:
     x = np.random.default_rng(1).normal(0.2, 1, (80, 2))
     assert np.allclose(fit_nuisance(-x).gamma, -fit_nuisance(x).gamma, atol=1e-10)

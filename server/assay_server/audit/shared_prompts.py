@@ -1,0 +1,134 @@
+"""The variance of an inside/outside difference when pairs share prompts (beyond METHOD.md §3.2, required by its §3.5).
+
+Welch's error takes pairs as independent. Here the unit is the prompt: with x_c and y_c the centred sums of prompt c inside
+and outside over n_in and n_out, the variance of Δ is Σ x_c² + Σ y_c² − 2 Σ x_c y_c, each side with its small-sample factor
+G/(G − 1) over its G prompts. With one pair a prompt this is Welch's error and its degrees of freedom, exactly. Shards merge
+to the bit for integer values, provided that no shard splits a prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from assay_server.audit.matrices import Csr, Floats, Ints, csr, dense_row, prompt_ids, sum_by_prompt
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPromptSums:
+    """Sums over prompts. A, a: a prompt's value sum and pair count inside a group; T, t: over all its compared pairs."""
+
+    aa: NDArray[Any]  # [groups, concepts] Σ A²
+    at: NDArray[Any]  # [groups, concepts] Σ A·T
+    a_inside: NDArray[Any]  # [groups, concepts] Σ A·a
+    a_pairs: NDArray[Any]  # [groups, concepts] Σ A·t
+    t_inside: NDArray[Any]  # [groups, concepts] Σ T·a
+    tt: NDArray[Any]  # [concepts] Σ T²
+    t_pairs: NDArray[Any]  # [concepts] Σ T·t
+    inside_squared: Ints  # [groups] Σ a²
+    inside_pairs: Ints  # [groups] Σ a·t
+    pairs_squared: Ints  # scalar Σ t²
+    prompts_inside: Ints  # [groups] prompts with a pair inside
+    prompts_outside: Ints  # [groups] prompts with a pair outside
+
+
+@dataclass(frozen=True, eq=False)
+class SharedErrors:
+    """What Δ's variance is made of, [groups, concepts], in the squared units of the values."""
+
+    inside: Floats
+    outside: Floats
+    covariance: Floats  # between the two means
+
+
+def shared_prompt_sums(values: Any, groups: Csr, prompts: ArrayLike, *, compared: ArrayLike | None = None) -> SharedPromptSums:
+    """The sums of one shard, which holds every pair of each of its prompts.
+
+    Args:
+        values: as in `group_moments`, CSR or dense [pairs, concepts].
+        groups: 0/1 membership [pairs, groups].
+        prompts: an integer id a pair, [pairs].
+        compared: True for the pairs that take part, [pairs].
+
+    Raises:
+        ValueError: shapes disagree, or a value is not finite.
+    """
+    matrix, members = csr(values, name="values"), csr(groups, name="groups").astype(np.int64)
+    dtype = np.dtype(np.int64 if np.issubdtype(matrix.dtype, np.integer) else np.float64)
+    pairs = matrix.shape[0]
+    ids = prompt_ids(prompts, pairs)
+    mask = np.ones(pairs, np.bool_) if compared is None else np.asarray(compared, np.bool_)
+    if members.shape[0] != pairs or mask.shape != (pairs,):
+        raise ValueError(f"groups and compared must have {pairs} rows, got {members.shape[0]} and {mask.shape}")
+    keep = np.flatnonzero(mask)
+    matrix, members, ids = Csr(matrix[keep]).astype(dtype), Csr(members[keep]), ids[keep]
+    whole, count = sum_by_prompt(matrix, ids), sum_by_prompt(members, ids).rows
+    total, size, n_groups = whole.rows, whole.pairs, members.shape[1]
+    pair_of, group_of = np.repeat(np.arange(len(keep)), np.diff(members.indptr)), members.indices.astype(np.int64)
+    cells, cell = np.unique(np.searchsorted(whole.ids, ids)[pair_of] * n_groups + group_of, return_inverse=True)
+    inside = sum_by_prompt(Csr(matrix[pair_of]), np.asarray(cell, np.int64).ravel()).rows
+    prompt, group = cells // max(n_groups, 1), cells % max(n_groups, 1)
+    n_inside = np.bincount(np.asarray(cell).ravel(), minlength=len(cells)).astype(np.int64)
+
+    def by_group(rows: Csr, weights: Ints | None = None) -> NDArray[Any]:
+        picked = np.ones(len(cells), dtype) if weights is None else weights.astype(dtype)
+        return np.asarray((Csr((picked, (group, np.arange(len(cells)))), shape=(n_groups, len(cells))) @ rows).toarray())
+
+    full = np.bincount(group[n_inside == size[prompt]], minlength=n_groups)
+    return SharedPromptSums(
+        aa=by_group(_squared(inside)),
+        at=by_group(Csr(inside.multiply(total[prompt]))),
+        a_inside=by_group(inside, n_inside),
+        a_pairs=by_group(inside, size[prompt]),
+        t_inside=np.asarray((Csr(count.T).astype(dtype) @ total).toarray()),
+        tt=dense_row(_squared(total).sum(axis=0)),
+        t_pairs=np.asarray(total.T @ size.astype(dtype)),
+        inside_squared=dense_row(_squared(count).sum(axis=0)).astype(np.int64),
+        inside_pairs=np.asarray(count.T @ size, np.int64),
+        pairs_squared=np.asarray((size**2).sum(), np.int64),
+        prompts_inside=np.bincount(group, minlength=n_groups).astype(np.int64),
+        prompts_outside=(len(size) - full).astype(np.int64),
+    )
+
+
+def merge_shared_prompt_sums(left: SharedPromptSums, right: SharedPromptSums) -> SharedPromptSums:
+    """The sums of both shards, which share no prompt: to the bit for integer values.
+
+    Raises:
+        ValueError: groups or concepts differ.
+    """
+    if left.aa.shape != right.aa.shape:
+        raise ValueError("sums of different groups or concepts do not merge")
+    return SharedPromptSums(*(getattr(left, field.name) + getattr(right, field.name) for field in fields(left)))
+
+
+def shared_errors(sums: SharedPromptSums, n_in: Ints, n_out: Ints, mean_in: Floats, mean_out: Floats) -> SharedErrors:
+    """Squared errors of both means and their covariance, clustered by prompt (Liang and Zeger 1986).
+
+    Args:
+        sums: merged over all shards.
+        n_in: pairs inside each group, [groups].
+        n_out: pairs outside, [groups].
+        mean_in: mean value inside, [groups, concepts].
+        mean_out: mean value outside.
+    """
+    g_in, g_out = (np.maximum(g, 1)[:, None].astype(np.float64) for g in (sums.prompts_inside, sums.prompts_outside))
+    weigh_in = np.sqrt(g_in / np.maximum(g_in - 1, 1)) / np.maximum(n_in, 1)[:, None]
+    weigh_out = np.sqrt(g_out / np.maximum(g_out - 1, 1)) / np.maximum(n_out, 1)[:, None]
+    aa, ab, bb = sums.aa, sums.at - sums.aa, sums.tt - 2 * sums.at + sums.aa
+    a_out, b_in = sums.a_pairs - sums.a_inside, sums.t_inside - sums.a_inside
+    b_out = sums.t_pairs - sums.t_inside - a_out
+    in_in, in_out = sums.inside_squared[:, None], (sums.inside_pairs - sums.inside_squared)[:, None]
+    out_out = (sums.pairs_squared - 2 * sums.inside_pairs + sums.inside_squared)[:, None]
+    inside = aa - 2 * mean_in * sums.a_inside + mean_in**2 * in_in
+    outside = bb - 2 * mean_out * b_out + mean_out**2 * out_out
+    both = ab - mean_in * b_in - mean_out * a_out + mean_in * mean_out * in_out
+    inside, outside = (np.where(part <= 1e-13 * np.abs(top), 0.0, part) for part, top in ((inside, aa), (outside, bb)))
+    return SharedErrors(inside * weigh_in**2, outside * weigh_out**2, both * weigh_in * weigh_out)
+
+
+def _squared(matrix: Csr) -> Csr:
+    return Csr((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
