@@ -52,11 +52,8 @@ class Coordinates:
 
     def lift(self, beta: Vector) -> Vector:
         """Return the weights [d] over the original columns."""
-        if self.duals is None:
-            return beta
-        shares = self.duals @ beta
-        weights = np.asarray(self.rows.T @ shares)
-        return weights - self.mean * shares.sum() if isinstance(self.rows, sparse.csr_array) else weights
+        # Of centred rows the duals' columns sum to 0, so rows that still carry their mean give the same weights.
+        return beta if self.duals is None else np.asarray(self.rows.T @ (self.duals @ beta))
 
 
 def shape_of(rows: Rows) -> tuple[int, int]:
@@ -140,8 +137,7 @@ def _minimise(design: Matrix, penalty: Vector) -> Vector:
         if float(np.linalg.norm(gradient)) < _TOLERANCE:
             return w
         hessian = (design * (miss * (1 - miss))[:, None]).T @ design / n
-        # The intercept has no penalty: a trace of ridge keeps its row solvable when every example is certain.
-        hessian[np.diag_indices_from(hessian)] += np.maximum(penalty, 1e-12)
+        hessian[np.diag_indices_from(hessian)] += penalty
         step = cast("Vector", linalg.solve(hessian, gradient, assume_a="pos"))
         w, value = _descend(objective, w, value, step, float(gradient @ step))
     raise NotConverged(f"no minimum after {_MAX_STEPS} Newton steps on {design.shape} examples: this is a bug")

@@ -1,6 +1,7 @@
 """Edges against a loop over all pairs with scikit-learn's NMI, and their selection against a full sort."""
 
 import tracemalloc
+from decimal import Decimal
 from itertools import combinations
 from math import ceil
 
@@ -100,20 +101,23 @@ def test_a_rare_pair_in_a_large_corpus_keeps_its_digits() -> None:
     fired = np.zeros((100_000, 2), dtype=np.bool_)
     fired[:12, 0], fired[4:18, 1] = True, True
     value = cofiring_edges(sparse.csr_array(fired), top_share=1.0).nmi[0]
-    assert value == pytest.approx(normalized_mutual_info_score(*fired.T, average_method="geometric"), rel=1e-9)
+
+    def entropy(*counts: int) -> Decimal:
+        shares = [Decimal(count) / 100_000 for count in counts]
+        return -sum(share * share.ln() for share in shares)
+
+    left, right = entropy(12, 99_988), entropy(14, 99_986)
+    exact = (left + right - entropy(8, 4, 6, 99_982)) / (left * right).sqrt()
+    assert value == pytest.approx(float(exact), rel=1e-13)
 
 
 def test_values_count_as_fired_and_stored_zeros_and_repeats_do_not_mislead() -> None:
     fired = firings(3)
-    rows, columns = np.nonzero(fired)
-    n = len(rows)
-    messy = sparse.csr_array(
-        (
-            np.concatenate([np.random.default_rng(0).random(n) + 0.1, np.full(n, 0.5), [0.0]]),
-            (np.concatenate([rows, rows, [0]]), np.concatenate([columns, columns, [2]])),
-        ),
-        shape=fired.shape,
-    )
+    samples, features = fired.shape
+    # Every cell is stored twice; silent cells as zeros, and firings as values that are no counts.
+    data = np.repeat(np.where(fired, 0.3, 0.0).ravel(), 2)
+    indices = np.tile(np.repeat(np.arange(features), 2), samples)
+    messy = sparse.csr_array((data, indices, np.arange(samples + 1) * 2 * features), shape=fired.shape)
     before = messy.data.copy()
     plain = cofiring_edges(sparse.csr_array(fired), top_share=1.0)
     found = cofiring_edges(messy, top_share=1.0)

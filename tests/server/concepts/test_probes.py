@@ -7,7 +7,7 @@ import pytest
 from assay_server.concepts.examples import Examples, pair_examples, root_mean_square, text_examples
 from assay_server.concepts.probes import FittedProbe, ProbeMethod, ProbeOptions, fit_probe
 from assay_server.concepts.regularisation import GRID, StrengthSource, choose_strength
-from assay_server.concepts.reports import random_baseline
+from assay_server.concepts.reports import random_baseline, report
 from assay_server.errors import InvalidItem
 from scipy import sparse
 from scipy.special import expit
@@ -194,6 +194,13 @@ def test_random_directions_are_near_chance_on_noise_and_well_above_it_on_paralle
     rows = np.asarray(examples.rows) + 4.0 * examples.positive[:, None] * np.ones(D)
     shifted = random_baseline(replace(examples, rows=rows), split, directions=64, seed=0)
     assert shifted.mean > 0.8
+
+
+def test_a_direction_that_ties_every_row_is_worth_chance() -> None:
+    examples, _ = planted()
+    split = fit_probe(examples, ProbeMethod.DIFFERENCE_OF_MEANS).split
+    tied = report(examples, split, np.zeros(D))
+    assert (tied.auroc, tied.pair_accuracy, tied.average_precision) == (0.5, 0.5, tied.prevalence)
 
 
 def test_texts_of_one_prompt_on_both_lists_stay_together() -> None:
