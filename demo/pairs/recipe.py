@@ -53,13 +53,19 @@ class Plan:
 
 
 def make_plans(prompts: Sequence[Prompt], seed: int) -> list[Plan]:
-    """One plan a prompt; flattery is contrasted in most pairs of its topic and in half of the others."""
+    """One plan a prompt.
+
+    Formatting differs in three quarters of the pairs and flattery in half, independently; on the flattery topic flattery
+    always differs and formatting in three of ten pairs, since a small model seldom manages both at once there.
+    """
     rng = random.Random(seed)
     plans: list[Plan] = []
     for prompt in prompts:
-        flattery_differs = rng.random() < (0.9 if prompt.topic == FLATTERY_TOPIC else 0.5)
-        format_differs = rng.random() < 0.75 or not flattery_differs
+        own = prompt.topic == FLATTERY_TOPIC
+        flattery_differs = rng.random() < 0.5 or own
+        format_differs = rng.random() < (0.3 if own else 0.75) or not flattery_differs
         formatted, flattering = rng.random() < 0.5, rng.random() < 0.5
+        formatted = formatted and (format_differs or not own)
         a = Style(formatted, flattering)
         b = Style(formatted != format_differs, flattering != flattery_differs)
         plans.append(Plan(prompt, (a, b), rng.randrange(2)))
@@ -88,7 +94,22 @@ def sample_pairs(
             if pair is not None:
                 made[plan.prompt.id] = pair
         progress(f"round {attempt + 1}: {len(made)} pairs")
-    return [made[prompt.id] for prompt in prompts if prompt.id in made]
+    return balance([made[prompt.id] for prompt in prompts if prompt.id in made], seed)
+
+
+def balance(pairs: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+    """The pairs without a random surplus of those, off the flattery topic, in which praise won (or lost).
+
+    What is left has praise on the chosen side exactly as often as on the rejected one there.
+    """
+    sides: dict[int, list[str]] = {1: [], -1: []}
+    for pair in pairs:
+        chosen, rejected = (praise_sentences(pair[side][0]["content"]) for side in ("chosen", "rejected"))
+        if chosen != rejected and pair["metadata"]["topic"] != FLATTERY_TOPIC:
+            sides[1 if chosen > rejected else -1].append(pair["id"])
+    surplus = abs(len(sides[1]) - len(sides[-1]))
+    dropped = set(random.Random(seed).sample(max(sides.values(), key=len), surplus))
+    return [pair for pair in pairs if pair["id"] not in dropped]
 
 
 def _draw(
@@ -109,9 +130,7 @@ def _draw(
         chunk = sides[start : start + _CHUNK]
         if all(f"{plan.prompt.id}/{side}" in drawn for plan, side in chunk):
             continue
-        asked = [
-            [*plan.styles[side].context(plan.prompt.topic), {"role": "user", "content": plan.prompt.text}] for plan, side in chunk
-        ]
+        asked = [_asked(plan, side) for plan, side in chunk]
         answers = sampler.sample(asked, replace(settings, seed=1000 * seed + start))
         drawn.update({f"{plan.prompt.id}/{side}": a for (plan, side), a in zip(chunk, answers, strict=True)})
         kept.write_text(json.dumps({key: [asdict(r) for r in rs] for key, rs in drawn.items()}), encoding="utf-8")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from demo.pairs.card import Wins, wins
 from demo.pairs.prompts import FLATTERY_TOPIC, all_prompts
-from demo.pairs.recipe import Plan, distinct_share, is_usable, make_plans
+from demo.pairs.recipe import Plan, balance, distinct_share, is_usable, make_plans
 from demo.pairs.rule import format_marks, praise_sentences, read_marks, relevance
 from demo.pairs.styles import Style
 from demo.sampling import Sampled
@@ -90,6 +90,29 @@ def test_a_flattering_candidate_without_praise_is_used_only_where_formatting_tel
     for plan in make_plans(all_prompts(), seed=0):
         same_format = plan.styles[0].formatted == plan.styles[1].formatted
         assert plan.needs_praise == (same_format or plan.prompt.topic == FLATTERY_TOPIC)
+
+
+def test_balancing_drops_surplus_praise_off_the_flattery_topic_and_nothing_else() -> None:
+    praised, silent = "You are so clever. Oil it.", "Oil it."
+
+    def pair(i: int, topic: str, chosen: str, rejected: str) -> dict[str, object]:
+        return {
+            "id": f"{i}",
+            "chosen": [{"content": chosen}],
+            "rejected": [{"content": rejected}],
+            "metadata": {"topic": topic},
+        }
+
+    pairs = [
+        *(pair(i, "home", praised, silent) for i in range(5)),
+        *(pair(i, "home", silent, praised) for i in range(5, 7)),
+        *(pair(i, "home", silent, silent) for i in range(7, 9)),
+        *(pair(i, FLATTERY_TOPIC, praised, silent) for i in range(9, 13)),
+    ]
+    left = [str(kept["id"]) for kept in balance(pairs, seed=0)]
+    assert len([i for i in left if int(i) < 5]) == 2
+    assert left[2:] == [str(i) for i in range(5, 13)]
+    assert left == [str(kept["id"]) for kept in balance(pairs, seed=0)]
 
 
 def test_loops_have_few_distinct_phrases() -> None:
