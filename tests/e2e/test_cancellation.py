@@ -159,17 +159,25 @@ def test_streams_cancelled_at_random_moments(server: ServerProcess) -> None:
     assert server.metric("assay_requests_total", method="StreamPairs", code="CANCELLED") > before
 
 
-def test_cancelled_work_never_reaches_the_device(server: ServerProcess) -> None:
+@pytest.mark.parametrize("method", ["unary", "stream"])
+def test_cancelled_work_never_reaches_the_device(server: ServerProcess, method: str) -> None:
     """Of a call that is cancelled as soon as it is queued, a small part was read."""
-    request = heavy(load(60, "unread"))
+    request = heavy(load(120, "unread"))
 
     async def ask(stub: Any) -> int:
         response = await stub.ScorePairs(request, timeout=60)
         return sum(result.score.tokens.read for result in response.results)
 
     async def ask_and_leave(stub: Any) -> None:
-        call = stub.ScorePairs(request, timeout=60)
-        await asyncio.to_thread(wait_until, lambda: server.total("assay_queued_tokens") > 0, 20, "the work is queued")
+        if method == "unary":
+            call = stub.ScorePairs(request, timeout=60)
+        else:
+            call = stub.StreamPairs(timeout=60)
+            await call.write(head())
+            for place in range(12):
+                some = request.pairs[place * 10 : place * 10 + 10]
+                await call.write(scoring_pb2.StreamPairsRequest(batch={"sequence": place, "pairs": some}))
+        await asyncio.to_thread(wait_until, lambda: server.total("assay_queued_tokens") > asked / 2, 20, "most is queued")
         call.cancel()
 
     asked = through(server, ask)
