@@ -93,3 +93,10 @@ def test_no_examples_at_all_are_refused() -> None:
 
 def test_group_numbers_are_equal_exactly_where_names_are() -> None:
     assert group_codes(["b", "a", "b", "c"]).tolist() == [1, 0, 1, 2]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.95])
+def test_two_large_prompts_are_one_on_each_side_whatever_the_share(share: float) -> None:
+    positive, groups = np.arange(20) % 2 == 0, np.repeat([0, 1], 10)
+    split = split_groups(positive, groups, share=share, minimum=5, seed=0)
+    assert (len(split.fit), len(split.held_out)) == (10, 10)
