@@ -48,6 +48,7 @@ def server(parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     """The server that tests share; they leave it as they found it, but for its cache."""
     limits = ["--max-streams", str(MAX_STREAMS), "--max-tokens-in-flight", str(MAX_TOKENS_IN_FLIGHT)]
     limits += ["--max-pairs-per-request", str(MAX_PAIRS), "--max-pairs-per-message", str(MAX_PAIRS)]
+    limits += ["--stream-patience-seconds", "0.5"]
     scratch = tmp_path_factory.mktemp("shared-server")
     with ServerProcess(*parts, scratch, "--overrides", "VARIANCE", *limits) as process:
         yield process
