@@ -3,14 +3,14 @@
     python scripts/generate_stubs.py python             writes client/python/assay/v1
     python scripts/generate_stubs.py typescript         writes client/typescript/src/gen (after `npm ci` there)
     python scripts/generate_stubs.py python --check     fails, naming the files, if the committed stubs differ
-    python scripts/generate_stubs.py imports            fills .build/googleapis, where buf finds google/rpc
+    python scripts/generate_stubs.py imports            fills .build/googleapis, where buf finds google's protos
 
 Invariants:
 
 - One pinned protoc writes them. `GRPCIO_TOOLS` is unpacked under the ignored `.build/`, apart from the virtual
   environment: generated code refuses a runtime older than its generator, so the pin is the floor of `assay`'s own
   dependencies (grpcio>=1.80, protobuf>=6.33), while the environment is free to hold newer ones.
-- `google/rpc/*.proto` come from a pinned googleapis-common-protos; no copy of them is kept in the repository.
+- `google/**/*.proto` come from a pinned googleapis-common-protos; no copy of them is kept in the repository.
 - The folders written hold nothing else, so a stub whose message is gone is removed, and `--check` names it.
 """
 
@@ -50,6 +50,12 @@ TS_PROTO_OPTIONS = (
 )
 # What the client decodes out of a rich status: the message, its ErrorInfo, BadRequest and RetryInfo.
 STATUS_PROTOS = ("google/rpc/status.proto", "google/rpc/error_details.proto")
+# Long work. The package holds operations.proto under another name than the one its own Python module registers.
+OPERATIONS_PROTO = "google/longrunning/operations.proto"
+OPERATIONS_PACKAGED = "google/longrunning/operations_proto.proto"
+OPERATIONS_IMPORTS = tuple(
+    f"google/api/{name}.proto" for name in ("annotations", "client", "field_behavior", "http", "launch_stage")
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,14 +98,15 @@ def generate_typescript(out: Path) -> None:
     if not plugin.exists():
         raise SystemExit(f"{plugin.relative_to(ROOT)} is not there: run `npm ci` in client/typescript")
     options = (f"--plugin=protoc-gen-ts_proto={plugin}", f"--ts_proto_opt={','.join(TS_PROTO_OPTIONS)}")
-    protoc([*contract(), *STATUS_PROTOS], *options, f"--ts_proto_out={out}")
+    protoc([*contract(), *STATUS_PROTOS, OPERATIONS_PROTO], *options, f"--ts_proto_out={out}")
 
 
 def generate_imports(out: Path) -> None:
-    """Copies the google/rpc protos that ours import."""
-    (out / "google" / "rpc").mkdir(parents=True)
-    for name in STATUS_PROTOS:
-        shutil.copyfile(pinned(GOOGLEAPIS) / name, out / name)
+    """Copies the google protos that ours import, directly or not."""
+    for name in (*STATUS_PROTOS, *OPERATIONS_IMPORTS, OPERATIONS_PROTO):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        source = OPERATIONS_PACKAGED if name == OPERATIONS_PROTO else name
+        shutil.copyfile(pinned(GOOGLEAPIS) / source, out / name)
 
 
 def contract() -> list[str]:
@@ -109,9 +116,11 @@ def contract() -> list[str]:
 
 def protoc(files: list[str], *options: str) -> None:
     """Runs the pinned protoc on `files`; raises `subprocess.CalledProcessError` if it refuses one."""
-    includes = (f"-I{PROTO}", f"-I{pinned(GOOGLEAPIS)}")
     environment = {**os.environ, "PYTHONPATH": str(pinned(GRPCIO_TOOLS))}
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *includes, *options, *files], check=True, env=environment)
+    with tempfile.TemporaryDirectory() as imports:
+        generate_imports(Path(imports))
+        command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO}", f"-I{imports}", *options, *files]
+        subprocess.run(command, check=True, env=environment)
 
 
 def pinned(requirement: str) -> Path:

@@ -102,7 +102,9 @@ class ServerConfig:
     # Streams
     stream_batches: int = _knob(16, "Batches of one stream that are read ahead of its answers.", low=1, high=4096)
     stream_bytes: int = _knob(8 * MIB, "Request bytes of one stream that are read ahead of its answers.", low=1024, high=1 << 32)
-    stream_patience_seconds: float = _knob(30.0, "How long an overloaded server holds a stream's batch.", low=0.0, high=3600.0)
+    stream_patience_seconds: float = _knob(
+        30.0, "How long an overloaded server tries an interactive stream's batch.", low=0.0, high=3600.0
+    )
 
     # Connections and life
     keepalive_seconds: float = _knob(60.0, "Silence after which a connection is probed.", low=1.0, high=7200.0)

@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from assay import CacheMode, Client, Flow, Message, Pair, PromptedResponse, ScoreOptions
+from assay import CacheMode, Client, Flow, Message, Pair, PairResult, PromptedResponse, ScoreOptions
 from assay.results import EncodedText
 
+from tests.e2e.conftest import MAX_TOKENS_IN_FLIGHT
 from tests.e2e.pairs import LAST_DIGIT, pair, pairs
 from tests.support.server_process import ServerProcess
 
@@ -48,6 +49,30 @@ def test_one_pair_under_a_bulk_stream_comes_back_well_before_the_stream_ends(ser
     assert left > len(many) / 3, "the stream had nearly ended"
     assert max(overtook) <= 64, "the pair waited behind much of the 128 pairs that were queued before it"
     assert slowest < 5.0
+
+
+def test_streams_that_ask_for_more_than_may_be_in_flight_share_it_and_lose_nothing(server: ServerProcess) -> None:
+    """Three streams of twice the bound each, over an impatient server: none is refused, and nothing is read twice."""
+    count = 3
+    got: list[list[PairResult]] = [[] for _ in range(count)]
+
+    def stream(number: int) -> None:
+        with Client(server.address) as one:
+            for result in one.score(pairs(450, length=100, salt=f"share{number} "), BULK):
+                got[number].append(result)
+
+    before = server.metrics()
+    threads = [threading.Thread(target=stream, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asked = sum(result.unwrap().tokens.read for results in got for result in results)
+    assert [len(results) for results in got] == [450] * count
+    assert asked > 5 * MAX_TOKENS_IN_FLIGHT
+    assert server.metric("assay_tokens_read_total") - before["assay_tokens_read_total"] == asked
+    refused = 'assay_requests_total{code="RESOURCE_EXHAUSTED",method="StreamPairs"}'
+    assert server.metrics().get(refused, 0) == before.get(refused, 0)
 
 
 @pytest.mark.parametrize("text", [ASCII, WIDE], ids=["ascii", "wide"])

@@ -123,6 +123,19 @@ async def test_bulk_work_is_refused_when_as_much_again_waits_already(begin: Begi
     await all_scored(running, *calls)
 
 
+async def test_patient_bulk_work_keeps_its_place_however_much_waits(begin: Begin, watched: Watched) -> None:
+    scorer = begin(bound=100)
+    running = await fill(scorer, watched, 80)
+    calls = await line_up(scorer, [50, 45])
+    patient = asyncio.create_task(scorer.score([pair_of(70, 1)], ScoreOptions(lane=Lane.BULK, patient=True)))
+    await until(lambda: waiting(scorer) == [50, 45, 70])
+    with pytest.raises(Overloaded):
+        await score_one(scorer, pair_of(12), BULK)
+    watched.release()
+    await all_scored(running, *calls, patient)
+    assert watched.read_names[-1].startswith("70:")
+
+
 async def test_a_call_larger_than_the_bound_is_let_in_alone(begin: Begin, watched: Watched) -> None:
     scorer = begin(bound=100)
     large = [pair_of(60, seed) for seed in range(5)]

@@ -7,14 +7,15 @@ Invariants:
 - Whatever ends the reading (half-close, a bad message, a server that stops), the batches accepted before are answered
   first.
 - However the stream ends, no task and no scorer call of it stays behind.
-- An overloaded server holds a batch for a while before it gives the stream up: a bulk stream waits better than it
-  retries.
+- Where more is asked for than may be in flight, a bulk stream's batches wait in line, in the order in which they came: a
+  refusal would lose the stream's work and its place. An interactive stream's batch that finds no room is tried again
+  for a while before the stream is given up.
 """
 
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -172,4 +173,6 @@ def _read_head(head: scoring_pb2.StreamPairsRequest, loaded: Loaded) -> CallOpti
             reason="STREAM_ORDER",
             field="options",
         )
-    return read_options(head.options.score, loaded.bounds, lane=Lane.BULK, path="options.score")
+    options = read_options(head.options.score, loaded.bounds, lane=Lane.BULK, path="options.score")
+    # A stream's batches keep their places in the line for room: what a stream has under way is bounded already.
+    return replace(options, engine=replace(options.engine, patient=True))

@@ -159,9 +159,15 @@ class Subject:
 
     @torch.inference_mode()
     def activations(self, ids: NDArray[np.int32], features: Sequence[int]) -> NDArray[np.float32]:
-        """Activations of named features on every token of one sequence, float32 [features, tokens]; the device's thread only."""
+        """Activations of named features on every token of one sequence, float32 [features, tokens]; the device's thread only.
+
+        Raises:
+            EngineFailure: the residual is not finite (NON_FINITE).
+        """
         tree = TokenTree(ids, (), {SpanName.PROMPT: ids[:0]})
         residual = self.reader.read(self.reader.prepare([tree]))
+        if not bool(residual.isfinite().all()):
+            raise _non_finite(self.info.dtype)
         wanted = torch.tensor(list(features), dtype=torch.int64, device=self._device)
         acts = self.encoder.encode_features(self.encoder.inputs(residual), wanted)
         return acts.float().T.contiguous().cpu().numpy()

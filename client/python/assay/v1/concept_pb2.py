@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from assay.v1 import pair_pb2 as assay_dot_v1_dot_pair__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssay/v1/concept.proto\x12\x08\x61ssay.v1\x1a\x13\x61ssay/v1/pair.proto\"\x89\x01\n\x0b\x43onceptSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x02 \x01(\rH\x00\x12*\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x16.assay.v1.SparseVectorH\x00\x12%\n\tdirection\x18\x04 \x01(\x0b\x32\x10.assay.v1.TensorH\x00\x42\x06\n\x04kind\"\xe3\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\r\x12\r\n\x05label\x18\x03 \x01(\t\x12\x14\n\x0clabel_method\x18\x04 \x01(\t\x12\x1c\n\x0f\x64\x65tection_score\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\ntop_tokens\x18\x06 \x03(\t\x12\x17\n\x0fpromoted_tokens\x18\x07 \x03(\t\x12\x18\n\x0b\x66iring_rate\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x10\n\x08\x63ontexts\x18\t \x03(\tB\x12\n\x10_detection_scoreB\x0e\n\x0c_firing_rateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61ssay/v1/concept.proto\x12\x08\x61ssay.v1\x1a\x13\x61ssay/v1/pair.proto\"\x9b\x01\n\x0b\x43onceptSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x02 \x01(\rH\x00\x12*\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x16.assay.v1.SparseVectorH\x00\x12%\n\tdirection\x18\x04 \x01(\x0b\x32\x10.assay.v1.TensorH\x00\x12\x10\n\x06stored\x18\x05 \x01(\tH\x00\x42\x06\n\x04kind\"\xe3\x01\n\x07\x46\x65\x61ture\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\r\x12\r\n\x05label\x18\x03 \x01(\t\x12\x14\n\x0clabel_method\x18\x04 \x01(\t\x12\x1c\n\x0f\x64\x65tection_score\x18\x05 \x01(\x02H\x00\x88\x01\x01\x12\x12\n\ntop_tokens\x18\x06 \x03(\t\x12\x17\n\x0fpromoted_tokens\x18\x07 \x03(\t\x12\x18\n\x0b\x66iring_rate\x18\x08 \x01(\x02H\x01\x88\x01\x01\x12\x10\n\x08\x63ontexts\x18\t \x03(\tB\x12\n\x10_detection_scoreB\x0e\n\x0c_firing_rateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.concept_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONCEPTSPEC']._serialized_start=58
-  _globals['_CONCEPTSPEC']._serialized_end=195
-  _globals['_FEATURE']._serialized_start=198
-  _globals['_FEATURE']._serialized_end=425
+  _globals['_CONCEPTSPEC']._serialized_end=213
+  _globals['_FEATURE']._serialized_start=216
+  _globals['_FEATURE']._serialized_end=443
 # @@protoc_insertion_point(module_scope)

@@ -8,16 +8,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ConceptSpec(_message.Message):
-    __slots__ = ("name", "feature", "features", "direction")
+    __slots__ = ("name", "feature", "features", "direction", "stored")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
     name: str
     feature: int
     features: _pair_pb2.SparseVector
     direction: _pair_pb2.Tensor
-    def __init__(self, name: _Optional[str] = ..., feature: _Optional[int] = ..., features: _Optional[_Union[_pair_pb2.SparseVector, _Mapping]] = ..., direction: _Optional[_Union[_pair_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    stored: str
+    def __init__(self, name: _Optional[str] = ..., feature: _Optional[int] = ..., features: _Optional[_Union[_pair_pb2.SparseVector, _Mapping]] = ..., direction: _Optional[_Union[_pair_pb2.Tensor, _Mapping]] = ..., stored: _Optional[str] = ...) -> None: ...
 
 class Feature(_message.Message):
     __slots__ = ("name", "id", "label", "label_method", "detection_score", "top_tokens", "promoted_tokens", "firing_rate", "contexts")

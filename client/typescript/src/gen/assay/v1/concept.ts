@@ -30,6 +30,9 @@ export interface ConceptSpec {
      * of v with a token's residual, max over t of <h_t, v>. Not normalised by the server.
      */
     { $case: "direction"; value: Tensor }
+    | //
+    /** A stored concept, by resource name: "concepts/{id}". */
+    { $case: "stored"; value: string }
     | undefined;
 }
 
@@ -81,6 +84,9 @@ export const ConceptSpec: MessageFns<ConceptSpec> = {
       case "direction":
         Tensor.encode(message.kind.value, writer.uint32(34).fork()).join();
         break;
+      case "stored":
+        writer.uint32(42).string(message.kind.value);
+        break;
     }
     return writer;
   },
@@ -130,6 +136,14 @@ export const ConceptSpec: MessageFns<ConceptSpec> = {
             message.kind = { $case: "direction", value: Tensor.decode(reader, reader.uint32()) };
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.kind = { $case: "stored", value: reader.string() };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -164,6 +178,12 @@ export const ConceptSpec: MessageFns<ConceptSpec> = {
       case "direction": {
         if (object.kind?.value !== undefined && object.kind?.value !== null) {
           message.kind = { $case: "direction", value: Tensor.fromPartial(object.kind.value) };
+        }
+        break;
+      }
+      case "stored": {
+        if (object.kind?.value !== undefined && object.kind?.value !== null) {
+          message.kind = { $case: "stored", value: object.kind.value };
         }
         break;
       }

@@ -12,119 +12,31 @@ Invariants:
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from enum import Enum
-from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import Any, Never, TypeVar
 
 import numpy as np
 
-from assay_server.batching import Batcher, EngineObserver, Lane, NullEngineObserver, Planner, Read, TokenRequest
+from assay_server.batching import Batcher, EngineObserver, NullEngineObserver, Planner, Read, TokenRequest
 from assay_server.cache import Claim, FeatureCache, KeyMaker, SingleFlight, lacks_prompt
-from assay_server.errors import AssayError, Expired, InvalidItem, NotReady, Overloaded
+from assay_server.errors import AssayError, Expired, NotReady
+from assay_server.scorer.admission import Admission
+from assay_server.scorer.remembered import Remembered, text_digest
+from assay_server.scorer.types import CacheState, Item, Lane, Scored, ScoreOptions, Timings
 from assay_server.subject.subject import Subject, TreeRequest
 from assay_server.subject.types import (
-    Directions,
     EncodedTokens,
     Pair,
     Pooled,
     Prompt,
-    PromptedResponse,
     SubjectInfo,
     TokenTree,
     Truncation,
 )
 
-Item = Pair | PromptedResponse
 T = TypeVar("T")
 FlightKey = tuple[bytes, bool]  # cache key, and whether the prompt is pooled too
-
-
-class CacheState(Enum):
-    """Whether the cache answered."""
-
-    HIT = "hit"
-    MISS = "miss"
-    SHARED = "shared"
-    BYPASS = "bypass"
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """What to compute.
-
-    Attributes:
-        include_prompt: pool the prompt span as well.
-        directions: residual directions to score, or None.
-        truncation: what to do with long sequences.
-        lane: which queue to wait in.
-        bypass_cache: neither read nor write the cache.
-    """
-
-    include_prompt: bool = False
-    directions: Directions | None = None
-    truncation: Truncation = Truncation.REFUSE
-    lane: Lane = Lane.BULK
-    bypass_cache: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Seconds of each step, and whether the cache answered; steps that items share are charged to each of them."""
-
-    tokenize_seconds: float
-    queue_seconds: float
-    forward_seconds: float
-    cache_seconds: float
-    cache_state: CacheState
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One item's pooled features and what it cost."""
-
-    pooled: Pooled
-    timings: Timings
-
-
-class ScorerLike(Protocol):
-    """What ``rpc`` and the audit jobs need of a scorer."""
-
-    @property
-    def info(self) -> SubjectInfo:
-        """What is loaded."""
-        ...
-
-    async def score(
-        self, items: Sequence[Item], options: ScoreOptions, *, deadline: float | None = None
-    ) -> list[Scored | AssayError]:
-        """Score items; a bad item's error stands in its place.
-
-        Args:
-            items: pairs or single responses.
-            options: what to compute for all of them.
-            deadline: ``time.monotonic()`` instant past which nothing is started any more; None waits.
-
-        Raises:
-            Overloaded: too many tokens are in flight already; nothing was started.
-            Expired: the deadline passed.
-            NotReady: the server is stopping.
-        """
-        ...
-
-    async def encode_tokens(
-        self,
-        text: Prompt,
-        features: Sequence[int],
-        *,
-        truncation: Truncation = Truncation.REFUSE,
-        deadline: float | None = None,
-    ) -> tuple[EncodedTokens, Timings]:
-        """Token-level activations of ``features`` on one text. Raises as ``score``, and InvalidItem."""
-        ...
 
 
 class Scorer:
@@ -157,9 +69,9 @@ class Scorer:
         self._observer = observer or NullEngineObserver()
         self._keys = KeyMaker(subject.info)
         self._flight: SingleFlight[FlightKey, Read] = SingleFlight()
-        self._admission = _Admission(batcher, max_tokens_in_flight)
+        self._admission = Admission(batcher, max_tokens_in_flight)
         self._pool = ThreadPoolExecutor(tokenizer_threads, thread_name_prefix="assay-tokenize")
-        self._remembered = _Remembered(remembered_texts)
+        self._remembered = Remembered(remembered_texts)
         self._closed = False
 
     @property
@@ -232,7 +144,7 @@ class Scorer:
         """
         known: list[tuple[int, bytes]] = []
         for index, item in enumerate(call.items):
-            call.texts[index] = text = _text_digest(item, call.options)
+            call.texts[index] = text = text_digest(item, call.options)
             key = self._remembered.get(text)
             if key is not None and (key, call.options.include_prompt) not in self._flight:
                 known.append((index, key))
@@ -308,7 +220,7 @@ class Scorer:
                     fresh.append((key[0], read.result))
             self._cache.put_many(fresh)
 
-        computed = await self._flight.run(by_key, compute)
+        computed = await _until(call.deadline, self._flight.run(by_key, compute))
         for key, indices in by_key.items():
             for position, index in enumerate(indices):
                 mine = key in led and position == 0
@@ -316,7 +228,8 @@ class Scorer:
                 call.land_read(index, read, CacheState.MISS if mine else CacheState.SHARED)
 
     async def _read(self, requests: list[TreeRequest], call: "_Call") -> "list[_Computed]":
-        futures = await self._submit(requests, call.options.lane, call.deadline)
+        options = call.options
+        futures = await self._submit(requests, options.lane, call.deadline, patient=options.patient)
         try:
             return [await _settle(future) for future in futures]
         except asyncio.CancelledError:
@@ -325,10 +238,15 @@ class Scorer:
             raise
 
     async def _submit(
-        self, requests: Sequence[TreeRequest | TokenRequest], lane: Lane, deadline: float | None
+        self,
+        requests: Sequence[TreeRequest | TokenRequest],
+        lane: Lane,
+        deadline: float | None,
+        *,
+        patient: bool = False,
     ) -> "list[asyncio.Future[Read]]":
         tokens = sum(request.size for request in requests)
-        await self._admission.enter(tokens, lane, deadline)
+        await self._admission.enter(tokens, lane, deadline, patient=patient)
         try:
             return self._batcher.submit(requests, lane, deadline)
         finally:
@@ -372,107 +290,12 @@ class _Call:
         self.land(index, read.result, state, queue=read.queue_seconds, forward=read.forward_seconds)
 
 
-class _Admission:
-    """Tokens in flight, bounded; bulk work waits its turn in order of arrival."""
-
-    def __init__(self, batcher: Batcher, bound: int) -> None:
-        self._batcher = batcher
-        self._bound = bound
-        self._reserved = 0  # let in, and not yet queued
-        self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
-        batcher.on_capacity(self._wake)
-
-    async def enter(self, tokens: int, lane: Lane, deadline: float | None) -> None:
-        """Return once ``tokens`` may be queued, with room reserved for them until ``entered``.
-
-        Raises:
-            Overloaded, Expired: see ``ScorerLike.score``.
-        """
-        waiting = sum(self._waiting.values())
-        if self._fits(tokens) and (lane is Lane.INTERACTIVE or not waiting):
-            self._reserved += tokens
-            return
-        if lane is Lane.INTERACTIVE or (waiting and waiting + tokens > self._bound):
-            raise self._overloaded(tokens, waiting)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = tokens
-        try:
-            await asyncio.wait_for(asyncio.shield(turn), None if deadline is None else max(0.0, deadline - time.monotonic()))
-        except TimeoutError:
-            self._give_up(turn, tokens)
-            raise Expired("The deadline passed while the call waited for room; allow more time or send less at once.") from None
-        except asyncio.CancelledError:
-            self._give_up(turn, tokens)
-            raise
-
-    def entered(self, tokens: int) -> None:
-        """The reserved tokens are queued now, or never will be."""
-        self._reserved -= tokens
-        self._wake()
-
-    def _give_up(self, turn: "asyncio.Future[None]", tokens: int) -> None:
-        if turn.done():  # it was let in at the same moment
-            self._reserved -= tokens
-        self._waiting.pop(turn, None)
-        self._wake()
-
-    def _fits(self, tokens: int) -> bool:
-        in_flight = self._batcher.tokens_in_flight + self._reserved
-        return in_flight == 0 or in_flight + tokens <= self._bound
-
-    def _wake(self) -> None:
-        """Let in those that waited longest while they fit."""
-        while self._waiting:
-            turn, tokens = next(iter(self._waiting.items()))
-            if not self._fits(tokens):
-                return
-            self._reserved += tokens
-            del self._waiting[turn]
-            turn.set_result(None)
-
-    def _overloaded(self, tokens: int, waiting: int) -> Overloaded:
-        in_flight = self._batcher.tokens_in_flight
-        rate = self._batcher.tokens_per_second or 1000.0
-        back = min(60.0, max(0.1, (in_flight + waiting + tokens - self._bound) / rate))
-        return Overloaded(
-            f"{in_flight} tokens are in flight and {waiting} wait; {tokens} more pass the bound of {self._bound}. "
-            f"Come back in {back:.1f} s.",
-            retry_after_seconds=back,
-            details={"tokens_in_flight": in_flight, "tokens_asked": tokens, "max_tokens_in_flight": self._bound},
-        )
-
-
-class _Remembered:
-    """Cache keys of texts seen before, least recently used first out."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._keys: OrderedDict[bytes, bytes] = OrderedDict()
-
-    def get(self, text: bytes) -> bytes | None:
-        key = self._keys.get(text)
-        if key is not None:
-            self._keys.move_to_end(text)
-        return key
-
-    def put(self, text: bytes, key: bytes) -> None:
-        self._keys[text] = key
-        self._keys.move_to_end(text)
-        if len(self._keys) > self._capacity:
-            self._keys.popitem(last=False)
-
-
-def _text_digest(item: Item, options: ScoreOptions) -> bytes:
-    """Digest of everything that an item's tree and key depend on, within one subject."""
-    prompt = [item.prompt] if isinstance(item.prompt, str) else [part for m in item.prompt for part in (m.role, m.content)]
-    answers = [item.chosen, item.rejected] if isinstance(item, Pair) else [item.response]
-    kind = f"{type(item).__name__}/{type(item.prompt).__name__}/{options.truncation.value}"
-    encoded = [part.encode("utf-8", "surrogatepass") for part in (kind, *prompt, *answers)]
-    digest = blake2b(b"".join(len(part).to_bytes(8, "little") for part in encoded), digest_size=24)
-    for part in encoded:
-        digest.update(part)
-    digest.update(options.directions.digest if options.directions is not None else b"")
-    return digest.digest()
+async def _until(deadline: float | None, work: Coroutine[Any, Any, T]) -> T:
+    """Await work, up to the caller's own deadline: another call may be computing it with more time than this one has."""
+    try:
+        return await asyncio.wait_for(work, None if deadline is None else max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        raise Expired("The deadline passed before this was read; allow more time or send less at once.") from None
 
 
 async def _settle(future: "asyncio.Future[Read]") -> "_Computed":
@@ -486,7 +309,7 @@ def _stopping() -> NotReady:
     return NotReady("The server is stopping and takes no new work.", reason="STOPPING")
 
 
-def _bug() -> InvalidItem:
+def _bug() -> Never:
     raise RuntimeError("an item was neither scored nor refused: this is a bug")
 
 
@@ -530,17 +353,3 @@ def build_scorer(
         max_tokens_in_flight=max_tokens_in_flight,
         tokenizer_threads=tokenizer_threads,
     )
-
-
-__all__ = [
-    "CacheState",
-    "Item",
-    "Lane",
-    "ScoreOptions",
-    "Scored",
-    "Scorer",
-    "ScorerLike",
-    "Timings",
-    "build_scorer",
-    "default_batch_tokens",
-]

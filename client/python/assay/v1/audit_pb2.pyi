@@ -1,0 +1,374 @@
+import datetime
+
+from assay.v1 import pair_pb2 as _pair_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class View(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VIEW_UNSPECIFIED: _ClassVar[View]
+    VIEW_GLOBAL: _ClassVar[View]
+    VIEW_FEATURE_CONDITIONED: _ClassVar[View]
+    VIEW_PROMPT_CONDITIONED: _ClassVar[View]
+    VIEW_STATED: _ClassVar[View]
+
+class Correction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CORRECTION_UNSPECIFIED: _ClassVar[Correction]
+    CORRECTION_BENJAMINI_HOCHBERG: _ClassVar[Correction]
+    CORRECTION_BENJAMINI_YEKUTIELI: _ClassVar[Correction]
+
+class Nuisance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NUISANCE_UNSPECIFIED: _ClassVar[Nuisance]
+    NUISANCE_LENGTH: _ClassVar[Nuisance]
+    NUISANCE_FORMAT: _ClassVar[Nuisance]
+
+class ConceptFamily(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CONCEPT_FAMILY_UNSPECIFIED: _ClassVar[ConceptFamily]
+    CONCEPT_FAMILY_FEATURES: _ClassVar[ConceptFamily]
+    CONCEPT_FAMILY_CLUSTERS: _ClassVar[ConceptFamily]
+VIEW_UNSPECIFIED: View
+VIEW_GLOBAL: View
+VIEW_FEATURE_CONDITIONED: View
+VIEW_PROMPT_CONDITIONED: View
+VIEW_STATED: View
+CORRECTION_UNSPECIFIED: Correction
+CORRECTION_BENJAMINI_HOCHBERG: Correction
+CORRECTION_BENJAMINI_YEKUTIELI: Correction
+NUISANCE_UNSPECIFIED: Nuisance
+NUISANCE_LENGTH: Nuisance
+NUISANCE_FORMAT: Nuisance
+CONCEPT_FAMILY_UNSPECIFIED: ConceptFamily
+CONCEPT_FAMILY_FEATURES: ConceptFamily
+CONCEPT_FAMILY_CLUSTERS: ConceptFamily
+
+class Dataset(_message.Message):
+    __slots__ = ("name", "display_name", "fingerprint", "pairs", "unusable_pairs", "prompts", "metadata_keys", "create_time", "scored")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    UNUSABLE_PAIRS_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_KEYS_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SCORED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    display_name: str
+    fingerprint: str
+    pairs: int
+    unusable_pairs: int
+    prompts: int
+    metadata_keys: _containers.RepeatedScalarFieldContainer[str]
+    create_time: _timestamp_pb2.Timestamp
+    scored: bool
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., pairs: _Optional[int] = ..., unusable_pairs: _Optional[int] = ..., prompts: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scored: bool = ...) -> None: ...
+
+class AuditOptions(_message.Message):
+    __slots__ = ("views", "families", "concepts", "tau", "q_level", "interval_level", "correction", "nuisances", "max_t_flips", "data_clusters", "silent_percentile", "min_features", "min_inside", "min_firings", "prompt_clusters", "response_clusters", "top_share", "metadata_keys", "seed", "keep", "evidence")
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    FAMILIES_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    TAU_FIELD_NUMBER: _ClassVar[int]
+    Q_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    CORRECTION_FIELD_NUMBER: _ClassVar[int]
+    NUISANCES_FIELD_NUMBER: _ClassVar[int]
+    MAX_T_FLIPS_FIELD_NUMBER: _ClassVar[int]
+    DATA_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_PERCENTILE_FIELD_NUMBER: _ClassVar[int]
+    MIN_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    MIN_INSIDE_FIELD_NUMBER: _ClassVar[int]
+    MIN_FIRINGS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    TOP_SHARE_FIELD_NUMBER: _ClassVar[int]
+    METADATA_KEYS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    views: _containers.RepeatedScalarFieldContainer[View]
+    families: _containers.RepeatedScalarFieldContainer[ConceptFamily]
+    concepts: _containers.RepeatedScalarFieldContainer[str]
+    tau: float
+    q_level: float
+    interval_level: float
+    correction: Correction
+    nuisances: _containers.RepeatedScalarFieldContainer[Nuisance]
+    max_t_flips: int
+    data_clusters: int
+    silent_percentile: float
+    min_features: int
+    min_inside: int
+    min_firings: int
+    prompt_clusters: int
+    response_clusters: int
+    top_share: float
+    metadata_keys: _containers.RepeatedScalarFieldContainer[str]
+    seed: int
+    keep: int
+    evidence: int
+    def __init__(self, views: _Optional[_Iterable[_Union[View, str]]] = ..., families: _Optional[_Iterable[_Union[ConceptFamily, str]]] = ..., concepts: _Optional[_Iterable[str]] = ..., tau: _Optional[float] = ..., q_level: _Optional[float] = ..., interval_level: _Optional[float] = ..., correction: _Optional[_Union[Correction, str]] = ..., nuisances: _Optional[_Iterable[_Union[Nuisance, str]]] = ..., max_t_flips: _Optional[int] = ..., data_clusters: _Optional[int] = ..., silent_percentile: _Optional[float] = ..., min_features: _Optional[int] = ..., min_inside: _Optional[int] = ..., min_firings: _Optional[int] = ..., prompt_clusters: _Optional[int] = ..., response_clusters: _Optional[int] = ..., top_share: _Optional[float] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., evidence: _Optional[int] = ...) -> None: ...
+
+class Audit(_message.Message):
+    __slots__ = ("name", "dataset", "display_name", "state", "options", "subject", "views", "nuisance", "cost", "create_time", "end_time", "error", "result_fingerprint")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Audit.State]
+        STATE_RUNNING: _ClassVar[Audit.State]
+        STATE_DONE: _ClassVar[Audit.State]
+        STATE_FAILED: _ClassVar[Audit.State]
+        STATE_CANCELLED: _ClassVar[Audit.State]
+    STATE_UNSPECIFIED: Audit.State
+    STATE_RUNNING: Audit.State
+    STATE_DONE: Audit.State
+    STATE_FAILED: Audit.State
+    STATE_CANCELLED: Audit.State
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    NUISANCE_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dataset: str
+    display_name: str
+    state: Audit.State
+    options: AuditOptions
+    subject: SubjectRef
+    views: _containers.RepeatedCompositeFieldContainer[ViewSummary]
+    nuisance: NuisanceSummary
+    cost: Cost
+    create_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    error: str
+    result_fingerprint: str
+    def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Audit.State, str]] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., subject: _Optional[_Union[SubjectRef, _Mapping]] = ..., views: _Optional[_Iterable[_Union[ViewSummary, _Mapping]]] = ..., nuisance: _Optional[_Union[NuisanceSummary, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., result_fingerprint: _Optional[str] = ...) -> None: ...
+
+class SubjectRef(_message.Message):
+    __slots__ = ("model_id", "model_fingerprint", "sae_id", "sae_fingerprint", "tokenizer_fingerprint", "template_fingerprint", "hook", "dtype")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SAE_ID_FIELD_NUMBER: _ClassVar[int]
+    SAE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    TEMPLATE_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    HOOK_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    model_fingerprint: str
+    sae_id: str
+    sae_fingerprint: str
+    tokenizer_fingerprint: str
+    template_fingerprint: str
+    hook: str
+    dtype: str
+    def __init__(self, model_id: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., sae_id: _Optional[str] = ..., sae_fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., template_fingerprint: _Optional[str] = ..., hook: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
+
+class ViewSummary(_message.Message):
+    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    TESTS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_RAW_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_CONTROLLED_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    view: View
+    tests: int
+    findings_raw: int
+    findings_controlled: int
+    kept: int
+    conditions: int
+    reason: str
+    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class NuisanceSummary(_message.Message):
+    __slots__ = ("names", "gamma", "accuracy", "reason")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    gamma: _containers.RepeatedScalarFieldContainer[float]
+    accuracy: float
+    reason: str
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., gamma: _Optional[_Iterable[float]] = ..., accuracy: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Cost(_message.Message):
+    __slots__ = ("tokens_read", "tokens_shared", "cache_hits", "pairs_scored", "scoring_seconds", "testing_seconds", "device")
+    TOKENS_READ_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_SHARED_FIELD_NUMBER: _ClassVar[int]
+    CACHE_HITS_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_SCORED_FIELD_NUMBER: _ClassVar[int]
+    SCORING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TESTING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    tokens_read: int
+    tokens_shared: int
+    cache_hits: int
+    pairs_scored: int
+    scoring_seconds: float
+    testing_seconds: float
+    device: str
+    def __init__(self, tokens_read: _Optional[int] = ..., tokens_shared: _Optional[int] = ..., cache_hits: _Optional[int] = ..., pairs_scored: _Optional[int] = ..., scoring_seconds: _Optional[float] = ..., testing_seconds: _Optional[float] = ..., device: _Optional[str] = ...) -> None: ...
+
+class ConceptRef(_message.Message):
+    __slots__ = ("name", "label", "label_method", "detection_score", "features", "size")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    LABEL_METHOD_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_SCORE_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    label: str
+    label_method: str
+    detection_score: float
+    features: _containers.RepeatedScalarFieldContainer[int]
+    size: int
+    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ..., label_method: _Optional[str] = ..., detection_score: _Optional[float] = ..., features: _Optional[_Iterable[int]] = ..., size: _Optional[int] = ...) -> None: ...
+
+class Condition(_message.Message):
+    __slots__ = ("name", "label", "features")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    label: str
+    features: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ..., features: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Effect(_message.Message):
+    __slots__ = ("estimate", "low", "high", "z", "p", "q", "q_by", "p_max_t", "reason")
+    ESTIMATE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    Z_FIELD_NUMBER: _ClassVar[int]
+    P_FIELD_NUMBER: _ClassVar[int]
+    Q_FIELD_NUMBER: _ClassVar[int]
+    Q_BY_FIELD_NUMBER: _ClassVar[int]
+    P_MAX_T_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    estimate: float
+    low: float
+    high: float
+    z: float
+    p: float
+    q: float
+    q_by: float
+    p_max_t: float
+    reason: str
+    def __init__(self, estimate: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., z: _Optional[float] = ..., p: _Optional[float] = ..., q: _Optional[float] = ..., q_by: _Optional[float] = ..., p_max_t: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Hypothesis(_message.Message):
+    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    CONTROLLED_FIELD_NUMBER: _ClassVar[int]
+    FINDING_FIELD_NUMBER: _ClassVar[int]
+    COHEN_D_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENT_FIELD_NUMBER: _ClassVar[int]
+    DELTA_MIN_FIELD_NUMBER: _ClassVar[int]
+    INSIDE_FIELD_NUMBER: _ClassVar[int]
+    OUTSIDE_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIRST_HALF_FIELD_NUMBER: _ClassVar[int]
+    RANK_SECOND_HALF_FIELD_NUMBER: _ClassVar[int]
+    RANK_STABLE_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTING_FIELD_NUMBER: _ClassVar[int]
+    CONTRADICTING_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    view: View
+    concept: ConceptRef
+    condition: Condition
+    raw: Effect
+    controlled: Effect
+    finding: bool
+    cohen_d: float
+    consistent: bool
+    delta_min: float
+    inside: int
+    outside: int
+    prompts: int
+    rank: int
+    rank_first_half: int
+    rank_second_half: int
+    rank_stable: bool
+    supporting: _containers.RepeatedCompositeFieldContainer[Evidence]
+    contradicting: _containers.RepeatedCompositeFieldContainer[Evidence]
+    decision: Decision
+    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+
+class Evidence(_message.Message):
+    __slots__ = ("row", "pair", "disparity", "chosen", "rejected")
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    PAIR_FIELD_NUMBER: _ClassVar[int]
+    DISPARITY_FIELD_NUMBER: _ClassVar[int]
+    CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    pair: _pair_pb2.Pair
+    disparity: float
+    chosen: _containers.RepeatedCompositeFieldContainer[Highlight]
+    rejected: _containers.RepeatedCompositeFieldContainer[Highlight]
+    def __init__(self, row: _Optional[int] = ..., pair: _Optional[_Union[_pair_pb2.Pair, _Mapping]] = ..., disparity: _Optional[float] = ..., chosen: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ...) -> None: ...
+
+class Highlight(_message.Message):
+    __slots__ = ("start", "end", "value")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    value: float
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., value: _Optional[float] = ...) -> None: ...
+
+class Decision(_message.Message):
+    __slots__ = ("name", "hypothesis", "mode", "strength", "note", "author", "create_time")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_UNSPECIFIED: _ClassVar[Decision.Mode]
+        MODE_EXPLAIN_AWAY: _ClassVar[Decision.Mode]
+        MODE_AMPLIFY: _ClassVar[Decision.Mode]
+        MODE_KEEP: _ClassVar[Decision.Mode]
+    MODE_UNSPECIFIED: Decision.Mode
+    MODE_EXPLAIN_AWAY: Decision.Mode
+    MODE_AMPLIFY: Decision.Mode
+    MODE_KEEP: Decision.Mode
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HYPOTHESIS_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    hypothesis: str
+    mode: Decision.Mode
+    strength: float
+    note: str
+    author: str
+    create_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., hypothesis: _Optional[str] = ..., mode: _Optional[_Union[Decision.Mode, str]] = ..., strength: _Optional[float] = ..., note: _Optional[str] = ..., author: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

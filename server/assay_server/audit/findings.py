@@ -1,0 +1,117 @@
+"""What an audit asks and what it finds: options and result tables, plain data.
+
+Invariants:
+- Every option has the method's default; `resolved` fills in those that depend on the data, and nothing is decided elsewhere.
+- A table is columns of equal length, one row a test, in rank order. No column holds a NaN: what could not be tested has
+  p = q = 1, estimate 0 where there is none, and a reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from assay_server.audit.matrices import Bools, Codes, Floats, Ints
+
+
+class ViewKind(StrEnum):
+    """METHOD.md 3.1 to 3.4."""
+
+    GLOBAL = "global"
+    FEATURE_CONDITIONED = "feature_conditioned"
+    PROMPT_CONDITIONED = "prompt_conditioned"
+    STATED = "stated"
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Knobs of the statistics; 0 or None where the data decides. See AuditOptions in proto/assay/v1/audit.proto."""
+
+    views: tuple[ViewKind, ...] = (ViewKind.GLOBAL, ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED)
+    tau: float = 0.01
+    q_level: float = 0.05
+    interval_level: float = 0.95
+    yekutieli: bool = False  # which q-value makes a finding
+    max_t_flips: int = 1024
+    data_clusters: int = 0
+    silent_percentile: float = 5.0
+    min_features: int = 10
+    min_inside: int = 25
+    min_firings: int = 0  # 0: min(200, a tenth of the pairs), at least 10
+    prompt_clusters: int = 0
+    response_clusters: int = 0
+    top_share: float = 0.1
+    svd_rank: int = 128
+    seed: int = 0
+    keep: int = 1000
+    evidence: int = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """Arrays [tests]; see Effect in audit.proto."""
+
+    estimate: Floats
+    low: Floats
+    high: Floats
+    z: Floats
+    p: Floats
+    q: Floats  # Benjamini-Hochberg over all tests of the view
+    q_by: Floats  # Benjamini-Yekutieli
+    p_max_t: Floats | None  # family-wise; None where it was not made
+    reason: Codes  # Reason
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Where a conditioned hypothesis holds."""
+
+    name: str  # "data-cluster/7", "prompt-cluster/2", or the given group's name
+    features: tuple[int, ...] = ()  # that tell it apart, strongest first
+
+
+@dataclass(frozen=True)
+class TestedConcept:
+    """What a row of a table is about."""
+
+    name: str
+    features: tuple[int, ...]  # its features, strongest first where there is an order, else ascending
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Pairs for and against one hypothesis, most telling first."""
+
+    supporting: Ints  # dataset rows
+    supporting_u: Floats
+    contradicting: Ints
+    contradicting_u: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class TestTable:
+    """One view's tests. Arrays are [tests], in rank order."""
+
+    view: ViewKind
+    concepts: tuple[TestedConcept, ...]
+    conditions: tuple[Condition, ...]
+    concept: Ints  # index into `concepts`
+    condition: Ints  # index into `conditions`; -1 where there is none
+    raw: Effects
+    controlled: Effects | None  # None where nothing is controlled for
+    finding: Bools
+    cohen_d: Floats
+    consistent: Bools
+    delta_min: Floats
+    inside: Ints
+    outside: Ints
+    prompts: Ints
+    rank_first_half: Ints
+    rank_second_half: Ints
+    rank_stable: Bools
+    tests: int  # that multiplicity was corrected over (may exceed the rows that are kept)
+    findings_raw: int
+    findings_controlled: int
+    reason: str = ""  # why nothing was tested
+    evidence: tuple[Evidence, ...] = field(default=())  # of the first `keep` rows

@@ -1,0 +1,57 @@
+"""What the views read: a dataset's pooled features, shard by shard, never whole in memory.
+
+A dataset is any re-iterable of `PairShard`s in row order. Shards hold usable pairs only; `rows` says where each stands in the
+dataset, so that evidence can be found again and halves (even and odd rows) do not depend on which pairs were usable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from assay_server.audit.matrices import Csr, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class PairShard:
+    """Some consecutive usable pairs of a dataset.
+
+    Frequencies are shares of a span's tokens on which a feature fires, in (0, 1]; `max` values are largest activations.
+    """
+
+    rows: Ints  # [pairs] row in the dataset, ascending
+    prompts: Ints  # [pairs] prompt id; equal ids are one prompt, in every shard
+    tokens: Ints  # [pairs, 3] tokens of the prompt, chosen and rejected spans
+    freq_chosen: Csr  # [pairs, d_sae] float32
+    freq_rejected: Csr  # [pairs, d_sae] float32
+    freq_prompt: Csr  # [pairs, d_sae] float32
+    max_chosen: Csr  # [pairs, d_sae] float32, same pattern as freq_chosen
+    max_rejected: Csr  # [pairs, d_sae] float32, same pattern as freq_rejected
+    nuisance: Floats  # [pairs, nuisances] differences, chosen minus rejected; no columns where nothing is controlled
+    directions: Csr  # [pairs, directional concepts] int64 in {-1, 0, 1}: 1{score_c > threshold} - 1{score_r > threshold}
+    groups: Csr  # [pairs, given groups] 0/1 int64: conditions that are known beforehand (metadata values, stated ones)
+
+
+class Shards(Protocol):
+    """A dataset that can be read as often as needed, in the same shards and order each time."""
+
+    @property
+    def pairs(self) -> int:
+        """Usable pairs."""
+        ...
+
+    @property
+    def d_sae(self) -> int:
+        """SAE features."""
+        ...
+
+    def __iter__(self) -> Iterator[PairShard]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ConceptSet:
+    """The concepts that are tested: columns of `members` first, then those of `PairShard.directions`."""
+
+    names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/..."; one a column
+    members: Csr  # [d_sae, concepts by features] 0/1 int64
