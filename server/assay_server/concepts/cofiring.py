@@ -140,7 +140,7 @@ def _cofirings(matrix: sparse.csr_array, entries: int) -> Iterator[tuple[_Pairs,
         together = sparse.coo_array(by_feature[start : start + width] @ rest)
         for first in range(0, together.nnz, _CHUNK):
             chunk = slice(first, first + _CHUNK)
-            row, column = together.row[chunk], together.col[chunk]
+            row, column = cast("Positions", together.row[chunk]), cast("Positions", together.col[chunk])
             above = np.flatnonzero(column > row)
             pairs = _Pairs(row[above] + start, column[above] + start, cast("Positions", together.data[chunk][above]))
             yield pairs, start + width if first + _CHUNK >= together.nnz else start
