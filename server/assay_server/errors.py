@@ -4,10 +4,14 @@
     ├── InvalidItem          the caller's input is at fault; other items of the call are not
     │   ├── EmptySpan        a response (or a span) holds no token
     │   └── ContextOverflow  a sequence is longer than the context
+    ├── NotFound             the named resource does not exist
+    ├── FailedPrecondition   the request is fine, the state of what it names is not (yet)
+    ├── Cancelled            somebody asked for this work to stop
     ├── Overloaded           the server has too much to do; carries when to come back
     ├── Expired              the caller's deadline passed, or it hung up
     ├── NotReady             the subject is still loading, or the server is stopping
     ├── SubjectMismatch      model, SAE, hook or tokenizer do not belong together (load time)
+    ├── DataLoss             a stored file is damaged and cannot be made again
     └── EngineFailure        a fault of ours or of the device
 
 Invariant: every error has a ``reason`` in UPPER_SNAKE_CASE that callers can switch on, a message that names the numbers and
@@ -62,6 +66,24 @@ class ContextOverflow(InvalidItem):
     default_reason = "CONTEXT_OVERFLOW"
 
 
+class NotFound(AssayError):
+    """The named resource does not exist."""
+
+    default_reason = "NOT_FOUND"
+
+
+class FailedPrecondition(AssayError):
+    """What the request names is not in a state for it; the reason says which state."""
+
+    default_reason = "FAILED_PRECONDITION"
+
+
+class Cancelled(AssayError):
+    """Somebody asked for this work to stop."""
+
+    default_reason = "CANCELLED"
+
+
 class Overloaded(AssayError):
     """The server refuses work for now; ``retry_after_seconds`` says when to come back."""
 
@@ -95,6 +117,12 @@ class SubjectMismatch(AssayError):
     """Parts that were loaded do not belong together; the operator can override by the check's name where that is sane."""
 
     default_reason = "SUBJECT_MISMATCH"
+
+
+class DataLoss(AssayError):
+    """A stored file is damaged, and nothing is left to make it from again."""
+
+    default_reason = "DATA_LOSS"
 
 
 class EngineFailure(AssayError):

@@ -18,19 +18,25 @@ from google.protobuf import any_pb2, message
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
-from assay_server.errors import AssayError, EngineFailure, Expired, InvalidItem, NotReady, Overloaded, SubjectMismatch
+from assay_server.errors import (
+    AssayError,
+    Cancelled,
+    DataLoss,
+    EngineFailure,
+    Expired,
+    FailedPrecondition,
+    InvalidItem,
+    NotFound,
+    NotReady,
+    Overloaded,
+    SubjectMismatch,
+)
 
 DOMAIN = "assay"
 LOADING_RETRY_SECONDS = 1.0
 _MAX_MESSAGE = 512
 _MAX_VALUE = 128
 _MAX_DETAILS = 8
-
-
-class NotFound(AssayError):
-    """The named resource does not exist."""
-
-    default_reason = "NOT_FOUND"
 
 
 class Unauthenticated(AssayError):
@@ -52,6 +58,9 @@ _CODES: tuple[tuple[type[AssayError], grpc.StatusCode], ...] = (
     (Expired, grpc.StatusCode.DEADLINE_EXCEEDED),
     (NotReady, grpc.StatusCode.UNAVAILABLE),
     (NotFound, grpc.StatusCode.NOT_FOUND),
+    (FailedPrecondition, grpc.StatusCode.FAILED_PRECONDITION),
+    (Cancelled, grpc.StatusCode.CANCELLED),
+    (DataLoss, grpc.StatusCode.DATA_LOSS),
     (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (SubjectMismatch, grpc.StatusCode.FAILED_PRECONDITION),
     (EngineFailure, grpc.StatusCode.INTERNAL),

@@ -1,0 +1,490 @@
+"""What a transport asks of the audit jobs, and what they answer: plain data, and the protocol that ``rpc`` codes against.
+
+Invariants:
+- Names are resource names ("datasets/…", "audits/…", "audits/…/hypotheses/…", "operations/…"); instants are UNIX seconds.
+- What a method returned is durable: a ``kill -9`` right after it loses nothing of it.
+- Labels are looked up when rows are read; they are in no table and enter no test (METHOD.md §2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
+from assay_server.errors import AssayError
+from assay_server.subject.types import Pair
+
+
+class ConceptFamily(StrEnum):
+    """Which concepts an audit tests beside the stored ones that it names."""
+
+    FEATURES = "features"
+    CLUSTERS = "clusters"
+
+
+class Nuisance(StrEnum):
+    """What a difference may be explained by before a concept is."""
+
+    LENGTH = "length"
+    FORMAT = "format"
+
+
+class AuditState(StrEnum):
+    """How far an audit is."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DecisionMode(StrEnum):
+    """What is wanted of a concept."""
+
+    EXPLAIN_AWAY = "explain_away"
+    AMPLIFY = "amplify"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """A stored dataset; fields mean what ``assay.v1.Dataset`` says of them."""
+
+    name: str
+    display_name: str
+    fingerprint: str
+    pairs: int
+    unusable_pairs: int
+    prompts: int
+    metadata_keys: tuple[str, ...]
+    created: float
+    scored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UploadPosition:
+    """Where an upload stands: every batch before ``next_sequence`` is durable."""
+
+    next_sequence: int
+    pairs: int
+    dataset: DatasetInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Every knob of an audit.
+
+    Attributes:
+        statistics: the knobs of the tests.
+        families: concepts that are tested.
+        concepts: stored concepts that are tested beside them, "concepts/…".
+        nuisances: what effects are controlled for; () for nothing.
+        metadata_keys: keys whose values are conditions too.
+    """
+
+    statistics: AuditOptions = field(default_factory=AuditOptions)
+    families: tuple[ConceptFamily, ...] = (ConceptFamily.FEATURES, ConceptFamily.CLUSTERS)
+    concepts: tuple[str, ...] = ()
+    nuisances: tuple[Nuisance, ...] = (Nuisance.LENGTH,)
+    metadata_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRef:
+    """Which subject read the pairs; fields as in ``assay.v1.SubjectRef``."""
+
+    model_id: str
+    model_fingerprint: str
+    sae_id: str
+    sae_fingerprint: str
+    tokenizer_fingerprint: str
+    template_fingerprint: str
+    hook: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSummary:
+    """What one view tested and found; fields as in ``assay.v1.ViewSummary``."""
+
+    view: ViewKind
+    tests: int
+    findings_raw: int
+    findings_controlled: int
+    kept: int
+    conditions: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NuisanceSummary:
+    """The fitted nuisance model; fields as in ``assay.v1.NuisanceSummary``."""
+
+    names: tuple[str, ...] = ()
+    gamma: tuple[float, ...] = ()
+    accuracy: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an audit cost; fields as in ``assay.v1.Cost``."""
+
+    tokens_read: int = 0
+    tokens_shared: int = 0
+    cache_hits: int = 0
+    pairs_scored: int = 0
+    scoring_seconds: float = 0.0
+    testing_seconds: float = 0.0
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditInfo:
+    """One audit. ``settings`` has every default that did not depend on the data; once it is done, those too.
+
+    ``views``, ``nuisance`` and ``result_fingerprint`` are set once it is done, ``ended`` once it is over.
+    """
+
+    name: str
+    dataset: str
+    display_name: str
+    state: AuditState
+    settings: AuditSettings
+    subject: SubjectRef
+    created: float
+    views: tuple[ViewSummary, ...] = ()
+    nuisance: NuisanceSummary = field(default_factory=NuisanceSummary)
+    cost: Cost = field(default_factory=Cost)
+    ended: float | None = None
+    error: str = ""
+    result_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationInfo:
+    """Long work. ``done`` with ``error`` None: ``response`` names the resource that was made.
+
+    Attributes:
+        name: "operations/…".
+        kind: what runs: "audit", "test", "import", or what another module registered.
+        target: the resource that is being made; see ``OperationMetadata.target``.
+        response: the resource that the operation's response is: "datasets/…", "audits/…", "audits/…/hypotheses/stated-1",
+            "concepts/…"; "" until done.
+        phase: see ``OperationMetadata.phase``.
+        error: why it ended without a response (``Cancelled`` where it was cancelled).
+    """
+
+    name: str
+    kind: str
+    target: str
+    phase: str
+    pairs_done: int
+    pairs_total: int
+    pairs_per_second: float
+    seconds_left: float
+    created: float
+    updated: float
+    resumed: int
+    done: bool
+    response: str = ""
+    error: AssayError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelText:
+    """A few words for people, and where they come from."""
+
+    text: str = ""
+    method: str = ""
+    detection_score: float | None = None
+
+
+LabelLookup = Callable[[str, Sequence[int]], LabelText]
+"""From a concept's or condition's name and its features, strongest first, to its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptRow:
+    """What a hypothesis is about."""
+
+    name: str
+    features: tuple[int, ...]
+    size: int
+    label: LabelText
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRow:
+    """Where a hypothesis holds."""
+
+    name: str
+    features: tuple[int, ...]
+    label: LabelText
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRow:
+    """An effect and how sure it is; fields as in ``assay.v1.Effect``. ``reason`` is a sentence, "" where it was tested."""
+
+    estimate: float
+    low: float
+    high: float
+    z: float
+    p: float
+    q: float
+    q_by: float
+    p_max_t: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionInfo:
+    """What somebody wants done about a concept; ``strength`` None where it was not given."""
+
+    name: str
+    hypothesis: str
+    mode: DecisionMode
+    strength: float | None
+    note: str
+    author: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisRow:
+    """One tested statement; fields as in ``assay.v1.Hypothesis``, without evidence. ``rank`` counts from 1."""
+
+    name: str
+    view: ViewKind
+    concept: ConceptRow
+    condition: ConditionRow | None
+    raw: EffectRow
+    controlled: EffectRow | None
+    finding: bool
+    cohen_d: float
+    consistent: bool
+    delta_min: float
+    inside: int
+    outside: int
+    prompts: int
+    rank: int
+    rank_first_half: int
+    rank_second_half: int
+    rank_stable: bool
+    decision: DecisionInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvidencePair:
+    """One pair that speaks for or against a hypothesis; ``disparity`` is the concept's u in it."""
+
+    row: int
+    pair: Pair
+    disparity: float
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisDetail:
+    """One hypothesis with its evidence, most telling first."""
+
+    hypothesis: HypothesisRow
+    supporting: tuple[EvidencePair, ...]
+    contradicting: tuple[EvidencePair, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class AuditResult:
+    """A finished audit: its tables as they were computed, and the kept rows of all views, in order of view and rank.
+
+    A table holds more rows than are kept where its view says so (the global one: every test).
+    """
+
+    info: AuditInfo
+    tables: Mapping[ViewKind, TestTable]
+    hypotheses: tuple[HypothesisRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConcept:
+    """Condition: pairs whose prompt expresses this concept ("concepts/…" made of features, "feature/17", "cluster/3")."""
+
+    concept: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCondition:
+    """Condition: a condition of an audit of the same dataset and subject, "audits/{audit}/conditions/{Condition.name}"."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataValue:
+    """Condition: pairs whose metadata holds exactly this."""
+
+    key: str
+    value: str
+
+
+StatedCondition = PromptConcept | AuditCondition | MetadataValue
+
+
+class AuditJobs(Protocol):
+    """Datasets, audits, decisions and operations of one data directory. Confined to one event loop.
+
+    Every method may raise ``NotFound`` for a name that is not there, ``InvalidItem`` with the field's path for an argument that
+    cannot be, and ``NotReady`` once ``aclose`` began. Field paths are those of the request messages.
+    """
+
+    async def start(self) -> None:
+        """Take up what was under way when the last process ended."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop work at the next safe point; ``start`` of the next process goes on with it."""
+        ...
+
+    # Uploads
+
+    async def begin_upload(self, request_id: str, display_name: str) -> UploadPosition:
+        """Open an upload, or take one up again. ``dataset`` is set where it is complete already."""
+        ...
+
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
+        """Store one batch; durable on return. A batch that is stored already is skipped.
+
+        Raises:
+            FailedPrecondition: SEQUENCE_GAP, with the sequence expected.
+        """
+        ...
+
+    async def finish_upload(self, request_id: str) -> DatasetInfo:
+        """Complete an upload. The same pairs stored before give that older dataset; twice gives the same dataset.
+
+        Raises:
+            InvalidItem: EMPTY_DATASET: it holds no pair.
+        """
+        ...
+
+    async def get_upload(self, request_id: str) -> UploadPosition:
+        """Where an upload stands; position 0 for one that is not known."""
+        ...
+
+    async def import_file(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
+        """Store the pairs of a file under one of the operator's ``import_roots``.
+
+        Raises:
+            InvalidItem: the URI is not such a file, or of a kind that is not read.
+        """
+        ...
+
+    # Datasets
+
+    async def get_dataset(self, name: str) -> DatasetInfo:
+        """One dataset."""
+        ...
+
+    async def list_datasets(self) -> list[DatasetInfo]:
+        """All datasets, newest first."""
+        ...
+
+    async def delete_dataset(self, name: str) -> None:
+        """Delete a dataset with its features. Raises FailedPrecondition (IN_USE) while work on it runs."""
+        ...
+
+    def read_pairs(self, name: str, *, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
+        """A dataset's pairs from row ``start`` on, in chunks, each with the row of its first pair."""
+        ...
+
+    # Audits
+
+    async def create_audit(
+        self, dataset: str, settings: AuditSettings, *, display_name: str = "", request_id: str = ""
+    ) -> OperationInfo:
+        """Audit a dataset; ``target`` and ``response`` are the audit."""
+        ...
+
+    async def test_hypothesis(
+        self,
+        dataset: str,
+        concept: str,
+        condition: StatedCondition | None,
+        settings: AuditSettings,
+        *,
+        request_id: str = "",
+    ) -> OperationInfo:
+        """Test one stated hypothesis. It is kept as an audit (``target``) of one row; ``response`` is the hypothesis."""
+        ...
+
+    async def get_audit(self, name: str) -> AuditInfo:
+        """One audit."""
+        ...
+
+    async def list_audits(self) -> list[AuditInfo]:
+        """All audits, newest first."""
+        ...
+
+    async def delete_audit(self, name: str) -> None:
+        """Delete an audit with its hypotheses and decisions; one that runs is cancelled first."""
+        ...
+
+    async def hypotheses(self, audit: str) -> AuditResult:
+        """Everything that an audit found.
+
+        Raises:
+            FailedPrecondition: NOT_DONE while it runs; AUDIT_FAILED where it ended otherwise.
+        """
+        ...
+
+    async def get_hypothesis(self, name: str) -> HypothesisDetail:
+        """One hypothesis with its evidence. Raises as ``hypotheses``."""
+        ...
+
+    async def export_parquet(self, audit: str) -> bytes:
+        """The audit's hypotheses of all views as one Parquet file, one row a test. Raises as ``hypotheses``."""
+        ...
+
+    # Decisions
+
+    async def record_decision(
+        self,
+        hypothesis: str,
+        mode: DecisionMode,
+        *,
+        strength: float | None = None,
+        note: str = "",
+        author: str = "",
+        request_id: str = "",
+    ) -> DecisionInfo:
+        """Record what is wanted of a hypothesis's concept; earlier decisions are kept, the last one counts."""
+        ...
+
+    async def list_decisions(self, audit: str = "audits/-") -> list[DecisionInfo]:
+        """Decisions of an audit, or of all with "audits/-", oldest first."""
+        ...
+
+    # Operations
+
+    async def get_operation(self, name: str) -> OperationInfo:
+        """One operation, as it stands."""
+        ...
+
+    async def list_operations(self) -> list[OperationInfo]:
+        """All operations, newest first."""
+        ...
+
+    async def wait_operation(self, name: str, seconds: float | None = None) -> OperationInfo:
+        """The operation once it is done, or as it stands after that many ``seconds``."""
+        ...
+
+    async def cancel_operation(self, name: str) -> None:
+        """Ask an operation to stop; it is done, with ``Cancelled``, shortly after. No effect on one that is done."""
+        ...
+
+    async def delete_operation(self, name: str) -> None:
+        """Forget an operation that is done. Raises FailedPrecondition (NOT_DONE) otherwise."""
+        ...
