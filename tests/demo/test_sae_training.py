@@ -56,7 +56,11 @@ def test_nothing_is_left_to_fold_or_rescale_and_the_weights_are_bfloat16(saved: 
     torch.testing.assert_close(loaded.W_dec.norm(dim=-1), torch.ones(96), rtol=0, atol=0.01)
     acts = sparse_acts(256, 32, 48, seed=3).float()
     with torch.no_grad():
-        torch.testing.assert_close(loaded.decode(loaded.encode(acts)), trained(acts), rtol=0.05, atol=0.6)
+        read, meant = loaded.decode(loaded.encode(acts)), trained(acts)
+    near = torch.isclose(read, meant, rtol=0.05, atol=0.6).all(dim=-1)
+    # Rounding the weights lets another feature take the k-th place on a token where two are nearly equal.
+    assert near.float().mean() > 0.97
+    assert (read - meant).pow(2).sum() < 0.01 * (meant - meant.mean(0)).pow(2).sum()
 
 
 def test_explained_variance_is_that_of_the_definition() -> None:

@@ -37,12 +37,13 @@ def test_rows_are_padded_on_the_left() -> None:
 
 def test_a_response_does_not_depend_on_its_neighbours_and_comes_back_in_its_place(demo_model: Path) -> None:
     sampler = Sampler(demo_model)
+    sampler.model.float()  # in bfloat16 two tokens can tie, and a batch's shape decides between them
     questions = ["What is the capital of France?", "Name a colour. Say one word and nothing else, please.", "Hi"]
     chats = [[{"role": "user", "content": question}] for question in questions]
-    settings = Settings(temperature=0.01, max_new_tokens=12, responses=2)
+    settings = Settings(top_p=1e-6, max_new_tokens=12, responses=2)
     together = sampler.sample(chats, settings)
     assert [len(drawn) for drawn in together] == [2, 2, 2]
-    assert all(a == b for a, b in together), "at this temperature two draws agree"
+    assert all(a == b for a, b in together), "from a nucleus of one token two draws agree"
     assert "Paris" in together[0][0].text
     alone = sampler.sample(chats[:1], settings)
     assert alone[0][0].text == together[0][0].text

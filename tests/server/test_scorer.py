@@ -346,8 +346,9 @@ async def test_a_follower_is_not_bound_by_its_leaders_deadline(begin: Begin, wat
     first, second = await two_calls(begin, watched, deadline=time.monotonic() + 0.2)
     await asyncio.sleep(0.2)
     watched.release()
-    (expired,), (outcome,) = await asyncio.wait_for(asyncio.gather(first, second), 30)
-    assert isinstance(expired, Expired)
+    lead, (outcome,) = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 30)
+    # Whoever notices first, the call's own clock or the batcher, says it: as the call's error or as its only item's.
+    assert isinstance(lead[0] if isinstance(lead, list) else lead, Expired)
     assert scored(outcome).timings.cache_state is CacheState.MISS
 
 

@@ -78,7 +78,7 @@ async def test_the_model_says_what_is_loaded_and_which_limits_hold(start: Start)
     model = (await harness.models.GetModel(model_pb2.GetModelRequest(name="models/default"))).model
     assert (model.model_id, model.hook, model.d_in, model.d_sae) == (INFO.model_id, INFO.hook, INFO.d_in, INFO.d_sae)
     assert (model.explained_variance, model.mean_l0) == (INFO.explained_variance, INFO.mean_l0)
-    assert (model.limits.max_top_k, model.limits.max_sequence_tokens, model.limits.batch_tokens) == (77, 512, 2048)
+    assert (model.limits.max_top_k, model.limits.max_sequence_tokens, model.limits.batch_tokens) == (77, 512, 1024)
     assert model.labelled_features == 1
     assert model.server_version
     unset = [field.name for field in model.limits.DESCRIPTOR.fields if not getattr(model.limits, field.name)]
