@@ -14,7 +14,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
+from inspect import isasyncgen
 from typing import Any, TypeVar
 
 import grpc
@@ -26,7 +28,7 @@ from assay_server.rpc.state import ServerState
 from assay_server.telemetry.logs import event, get_logger, trace_of
 
 _log = get_logger("rpc")
-_OURS = "/assay.v1."
+_OURS = ("/assay.v1.", "/google.longrunning.Operations/")
 
 M = TypeVar("M", bound=Message)
 
@@ -46,7 +48,10 @@ def readable(received: M | Unreadable) -> M:
 
 
 class Observe(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of our services; health and reflection pass untouched."""
+    """Wraps the handlers of our services and of long-running operations; health and reflection pass untouched.
+
+    A handler that answers with a stream may write to its context or be an asynchronous generator.
+    """
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -62,21 +67,17 @@ class Observe(grpc.aio.ServerInterceptor):
             return handler
         method = handler_call_details.method.rsplit("/", 1)[-1]
         read = handler.request_deserializer and _reader(handler.request_deserializer, self._state.config.max_message_bytes)
-        make: Any
-        if handler.request_streaming:
-            make, behaviour = grpc.stream_stream_rpc_method_handler, handler.stream_stream
-        else:
-            make, behaviour = grpc.unary_unary_rpc_method_handler, handler.unary_unary
+        make, behaviour = _shape(handler)
         return make(self._around(method, behaviour), read, handler.response_serializer)
 
-    def _around(self, method: str, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _around(self, method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Awaitable[Any]]:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             began, code, incident_number = time.perf_counter(), "OK", ""
             self._state.enter_call()
             self._state.metrics.in_flight(method, +1)
             try:
                 self._state.refuse_if_draining()
-                return await behaviour(readable(request), context)
+                return await _answer(behaviour(readable(request), context), context)
             except asyncio.CancelledError:
                 code = "CANCELLED"
                 raise
@@ -99,6 +100,27 @@ class Observe(grpc.aio.ServerInterceptor):
                 event(_log, logging.DEBUG, "call", method=method, code=code, seconds=seconds)
 
         return call
+
+
+def _shape(handler: Any) -> tuple[Callable[..., grpc.RpcMethodHandler[Any, Any]], Callable[[Any, Any], Any]]:
+    """What makes a handler of this one's shape, and its behaviour."""
+    made: dict[tuple[bool, bool], tuple[Any, Any]] = {
+        (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
+        (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
+        (True, False): (grpc.stream_unary_rpc_method_handler, handler.stream_unary),
+        (True, True): (grpc.stream_stream_rpc_method_handler, handler.stream_stream),
+    }
+    return made[handler.request_streaming, handler.response_streaming]
+
+
+async def _answer(behaviour: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    """What the behaviour returns; a generator's messages are written, and it is closed whatever ends the call."""
+    if not isasyncgen(behaviour):
+        return await behaviour
+    async with aclosing(behaviour) as messages:
+        async for message in messages:
+            await context.write(message)
+    return None
 
 
 def _reader(deserialize: Callable[[bytes], Message], most: int) -> Callable[[bytes], Message | Unreadable]:

@@ -23,14 +23,12 @@ from assay.v1 import scoring_pb2
 
 from assay_server.errors import InvalidItem, Overloaded
 from assay_server.rpc.convert import CallOptions, check_count, read_options
-from assay_server.rpc.interceptors import Unreadable, readable
 from assay_server.rpc.items import PAIRS, Call, score_items
-from assay_server.rpc.state import Loaded, ServerState, deadline_of, draining
+from assay_server.rpc.receiving import receive
+from assay_server.rpc.state import Loaded, ServerState, deadline_of
 from assay_server.scorer import Lane
 
 MAX_HOLD_SECONDS = 1.0
-
-_EOF: Any = vars(grpc.aio)["EOF"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,32 +136,13 @@ class PairStream:
             await asyncio.sleep(hold)
 
     async def _receive(self) -> scoring_pb2.StreamPairsRequest | None:
-        """The next message, None after the client's half-close; raises once the server stops, even if the client is silent."""
-        self._state.refuse_if_draining()
-        reading = asyncio.ensure_future(_read(self._context))
-        stopping = asyncio.ensure_future(self._state.draining.wait())
-        try:
-            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                raise draining()
-            received = reading.result()
-            return None if received is None else readable(received)
-        finally:
-            stopping.cancel()
-            reading.cancel()
+        return await receive(self._context, self._state)
 
     async def _abandon(self, reading: asyncio.Task[None]) -> None:
         tasks: list[asyncio.Task[Any]] = [reading, *(accepted.answer for accepted in self._window)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _read(
-    context: grpc.aio.ServicerContext[Any, Any],
-) -> scoring_pb2.StreamPairsRequest | Unreadable | None:
-    received: Any = await context.read()
-    return None if received is _EOF else received
 
 
 def _read_head(head: scoring_pb2.StreamPairsRequest, loaded: Loaded) -> CallOptions:
