@@ -1,0 +1,387 @@
+"""Long work: kept on disk from the moment it is asked for, run in bounded lanes, taken up again after the server died.
+
+A *handler* does the work of one kind. It is an async function of the operation's arguments (JSON) and its ``Progress``; it
+returns the name of the resource that it made. It must be able to begin again from the top at any moment: what it finished before
+is what it finds in the store, and that is its only memory.
+
+Invariants:
+- An operation that ``submit`` returned is on disk; so is its end before anyone is told of it.
+- A lane runs at most so many operations at once, the others wait in the order in which they were asked for, also over a restart.
+- ``cancel`` is on disk before it acts: a cancelled operation does not rise again.
+- Stopping the server ends handlers like a cancellation, but their operations stay open and are taken up at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+from assay_server import errors
+from assay_server.errors import AssayError, Cancelled, EngineFailure, FailedPrecondition, InvalidItem, NotFound, NotReady
+from assay_server.jobs.api import OperationInfo
+from assay_server.jobs.progress import Progress
+from assay_server.store.files import Files
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Handler = Callable[[Mapping[str, Any], Progress], Awaitable[str]]
+Ended = Callable[[Mapping[str, Any], AssayError], Awaitable[None]]
+
+_log = logging.getLogger(__name__)
+
+
+class Telemetry(Protocol):
+    """Told of every operation that ends."""
+
+    def operation(self, kind: str, code: str, seconds: float) -> None:
+        """An operation of a kind ended with "OK" or an error's reason, after that many seconds."""
+        ...
+
+
+@dataclass(slots=True)
+class _Kind:
+    handler: Handler
+    lane: str
+    on_failure: Ended | None
+
+
+@dataclass(slots=True, eq=False)
+class _Operation:
+    id: str
+    kind: str
+    target: str
+    arguments: dict[str, Any]
+    created: float
+    order: int
+    resumed: int = 0
+    done: bool = False
+    cancelled: bool = False
+    response: str = ""
+    error: AssayError | None = None
+    ended: float = 0.0
+    progress: Progress = field(default_factory=Progress)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    def info(self) -> OperationInfo:
+        rate, left = (0.0, 0.0) if self.done else self.progress.speed()
+        return OperationInfo(
+            name=f"operations/{self.id}",
+            kind=self.kind,
+            target=self.target,
+            phase="" if self.done else self.progress.phase,
+            pairs_done=self.progress.done,
+            pairs_total=self.progress.total,
+            pairs_per_second=rate,
+            seconds_left=left,
+            created=self.created,
+            updated=self.ended or self.progress.updated,
+            resumed=self.resumed,
+            done=self.done,
+            response=self.response,
+            error=self.error,
+        )
+
+
+class Operations:
+    """All operations of one data directory. Confined to one event loop.
+
+    Args:
+        files: where they are kept, under "operations/".
+        lanes: how many operations of each lane run at once.
+        telemetry: told of ends.
+    """
+
+    def __init__(self, files: Files, lanes: Mapping[str, int], telemetry: Telemetry | None = None) -> None:
+        self._files = files
+        self._lanes = {name: asyncio.Semaphore(bound) for name, bound in lanes.items()}
+        self._telemetry = telemetry
+        self._kinds: dict[str, _Kind] = {}
+        self._operations: dict[str, _Operation] = {}
+        self._closing = False
+        self._submitting = asyncio.Lock()
+        self._endings: set[asyncio.Future[None]] = set()
+
+    def register(self, kind: str, handler: Handler, *, lane: str, on_failure: Ended | None = None) -> None:
+        """Say who does the work of a kind; before ``start``.
+
+        Args:
+            kind: letters, digits, "-".
+            handler: does it; returns the response's resource name.
+            lane: one of ``lanes``.
+            on_failure: told, with the arguments, that it failed or was cancelled, before anyone else is.
+        """
+        if lane not in self._lanes:
+            raise ValueError(f"there is no lane {lane!r}; the lanes are {sorted(self._lanes)}")
+        self._kinds[kind] = _Kind(handler, lane, on_failure)
+
+    async def start(self) -> None:
+        """Read what is there, and take up what was under way."""
+        loaded = await asyncio.to_thread(self._load)
+        self._operations.update({operation.id: operation for operation in loaded})
+        for operation in sorted(loaded, key=lambda one: (one.created, one.order)):
+            if operation.done:
+                operation.over.set()
+                continue
+            if operation.kind not in self._kinds:
+                _log.warning("operation %s is of the unknown kind %s and stays as it is", operation.id, operation.kind)
+                continue
+            operation.resumed += 1
+            operation.progress.enter("waiting")
+            await self._save(operation)
+            self._launch(operation)
+
+    async def aclose(self) -> None:
+        """Stop what runs at its next safe point; it stays open on disk."""
+        self._closing = True
+        tasks = [operation.task for operation in self._operations.values() if operation.task and not operation.task.done()]
+        for operation in self._operations.values():
+            operation.progress.stop()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._endings:
+            await asyncio.wait(set(self._endings))
+
+    async def submit(
+        self, kind: str, *, target: str, arguments: Mapping[str, Any], request_id: str = "", defaults: tuple[str, ...] = ()
+    ) -> OperationInfo:
+        """Ask for work; the same request id gives the same operation.
+
+        Args:
+            kind: a registered one.
+            target: the resource that will be made.
+            arguments: JSON; what the handler is given.
+            request_id: "" for a fresh one.
+            defaults: keys of ``arguments`` that the caller filled in and that do not make it another request.
+
+        Raises:
+            InvalidItem: INVALID_REQUEST_ID; or REQUEST_ID_REUSED: the id stands for other work.
+            NotReady: the server is stopping.
+        """
+        check_request_id(request_id)
+        if self._closing:
+            raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
+        id = f"{kind}-{request_id or secrets.token_hex(8)}"
+        async with self._submitting:
+            if known := self._operations.get(id):
+                if _asked(known.arguments, defaults) != _asked(arguments, defaults):
+                    raise reused(request_id)
+                return known.info()
+            operation = _Operation(id, kind, target, dict(arguments), time.time(), len(self._operations))
+            await self._save(operation)
+            self._operations[id] = operation
+            self._launch(operation)
+        return operation.info()
+
+    def get(self, name: str) -> OperationInfo:
+        """One operation. Raises NotFound."""
+        return self._find(name).info()
+
+    def find(self, kind: str, request_id: str) -> OperationInfo | None:
+        """The operation of a request, if there is one."""
+        operation = self._operations.get(f"{kind}-{request_id}") if request_id else None
+        return operation.info() if operation else None
+
+    def all(self) -> list[OperationInfo]:
+        """All operations, newest first."""
+        ordered = sorted(self._operations.values(), key=lambda one: (one.created, one.order), reverse=True)
+        return [operation.info() for operation in ordered]
+
+    def open_targets(self) -> set[str]:
+        """Targets of operations that are not done."""
+        return {operation.target for operation in self._operations.values() if not operation.done}
+
+    def open_arguments(self) -> list[Mapping[str, Any]]:
+        """Arguments of operations that are not done."""
+        return [operation.arguments for operation in self._operations.values() if not operation.done]
+
+    async def wait(self, name: str, seconds: float | None = None) -> OperationInfo:
+        """The operation once it is done, or as it stands after ``seconds``."""
+        operation = self._find(name)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(operation.over.wait(), seconds)
+        return operation.info()
+
+    async def cancel(self, name: str) -> None:
+        """Ask an operation to stop; ``wait`` tells when it has."""
+        operation = self._find(name)
+        if operation.done or operation.cancelled:
+            return
+        operation.cancelled = True
+        await self._save(operation)
+        operation.progress.stop()
+        if operation.task is not None:
+            operation.task.cancel()
+        else:  # nobody here does its kind of work
+            await self._end(operation, error=_cancelled())
+
+    async def cancel_target(self, target: str) -> None:
+        """Cancel what makes this resource, and wait until it has stopped."""
+        for operation in [one for one in self._operations.values() if one.target == target and not one.done]:
+            await self.cancel(f"operations/{operation.id}")
+            await operation.over.wait()
+
+    async def delete(self, name: str) -> None:
+        """Forget an operation. Raises FailedPrecondition (NOT_DONE) while it runs."""
+        operation = self._find(name)
+        if not operation.done:
+            raise FailedPrecondition(
+                f"{name} is not done; cancel it first.", reason="NOT_DONE", field="name", details={"name": name}
+            )
+        await asyncio.to_thread(self._files.delete, _path(operation.id))
+        self._operations.pop(operation.id, None)
+
+    def _find(self, name: str) -> _Operation:
+        operation = self._operations.get(name.removeprefix("operations/"))
+        if operation is None or not name.startswith("operations/"):
+            raise NotFound(f"There is no operation {name!r}; ListOperations names those that are.", field="name")
+        return operation
+
+    def _launch(self, operation: _Operation) -> None:
+        operation.task = asyncio.get_running_loop().create_task(self._run(operation), name=f"operation {operation.id}")
+
+    async def _run(self, operation: _Operation) -> None:
+        response, error = "", None
+        try:
+            if operation.cancelled:
+                raise _cancelled()
+            kind = self._kinds[operation.kind]
+            async with self._lanes[kind.lane]:
+                response = await kind.handler(operation.arguments, operation.progress)
+        except asyncio.CancelledError:
+            error = _cancelled()
+        except AssayError as failure:
+            error = failure
+        except Exception as failure:
+            _log.exception("operation %s failed", operation.id)
+            error = _unexpected(failure)
+        if error is not None and self._closing and not operation.cancelled:
+            return  # what the end of the server did to it is not its own end: it goes on when the server is back
+        if operation.cancelled and error is not None:
+            error = _cancelled()
+        ending = asyncio.ensure_future(self._finish(operation, response, error))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        await asyncio.shield(ending)  # a cancellation now comes too late
+
+    async def _finish(self, operation: _Operation, response: str, error: AssayError | None) -> None:
+        on_failure = self._kinds[operation.kind].on_failure
+        if error is not None and on_failure is not None:
+            try:
+                await on_failure(operation.arguments, error)
+            except Exception:
+                _log.exception("what operation %s leaves behind could not be put in order", operation.id)
+        await self._end(operation, response=response, error=error)
+
+    async def _end(self, operation: _Operation, *, response: str = "", error: AssayError | None = None) -> None:
+        operation.done, operation.response, operation.error, operation.ended = True, response, error, time.time()
+        await self._save(operation)
+        operation.over.set()
+        if self._telemetry is not None:
+            self._telemetry.operation(operation.kind, error.reason if error else "OK", operation.ended - operation.created)
+
+    async def _save(self, operation: _Operation) -> None:
+        record = {
+            "kind": operation.kind,
+            "target": operation.target,
+            "arguments": operation.arguments,
+            "created": operation.created,
+            "order": operation.order,
+            "resumed": operation.resumed,
+            "done": operation.done,
+            "cancelled": operation.cancelled,
+            "response": operation.response,
+            "error": _error_record(operation.error),
+            "ended": operation.ended,
+            "counts": [operation.progress.done, operation.progress.total],
+        }
+        await asyncio.to_thread(self._files.write_json, _path(operation.id), record)
+
+    def _load(self) -> list[_Operation]:
+        loaded: list[_Operation] = []
+        for name in self._files.names("operations"):
+            try:
+                record = self._files.read_json(f"operations/{name}")
+            except AssayError as error:
+                _log.error("an operation is lost: %s", error.message)
+                continue
+            record["error"] = _read_error(record["error"])
+            done, total = record.pop("counts")
+            operation = _Operation(id=name.removesuffix(".json"), **record)
+            operation.progress.enter("waiting", total, done)
+            loaded.append(operation)
+        return loaded
+
+
+def check_request_id(request_id: str) -> None:
+    """Raises InvalidItem where a request id is given and is not one."""
+    if request_id and not REQUEST_ID.fullmatch(request_id):
+        raise InvalidItem(
+            f"request_id has {len(request_id)} characters; give 1 to 64 letters, digits, '-' and '_'.",
+            reason="INVALID_REQUEST_ID",
+            field="request_id",
+        )
+
+
+def reused(request_id: str) -> InvalidItem:
+    """The refusal of a request id that stands for something else already."""
+    return InvalidItem(
+        f"request_id {request_id} was used before, for other arguments. Give another one.",
+        reason="REQUEST_ID_REUSED",
+        field="request_id",
+        details={"request_id": request_id},
+    )
+
+
+def _asked(arguments: Mapping[str, Any], defaults: tuple[str, ...]) -> str:
+    asked = {key: value for key, value in arguments.items() if key not in defaults}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _path(id: str) -> str:
+    return f"operations/{id}.json"
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("The operation was cancelled.")
+
+
+def _unexpected(error: Exception) -> EngineFailure:
+    return EngineFailure(
+        f"The server failed: {type(error).__name__}. Its log has the details.",
+        reason="INTERNAL",
+        details={"exception": type(error).__name__},
+    )
+
+
+def _error_record(error: AssayError | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "reason": error.reason,
+        "field": error.field,
+        "details": error.details,
+    }
+
+
+def _read_error(record: Mapping[str, Any] | None) -> AssayError | None:
+    if record is None:
+        return None
+    kind = vars(errors).get(record["type"], EngineFailure)
+    kwargs: dict[str, Any] = {"reason": record["reason"], "details": record["details"]}
+    if kind is errors.Overloaded:
+        return errors.Overloaded(record["message"], retry_after_seconds=1.0, **kwargs)
+    return cast(AssayError, kind(record["message"], field=record["field"], **kwargs))
