@@ -44,6 +44,8 @@ class ScoreTest:
     """A two-sided score test a concept; arrays are [concepts]."""
 
     mean: Floats  # share of the disparity beyond the nuisance, on the scale of mean u
+    mean_low: Floats  # bounds of `mean`
+    mean_high: Floats
     effect: Floats  # log-odds of being chosen per unit of u, one step from zero
     low: Floats  # bounds of `effect`
     high: Floats
@@ -236,6 +238,8 @@ def _test(
     curve = np.where(stands, curvature, 1.0)
     return ScoreTest(
         mean=np.where(stands, 2 * score / max(pairs, 1), 0.0),
+        mean_low=np.where(stands, 2 * (score - width) / max(pairs, 1), 0.0),
+        mean_high=np.where(stands, 2 * (score + width) / max(pairs, 1), 0.0),
         effect=np.where(stands, score / curve, 0.0),
         low=np.where(stands, (score - width) / curve, 0.0),
         high=np.where(stands, (score + width) / curve, 0.0),

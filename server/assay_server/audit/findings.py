@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from assay_server.audit.matrices import Bools, Codes, Floats, Ints
@@ -47,6 +47,17 @@ class AuditOptions:
     evidence: int = 5
 
 
+def resolved(options: AuditOptions, pairs: int) -> AuditOptions:
+    """The options with the defaults that depend on how many pairs there are filled in.
+
+    Data clusters: 512 for 260,000 pairs ([A]), in proportion to the square root of the pairs, and at least 50 pairs a cluster on
+    average. Firings: 200 ([A]), and at most a tenth of the pairs, but never under 10. The numbers of prompt and response
+    clusters stay 0 where they are: they depend on the features that pass the filters.
+    """
+    clusters = options.data_clusters or max(1, min(round(512 * (pairs / 260_000) ** 0.5), pairs // 50))
+    return replace(options, data_clusters=clusters, min_firings=options.min_firings or max(10, min(200, pairs // 10)))
+
+
 @dataclass(frozen=True, eq=False)
 class Effects:
     """Arrays [tests]; see Effect in audit.proto."""
@@ -74,6 +85,8 @@ class Condition:
 class TestedConcept:
     """What a row of a table is about."""
 
+    __test__ = False  # the name is no test of pytest's
+
     name: str
     features: tuple[int, ...]  # its features, strongest first where there is an order, else ascending
     size: int
@@ -92,6 +105,8 @@ class Evidence:
 @dataclass(frozen=True, eq=False)
 class TestTable:
     """One view's tests. Arrays are [tests], in rank order."""
+
+    __test__ = False
 
     view: ViewKind
     concepts: tuple[TestedConcept, ...]
@@ -115,3 +130,4 @@ class TestTable:
     findings_controlled: int
     reason: str = ""  # why nothing was tested
     evidence: tuple[Evidence, ...] = field(default=())  # of the first `keep` rows
+    note: str = ""  # what was done differently from the options, and why

@@ -1,0 +1,103 @@
+"""Which pairs speak for and against a hypothesis: those with the largest disparity its way, and the other way.
+
+One pass, and memory for a few pairs a hypothesis: a running list of the best, from which any order of blocks gives the same
+pairs. Ties go to the lower row. A pair without a disparity is no evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay_server.audit.findings import Evidence
+from assay_server.audit.matrices import Csr, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceBlock:
+    """One block of pairs, as the view tested them."""
+
+    rows: Ints  # [pairs] row in the dataset
+    values: Csr  # [pairs, concepts] u
+    inside: Csr | None  # [pairs, conditions] 0/1; None where there are no conditions
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """Kept entries, sorted by hypothesis, then strength."""
+
+    hypothesis: Ints
+    row: Ints
+    value: Floats  # times the hypothesis's direction
+
+
+def collect_evidence(
+    parts: Iterable[EvidenceBlock], concept: Ints, condition: Ints, direction: Floats, count: int
+) -> tuple[Evidence, ...]:
+    """The `count` most telling pairs on both sides of every hypothesis.
+
+    Args:
+        parts: all pairs, in any order.
+        concept: column of `values` of each hypothesis, [hypotheses].
+        condition: column of `inside`, [hypotheses]; −1 takes all pairs.
+        direction: sign of the hypothesis's effect, [hypotheses]; 0 counts as positive.
+        count: pairs a side.
+    """
+    many = len(concept)
+    sign = np.where(direction < 0, -1.0, 1.0)
+    best = [_nothing(), _nothing()]
+    for part in parts:
+        entries = _entries(part, concept, condition, sign)
+        best = [_strongest(best[0], entries, count), _strongest(best[1], _turned(entries), count)]
+    found: list[Evidence] = []
+    edges = [np.searchsorted(side.hypothesis, np.arange(many + 1)) for side in best]
+    for h in range(many):
+        pro, con = (slice(edge[h], edge[h + 1]) for edge in edges)
+        supporting, contradicting = best[0].value[pro] * sign[h], -best[1].value[con] * sign[h]
+        found.append(Evidence(best[0].row[pro], supporting, best[1].row[con], contradicting))
+    return tuple(found)
+
+
+def _entries(part: EvidenceBlock, concept: Ints, condition: Ints, sign: Floats) -> _Best:
+    """Every nonzero u of a hypothesis's concept inside its condition."""
+    values = part.values
+    hypotheses = np.arange(len(concept))
+    pick = Csr((sign, (concept, hypotheses)), shape=(values.shape[1], len(concept)))
+    turned = Csr(values @ pick)
+    if part.inside is not None and (condition >= 0).any():
+        inside = part.inside.astype(np.float64)
+        everywhere = np.flatnonzero(condition < 0)
+        held = np.flatnonzero(condition >= 0)
+        choose = Csr((np.ones(len(held)), (condition[held], held)), shape=(inside.shape[1], len(concept)))
+        allowed = Csr(inside @ choose)
+        kept = Csr(turned.multiply(allowed))
+        if len(everywhere):
+            mask = np.zeros(len(concept))
+            mask[everywhere] = 1.0
+            kept = kept + Csr(turned.multiply(mask[None, :]))
+        turned = Csr(kept)
+    turned.eliminate_zeros()
+    pair = np.repeat(np.arange(len(part.rows)), np.diff(turned.indptr))
+    return _Best(turned.indices.astype(np.int64), part.rows[pair], turned.data)
+
+
+def _strongest(kept: _Best, entries: _Best, count: int) -> _Best:
+    positive = entries.value > 0
+    hypothesis = np.concatenate([kept.hypothesis, entries.hypothesis[positive]])
+    row = np.concatenate([kept.row, entries.row[positive]])
+    value = np.concatenate([kept.value, entries.value[positive]])
+    order = np.lexsort((row, -value, hypothesis))
+    hypothesis, row, value = hypothesis[order], row[order], value[order]
+    starts = np.searchsorted(hypothesis, hypothesis)
+    chosen = np.arange(len(hypothesis)) - starts < count
+    return _Best(hypothesis[chosen], row[chosen], value[chosen])
+
+
+def _turned(entries: _Best) -> _Best:
+    return _Best(entries.hypothesis, entries.row, -entries.value)
+
+
+def _nothing() -> _Best:
+    return _Best(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
