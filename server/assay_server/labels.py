@@ -1,4 +1,5 @@
-"""What the SAE's features are taken to mean, with the evidence: one JSON object a line, read once, looked up by id.
+"""What the SAE's features are taken to mean, with the evidence: one JSON object a line, looked up by id, and bettered while the
+server runs.
 
 Keys of a line: ``id`` (required), ``label``, ``label_method`` (or ``method``), ``detection_score``, ``top_tokens``,
 ``promoted_tokens``, ``firing_rate``, ``contexts``. Missing keys and nulls mean "not known"; other keys are ignored.
@@ -13,9 +14,10 @@ import gzip
 import hashlib
 import json
 import math
+import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +49,15 @@ class FeatureLabel:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupLabel:
+    """Words for a group of features (a cluster, a data cluster), how they were made, and how well they detect it, if measured."""
+
+    label: str = ""
+    label_method: str = ""
+    detection_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some features that match, in ascending id; ``next_page_token`` is "" on the last page."""
 
@@ -65,17 +76,34 @@ class Labels:
 
     def __init__(self, d_sae: int, labels: Mapping[int, FeatureLabel] | None = None) -> None:
         self._d_sae = d_sae
-        self._labels = dict(labels or {})
-        self._haystacks = {
-            id: "\0".join((entry.label, *entry.top_tokens, *entry.promoted_tokens)).casefold()
-            for id, entry in self._labels.items()
-        }
+        self._labels: dict[int, FeatureLabel] = {}
+        self._haystacks: dict[int, str] = {}
         self._matching = lru_cache(maxsize=32)(self._find)
+        self.version = 0
+        self.update((labels or {}).values())
 
     @property
     def count(self) -> int:
         """Features that have a label."""
         return sum(1 for entry in self._labels.values() if entry.label)
+
+    def update(self, entries: Iterable[FeatureLabel]) -> None:
+        """Take entries in place of those of the same features; ``version`` grows. On the thread that reads."""
+        for entry in entries:
+            if not 0 <= entry.id < self._d_sae:
+                raise ValueError(f"feature {entry.id} of {self._d_sae}")
+            self._labels[entry.id] = entry
+            self._haystacks[entry.id] = "\0".join((entry.label, *entry.top_tokens, *entry.promoted_tokens)).casefold()
+        self._matching.cache_clear()
+        self.version += 1
+
+    def known(self) -> Iterator[FeatureLabel]:
+        """Every entry, ascending."""
+        return (self._labels[id] for id in sorted(self._labels))
+
+    def search(self, text: str) -> Sequence[int]:
+        """Features whose label, top tokens or promoted tokens hold the text, letters of either case, ascending."""
+        return self._matching(text.casefold()) if text else ()
 
     def get(self, id: int) -> FeatureLabel:
         """The feature's label, empty where none is known. ``id`` is in [0, d_sae)."""
@@ -147,6 +175,21 @@ def load_labels(path: Path, d_sae: int) -> Labels:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BadLabels(f"Cannot read the labels in {path.name}: {error}.") from error
     return Labels(d_sae, labels)
+
+
+def write_labels(path: Path, labels: Iterable[FeatureLabel]) -> None:
+    """Writes a label file, gzipped where its name says so; the same labels give the same bytes. A reader sees all or nothing."""
+    lines = "".join(label_line(label) + "\n" for label in labels)
+    data = gzip.compress(lines.encode(), 9, mtime=0) if path.suffix == ".gz" else lines.encode()
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def label_line(label: FeatureLabel) -> str:
+    """A label as one line of JSON; what is not known is left out."""
+    known = {key: value for key, value in asdict(label).items() if value not in (None, "", ())}
+    return json.dumps({"id": label.id, **known}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _parse_line(line: str, d_sae: int, where: str) -> FeatureLabel:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from assay_server.errors import InvalidItem
-from assay_server.labels import BadLabels, FeatureLabel, Labels, load_labels
+from assay_server.labels import BadLabels, FeatureLabel, Labels, load_labels, write_labels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,3 +124,35 @@ def test_no_text_passes_for_a_token(text: str) -> None:
     if text:
         with pytest.raises(InvalidItem):
             Labels(500).page(token=text)
+
+
+def test_what_is_written_reads_back_the_same_and_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    entries = [
+        FeatureLabel(3, "praise", "x", 0.9, (" great",), ("!",), 0.01, ("a «great» idea",)),
+        FeatureLabel(4),
+        FeatureLabel(5, "ümläut “”", detection_score=0.0),
+    ]
+    for name in ("labels.jsonl.gz", "labels.jsonl"):
+        write_labels(tmp_path / name, entries)
+        first = (tmp_path / name).read_bytes()
+        assert [load_labels(tmp_path / name, 10).get(entry.id) for entry in entries] == entries
+        write_labels(tmp_path / name, entries)
+        assert (tmp_path / name).read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.jsonl", "labels.jsonl.gz"]
+
+
+def test_bettered_labels_are_found_at_once_and_forgotten_ones_no_more() -> None:
+    labels = Labels(10, {3: FeatureLabel(3, "praise"), 4: FeatureLabel(4, "blame")})
+    assert list(labels.search("PRAISE")) == [3]
+    before = labels.version
+    labels.update([FeatureLabel(3, "thanks"), FeatureLabel(5, "praise")])
+    assert labels.version > before
+    assert list(labels.search("praise")) == [5]
+    assert [entry.label for entry in labels.known()] == ["thanks", "blame", "praise"]
+    assert labels.count == 3
+    assert list(labels.search("")) == []
+
+
+def test_a_label_of_a_feature_that_the_sae_has_not_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="feature 10 of 10"):
+        Labels(10).update([FeatureLabel(10)])

@@ -1,0 +1,100 @@
+"""Labels and detection scores through an endpoint.
+
+Method ``endpoint:{model}``. The label is made from the strongest contexts of one set of texts; the score is the balanced accuracy
+with which the same endpoint, shown the label alone, tells contexts of *other* texts in which the feature fires (from strongest to
+weakest) from as many random ones in which it does not: EleutherAI's detection scoring (arXiv 2410.13928, §4).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay_server.labelling.contexts import Context, firing_contexts, silent_contexts
+from assay_server.labelling.endpoint import Endpoint, EndpointFailed
+from assay_server.labelling.firings import Firing, TokenFirings
+from assay_server.labelling.prompts import detect_messages, explain_messages, read_label, read_verdicts
+
+MADE_FROM = 12
+HELD_OUT = 10
+ENOUGH = 4
+_ASKED_AT_ONCE = 10
+_TRIES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointLabel:
+    """A label through an endpoint; ``detection_score`` None where too few unseen contexts exist or no verdict could be read."""
+
+    label: str
+    detection_score: float | None
+
+
+def method_name(endpoint: Endpoint) -> str:
+    """How such labels say that they were made."""
+    return f"endpoint:{endpoint.options.model}"
+
+
+async def explain(
+    endpoint: Endpoint, made: TokenFirings, unseen: TokenFirings, firing_of: Callable[[TokenFirings], Firing], *, seed: int
+) -> EndpointLabel | None:
+    """Label what ``firing_of`` picks out; None where it never fires or the answer holds no label.
+
+    Args:
+        endpoint: whom to ask.
+        made: texts that the label is made from.
+        unseen: texts that it is measured on.
+        firing_of: for example ``lambda firings: firings.firing(17)``.
+        seed: of the silent contexts and of the order in which contexts are judged.
+
+    Raises:
+        EndpointRefused: it answers nobody as it is configured.
+        EndpointFailed: it does not answer.
+    """
+    contexts = firing_contexts(made, firing_of(made), limit=MADE_FROM, spread=False)
+    if not contexts:
+        return None
+    label = ""
+    for _ in range(_TRIES):
+        label = read_label(await endpoint.complete(explain_messages(contexts)))
+        if label:
+            break
+    if not label:
+        return None
+    return EndpointLabel(label, await detect(endpoint, label, unseen, firing_of(unseen), seed=seed))
+
+
+async def detect(endpoint: Endpoint, label: str, unseen: TokenFirings, firing: Firing, *, seed: int) -> float | None:
+    """Balanced accuracy of the endpoint's verdicts on unseen contexts, as many firing as silent; None where not measured."""
+    generator = np.random.default_rng(seed)
+    firing_ones = firing_contexts(unseen, firing, limit=HELD_OUT, spread=True)
+    silent_ones = silent_contexts(unseen, firing, limit=len(firing_ones), generator=generator)
+    each = min(len(firing_ones), len(silent_ones))
+    if each < ENOUGH:
+        return None
+    judged = [*_spread(firing_ones, each), *silent_ones[:each]]
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    order = generator.permutation(len(judged))
+    for start in range(0, len(order), _ASKED_AT_ONCE):
+        asked = [judged[i] for i in order[start : start + _ASKED_AT_ONCE]]
+        verdicts = await _verdicts(endpoint, label, asked)
+        for context, verdict in zip(asked, verdicts or (), strict=verdicts is not None):
+            right[context.fires].append(verdict == context.fires)
+    if min(len(answers) for answers in right.values()) < ENOUGH:
+        return None
+    return float(np.mean([np.mean(answers) for answers in right.values()]))
+
+
+async def _verdicts(endpoint: Endpoint, label: str, contexts: list[Context]) -> list[bool] | None:
+    try:
+        for _ in range(_TRIES):
+            verdicts = read_verdicts(await endpoint.complete(detect_messages(label, contexts)), len(contexts))
+            if verdicts is not None:
+                return verdicts
+    except EndpointFailed:
+        return None  # the label stands, unmeasured
+    return None
+
+
+def _spread(contexts: list[Context], count: int) -> list[Context]:
+    return [contexts[i] for i in np.linspace(0, len(contexts) - 1, count).round().astype(int)]

@@ -1,0 +1,151 @@
+"""A real endpoint over real sockets: what passes is tried again, what does not is not, and everything is counted."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from assay_server.errors import InvalidItem
+from assay_server.labelling.endpoint import Endpoint, EndpointFailed, EndpointOptions, EndpointRefused
+
+from tests.support.label_endpoint import LabelServer, Reply, label_server
+
+ASK = [{"role": "user", "content": "what is it?"}]
+
+
+@pytest.fixture
+def server() -> Iterator[LabelServer]:
+    with label_server() as running:
+        yield running
+
+
+def reach(server: LabelServer, **changes: Any) -> Endpoint:
+    options = {"url": server.url, "model": "judge", "timeout_seconds": 5.0, "backoff_seconds": 0.01, **changes}
+    return Endpoint(EndpointOptions(**options))
+
+
+async def test_a_completion_is_asked_for_as_the_api_says(server: LabelServer) -> None:
+    endpoint = reach(server, api_key="s3cret")
+    assert await endpoint.complete(ASK, max_tokens=9) == "fine"
+    assert server.paths == ["/v1/chat/completions"]
+    assert server.requests == [{"model": "judge", "messages": ASK, "temperature": 0, "max_tokens": 9}]
+    assert server.headers[0]["Authorization"] == "Bearer s3cret"
+    assert "s3cret" not in repr(endpoint.options)
+    usage = endpoint.usage
+    assert (usage.requests, usage.failures, usage.prompt_tokens, usage.completion_tokens) == (1, 0, 100, 7)
+    assert usage.seconds > 0
+
+
+async def test_no_key_sends_no_header(server: LabelServer) -> None:
+    await reach(server).complete(ASK)
+    assert "Authorization" not in server.headers[0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Reply(status=429),
+        Reply(status=500, body=b"<html>"),
+        Reply(status=503),
+        Reply(body=b"garbage"),
+        Reply(body=b"{}"),
+        Reply(body=b"[]"),
+        Reply(body=json.dumps({"choices": []}).encode()),
+        Reply(body=json.dumps({"choices": [{"message": {"content": None}}]}).encode()),
+        Reply(body=b"\xff\xfe"),
+    ],
+)
+async def test_what_may_pass_is_tried_again(server: LabelServer, bad: Reply) -> None:
+    server.script = [bad, bad]
+    endpoint = reach(server)
+    assert await endpoint.complete(ASK) == "fine"
+    assert (endpoint.usage.requests, endpoint.usage.failures) == (3, 2)
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 422])
+async def test_what_will_not_pass_is_not_tried_again_and_keeps_the_key_to_itself(server: LabelServer, status: int) -> None:
+    server.script = [Reply(status=status, headers={"Location": "http://127.0.0.1:1/"})]
+    endpoint = reach(server, api_key="s3cret")
+    with pytest.raises(EndpointRefused, match=f"status {status}") as refused:
+        await endpoint.complete(ASK)
+    assert len(server.requests) == 1
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.details == {"status": str(status)}
+
+
+async def test_attempts_end_and_the_error_says_how_many_and_why(server: LabelServer) -> None:
+    server.answer = lambda request: Reply(status=503)
+    endpoint = reach(server, attempts=3)
+    with pytest.raises(EndpointFailed, match="3 attempts; the last one: status 503"):
+        await endpoint.complete(ASK)
+    assert len(server.requests) == 3
+
+
+async def test_an_endpoint_that_is_not_there_fails_as_one() -> None:
+    endpoint = Endpoint(EndpointOptions("http://127.0.0.1:1/v1", "judge", attempts=2, backoff_seconds=0.01))
+    with pytest.raises(EndpointFailed, match="ConnectionRefusedError"):
+        await endpoint.complete(ASK)
+
+
+@pytest.mark.parametrize("slow", [Reply(wait=5.0, body=b"late"), Reply(body=b"x" * 100, drip=0.05)])
+async def test_slowness_ends_with_the_timeout_whether_silent_or_dripping(server: LabelServer, slow: Reply) -> None:
+    server.script = [slow]
+    endpoint = reach(server, timeout_seconds=0.3)
+    began = time.monotonic()
+    assert await endpoint.complete(ASK) == "fine"
+    assert 0.3 <= time.monotonic() - began < 3.0
+    assert endpoint.usage.failures == 1
+
+
+async def test_the_last_failure_names_the_timeout(server: LabelServer) -> None:
+    server.script = [Reply(wait=5.0)]
+    with pytest.raises(EndpointFailed, match=r"no answer within 0\.2 s"):
+        await reach(server, timeout_seconds=0.2, attempts=1).complete(ASK)
+
+
+async def test_a_retry_after_is_obeyed(server: LabelServer) -> None:
+    server.script = [Reply(status=429, headers={"Retry-After": "0.4"})]
+    began = time.monotonic()
+    await reach(server).complete(ASK)
+    assert time.monotonic() - began >= 0.4
+
+
+async def test_never_more_requests_at_once_than_allowed(server: LabelServer) -> None:
+    answer = server.answer
+
+    def slowly(request: dict[str, Any]) -> Reply:
+        server.answer = answer
+        reply = server.reply(request)
+        server.answer = slowly
+        return Reply(body=reply.body, wait=0.03)
+
+    server.answer = slowly
+    endpoint = reach(server, concurrency=3)
+    assert await asyncio.gather(*(endpoint.complete(ASK) for _ in range(12))) == ["fine"] * 12
+    assert server.most_running == 3
+
+
+async def test_a_cancelled_question_leaves_no_task_behind(server: LabelServer) -> None:
+    server.script = [Reply(wait=1.0)]
+    endpoint = reach(server)
+    asking = asyncio.create_task(endpoint.complete(ASK))
+    await asyncio.sleep(0.1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await endpoint.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("url", ["", "host/v1", "ftp://host/v1", "http:///v1", "https://user:pass@host/v1"])
+def test_an_address_that_is_none_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(InvalidItem, match="label_endpoint") as refused:
+        EndpointOptions(url, "judge")
+    assert "pass" not in refused.value.message.replace("passed", "")
+
+
+def test_a_model_must_be_named() -> None:
+    with pytest.raises(InvalidItem, match="label_model"):
+        EndpointOptions("http://127.0.0.1:1/v1", "")
