@@ -1,0 +1,77 @@
+"""Writing a concept into real responses, and finding out beforehand which SAE concepts show it.
+
+What is right is decided without the audit: on other pairs' responses, with other phrases, by how well a concept's activation
+tells the edited text from the original (AUROC), and by a sign test over those texts of what the edit changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from assay_server.audit.matrices import Bools, Floats, Ints
+from assay_server.audit.multiplicity import q_values
+from assay_server.audit.shards import ConceptSet
+from assay_server.subject.types import Pair
+from scipy import stats
+
+from benchmarks.validity.concepts import best, column_aurocs, disparities, expression
+from benchmarks.validity.data import Features, Spans, read
+from benchmarks.validity.edits import Half, edited
+
+TOP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Planting:
+    """Edited responses of some pairs, and what is right about them."""
+
+    name: str
+    rows: Ints  # pairs whose chosen response was edited for planting
+    planted: Spans  # those responses, in that order
+    right: Ints  # the concepts that show it best, best first
+    aurocs: Floats  # theirs, on the reference texts
+    changed: Bools  # [concepts] whether the edit raises it, on the reference texts
+
+    def into(self, features: Features, rows: Ints) -> Features:
+        """`features` with the edited responses at `rows`, which are some of `self.rows`."""
+        place = np.searchsorted(self.rows, rows)
+        return features.replaced(rows, self.planted.take(place))
+
+
+def prepare(
+    name: str,
+    pairs: Sequence[Pair],
+    concepts: ConceptSet,
+    rows: Ints,
+    reference: Ints,
+    *,
+    seed: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Planting:
+    """Edit and read the chosen responses at `rows` (to plant) and at `reference` (to learn what is right); they are disjoint."""
+    rows, reference = np.sort(rows), np.sort(reference)
+    if np.isin(rows, reference).any():
+        raise ValueError("a pair cannot be both planted and used as a reference")
+    changed = [_changed(pairs[row], name, Half.PLANTED, seed) for row in rows]
+    changed += [_changed(pairs[row], name, Half.REFERENCE, seed) for row in reference]
+    features = read(changed, say=lambda text: say(f"{name}: {text}"))
+    planted, held = features.take(np.arange(len(rows))), features.take(np.arange(len(rows), len(features)))
+    aurocs = column_aurocs(expression(held.chosen, concepts), expression(held.rejected, concepts))
+    right = best(aurocs, TOP)
+    return Planting(name, rows, planted.chosen, right, aurocs[right], raised(held, concepts))
+
+
+def raised(edited_pairs: Features, concepts: ConceptSet, level: float = 0.05) -> Bools:
+    """Which concepts the edited texts (chosen) express more than the originals (rejected): sign tests at a false discovery
+    rate of `level`."""
+    u = disparities(edited_pairs.chosen, edited_pairs.rejected, concepts)
+    up, down = (u > 0).sum(axis=0), (u < 0).sum(axis=0)
+    p = np.where(up + down > 0, np.minimum(1.0, 2 * stats.binom.sf(np.maximum(up, down) - 1, np.maximum(up + down, 1), 0.5)), 1.0)
+    return (q_values(p) <= level) & (up > down)
+
+
+def _changed(pair: Pair, name: str, half: Half, seed: int) -> Pair:
+    """The edited response as the chosen one, the original as the rejected one."""
+    return Pair(pair.prompt, edited(name, pair.chosen, half, seed), pair.chosen)
