@@ -10,90 +10,23 @@ A client belongs to the event loop that it was made in. A loop that leaves `scor
 ``async with contextlib.aclosing(client.score(pairs)) as results``.
 """
 
-import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from typing import Any
-
-import grpc
-import grpc.aio
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
 
 from assay import calls
+from assay.aio_audit_methods import AsyncAuditMethods
+from assay.aio_concept_methods import AsyncConceptMethods
 from assay.aio_stream import AsyncPairStream
-from assay.errors import AssayError, ConnectionFailed, DeadlineExceeded, NotReady, from_rpc_error
-from assay.flow import Flow, RetryPolicy
-from assay.model import Feature, ModelInfo
+from assay.model import Feature
 from assay.options import DEFAULT_OPTIONS, ScoreOptions, Truncation
 from assay.pairs import Message, Pair, PromptedResponse
 from assay.results import EncodedText, PairResult, ResponseResult
-from assay.transport import DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Tls
-from assay.v1 import model_pb2_grpc, scoring_pb2_grpc
 
 
-class AsyncClient:
+class AsyncClient(AsyncAuditMethods, AsyncConceptMethods):
     """A connection to one Assay server. Use it as an async context manager, or await `close`.
 
-    Args:
-        address: host:port.
-        token: bearer token; travels only encrypted or over loopback unless `allow_insecure_token`.
-        tls: how to encrypt; None sends plain text.
-        timeouts: seconds for single calls where a call does not say otherwise.
-        flow: how much `score` sends at once.
-        retry: when `score` gives up on a lost connection.
-        max_receive_bytes: the largest answer that this client takes.
-        allow_insecure_token: send the token unencrypted to another machine.
+    Arguments are those of `assay.aio_connection.AsyncConnection`: address, token, tls, timeouts, flow, retry, and their limits.
     """
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        token: str | None = None,
-        tls: Tls | None = None,
-        timeouts: calls.Timeouts | None = None,
-        flow: Flow | None = None,
-        retry: RetryPolicy | None = None,
-        max_receive_bytes: int = MAX_RECEIVE_BYTES,
-        allow_insecure_token: bool = False,
-    ) -> None:
-        endpoint = Endpoint(address, token, tls, max_receive_bytes, allow_insecure_token)
-        self.address = address
-        self._timeouts = timeouts or calls.Timeouts()
-        self._flow = flow or Flow()
-        self._retry = retry or RetryPolicy()
-        self._metadata = endpoint.metadata()
-        self._channel: Any = endpoint.aio_channel()
-        self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
-        self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(self._channel)
-
-    async def __aenter__(self) -> "AsyncClient":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connection; calls still under way end as cancelled."""
-        await self._channel.close()
-
-    async def model(self, *, timeout: float | None = None) -> ModelInfo:
-        """What the server has loaded, and what it accepts."""
-        return calls.model_info(await self._call(self._models.GetModel, calls.model_request(), timeout, self._timeouts.lookup))
-
-    async def wait_until_ready(self, timeout: float = 120.0) -> ModelInfo:
-        """What is loaded, as soon as it is loaded: for scripts that have just started the server.
-
-        Raises:
-            ConnectionFailed, NotReady, DeadlineExceeded: it was not there, or not ready, when the time was up.
-        """
-        end = time.monotonic() + timeout
-        while True:
-            try:
-                return await self.model(timeout=max(0.1, min(5.0, end - time.monotonic())))
-            except (ConnectionFailed, DeadlineExceeded, NotReady):
-                if time.monotonic() >= end:
-                    raise
-                await asyncio.sleep(0.2)
 
     def score(
         self, pairs: Iterable[Pair] | AsyncIterable[Pair], options: ScoreOptions = DEFAULT_OPTIONS
@@ -165,12 +98,3 @@ class AsyncClient:
             token = page.next_page_token
             if not token:
                 return
-
-    async def _call(self, method: Callable[..., Any], request: object, timeout: float | None, default: float) -> Any:
-        try:
-            return await method(request, timeout=default if timeout is None else timeout, metadata=self._metadata)
-        except grpc.RpcError as failure:
-            rpc: Any = failure
-            raise from_rpc_error(rpc, address=self.address) from None
-        except (grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-            raise AssayError(f"this client is closed; open another ({error})", reason="CLOSED") from None

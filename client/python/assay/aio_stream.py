@@ -82,7 +82,7 @@ class AsyncPairStream:
     async def _feed(self, pairs: Iterable[Pair] | AsyncIterable[Pair], window: Window) -> None:
         linger = _Linger(window, self._flow.linger_seconds, self._stirred)
         try:
-            async for pair in _each(pairs):
+            async for pair in each(pairs):
                 while window.full:
                     self._room.clear()
                     await self._room.wait()
@@ -279,7 +279,8 @@ class _AsyncLink:
 _Event = scoring_pb2.StreamPairsResponse | grpc.RpcError | _EndedEarly
 
 
-async def _each(pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Pair]:
+async def each(pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Pair]:
+    """The pairs of either kind of iterable; other tasks get their turn."""
     if isinstance(pairs, AsyncIterable):
         async for pair in pairs:
             yield pair

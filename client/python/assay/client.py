@@ -16,93 +16,39 @@
 | `features`        | labels and evidence by feature id             |             |
 | `list_features`   | features whose label or tokens contain a text |             |
 
+| for audits, in the order of use                  | for                                                             |
+|--------------------------------------------------|-----------------------------------------------------------------|
+| `upload_pairs`, `import_pairs`                   | a dataset that the server keeps; goes on where it stopped       |
+| `datasets`, `dataset`, `delete_dataset`          | what it keeps                                                   |
+| `audit`, `test`                                  | everything that a dataset teaches, or one stated hypothesis     |
+| `operation`, `operations`                        | long work that goes on on the server, found again by its name   |
+| `audits`, `get_audit`, `delete_audit`            | audits that were made                                           |
+| `hypotheses`, `hypothesis`                       | what one found, and the evidence for it                         |
+| `decide`, `decisions`                            | what is wanted of the concepts that were found                  |
+| `export_audit`                                   | the report as HTML, all hypotheses as Parquet                   |
+| `create_concept`, `concepts`, `concept`, ...     | named, scoreable things of your own (`assay.concepts`)          |
+| `compute_clusters`, `clusters`, `create_labels`  | the SAE's feature clusters, and labels                          |
+
 A client is one connection, safe to share between threads. Errors are those of `assay.errors`.
 """
 
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
-
-import grpc
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from assay import calls
-from assay.errors import AssayError, ConnectionFailed, DeadlineExceeded, NotReady, from_rpc_error
-from assay.flow import Flow, RetryPolicy
-from assay.model import Feature, ModelInfo
+from assay.audit_methods import AuditMethods
+from assay.concept_methods import ConceptMethods
+from assay.model import Feature
 from assay.options import DEFAULT_OPTIONS, ScoreOptions, Truncation
 from assay.pairs import Message, Pair, PromptedResponse
 from assay.results import EncodedText, PairResult, ResponseResult
 from assay.stream import PairStream
-from assay.transport import DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Tls
-from assay.v1 import model_pb2_grpc, scoring_pb2_grpc
-
-Reply = TypeVar("Reply")
 
 
-class Client:
+class Client(AuditMethods, ConceptMethods):
     """A connection to one Assay server. Use it as a context manager, or call `close`.
 
-    Args:
-        address: host:port.
-        token: bearer token; travels only encrypted or over loopback unless `allow_insecure_token`.
-        tls: how to encrypt; None sends plain text.
-        timeouts: seconds for single calls where a call does not say otherwise.
-        flow: how much `score` sends at once.
-        retry: when `score` gives up on a lost connection.
-        max_receive_bytes: the largest answer that this client takes.
-        allow_insecure_token: send the token unencrypted to another machine.
+    Arguments are those of `assay.connection.Connection`: address, token, tls, timeouts, flow, retry, and their limits.
     """
-
-    def __init__(
-        self,
-        address: str = DEFAULT_ADDRESS,
-        *,
-        token: str | None = None,
-        tls: Tls | None = None,
-        timeouts: calls.Timeouts | None = None,
-        flow: Flow | None = None,
-        retry: RetryPolicy | None = None,
-        max_receive_bytes: int = MAX_RECEIVE_BYTES,
-        allow_insecure_token: bool = False,
-    ) -> None:
-        endpoint = Endpoint(address, token, tls, max_receive_bytes, allow_insecure_token)
-        self.address = address
-        self._timeouts = timeouts or calls.Timeouts()
-        self._flow = flow or Flow()
-        self._retry = retry or RetryPolicy()
-        self._metadata = endpoint.metadata()
-        self._channel = endpoint.channel()
-        self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
-        self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(self._channel)
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the connection; calls still under way end as cancelled."""
-        self._channel.close()
-
-    def model(self, *, timeout: float | None = None) -> ModelInfo:
-        """What the server has loaded, and what it accepts."""
-        return calls.model_info(self._call(self._models.GetModel, calls.model_request(), timeout, self._timeouts.lookup))
-
-    def wait_until_ready(self, timeout: float = 120.0) -> ModelInfo:
-        """What is loaded, as soon as it is loaded: for scripts that have just started the server.
-
-        Raises:
-            ConnectionFailed, NotReady, DeadlineExceeded: it was not there, or not ready, when the time was up.
-        """
-        end = time.monotonic() + timeout
-        while True:
-            try:
-                return self.model(timeout=max(0.1, min(5.0, end - time.monotonic())))
-            except (ConnectionFailed, DeadlineExceeded, NotReady):
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(0.2)
 
     def score(self, pairs: Iterable[Pair], options: ScoreOptions = DEFAULT_OPTIONS) -> Generator[PairResult, None, None]:
         """Scores any number of pairs over one stream.
@@ -172,17 +118,3 @@ class Client:
             token = page.next_page_token
             if not token:
                 return
-
-    def _call(self, method: Callable[..., Reply], request: object, timeout: float | None, default: float) -> Reply:
-        try:
-            return method(request, timeout=default if timeout is None else timeout, metadata=self._metadata)
-        except grpc.RpcError as failure:
-            rpc: Any = failure
-            raise self._error(rpc) from None
-        except ValueError as error:
-            if "closed" in str(error):
-                raise AssayError("this client is closed; open another", reason="CLOSED") from None
-            raise
-
-    def _error(self, rpc: Any) -> AssayError:
-        return from_rpc_error(rpc, address=self.address)

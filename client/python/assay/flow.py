@@ -21,8 +21,8 @@ from assay.pairs import Pair
 from assay.results import PairResult, pair_result
 from assay.v1 import pair_pb2, scoring_pb2
 
-_ENVELOPE_BYTES = 64  # what a message adds around its pairs, at most
-_FRAME_BYTES = 6  # tag and length of one pair inside it, at most
+ENVELOPE_BYTES = 64  # what a message adds around its pairs, at most
+FRAME_BYTES = 6  # tag and length of one pair inside it, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class Window:
     def __init__(self, limits: Limits, flow: Flow, clock: Callable[[], float]) -> None:
         self._flow = flow
         self._clock = clock
-        self._most_bytes = (limits.max_message_bytes or (4 << 20)) - _ENVELOPE_BYTES
+        self._most_bytes = (limits.max_message_bytes or (4 << 20)) - ENVELOPE_BYTES
         self._message_bytes = min(flow.bytes_per_message, self._most_bytes)
         self._message_pairs = min(flow.pairs_per_message, limits.max_pairs_per_message or flow.pairs_per_message)
         self._open: _Batch | None = None
@@ -191,13 +191,13 @@ class Window:
         message = None
         try:
             message = pair.to_proto()
-            size = message.ByteSize() + _FRAME_BYTES
+            size = message.ByteSize() + FRAME_BYTES
         except ValueError as error:
             # Not the exception's text: it quotes the pair's.
             failure = _refusal(self._index, pair.id, "INVALID_UTF8", f"a text is no Unicode: {type(error).__name__}", {})
         if message is not None and size > self._most_bytes:
-            details = {"bytes": str(size), "max_message_bytes": str(self._most_bytes + _ENVELOPE_BYTES)}
-            text = f"the pair takes {size} bytes, more than one message of {self._most_bytes + _ENVELOPE_BYTES} holds"
+            details = {"bytes": str(size), "max_message_bytes": str(self._most_bytes + ENVELOPE_BYTES)}
+            text = f"the pair takes {size} bytes, more than one message of {self._most_bytes + ENVELOPE_BYTES} holds"
             failure = _refusal(self._index, pair.id, "MESSAGE_TOO_LARGE", text, details)
         batch = self._open_batch(0 if failure else size)
         batch.outcomes.append(failure)

@@ -4,6 +4,7 @@ ScoreOptions(top_k=8)                                          shorter rankings
 ScoreOptions(concepts=[Concept.feature("warmth", 1042)])       one feature
 ScoreOptions(concepts=[Concept.features("lists", {7: 1.0, 12: 0.5})])
 ScoreOptions(concepts=[Concept.direction("praise", vector)])   a direction of the residual stream, length d_in
+ScoreOptions(concepts=[Concept.stored("flattery", "concepts/flattery")])   one that the server keeps
 ScoreOptions(truncation=Truncation.PROMPT_START)               cut long prompts instead of failing the pair
 """
 
@@ -40,10 +41,10 @@ class CacheMode(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """A named, scoreable thing. Make one with `feature`, `features` or `direction`."""
+    """A named, scoreable thing. Make one with `feature`, `features`, `direction` or `stored`."""
 
     name: str
-    kind: int | tuple[tuple[int, float], ...] | Tensor
+    kind: int | tuple[tuple[int, float], ...] | Tensor | str
 
     @classmethod
     def feature(cls, name: str, feature: int) -> "Concept":
@@ -60,10 +61,17 @@ class Concept:
         """A direction v of the residual stream at the hook, length d_in: max over t of <h_t, v>; not normalised."""
         return cls(name, vector if isinstance(vector, Tensor) else Tensor.from_values(vector))
 
+    @classmethod
+    def stored(cls, name: str, concept: str) -> "Concept":
+        """One that the server keeps: "concepts/{id}"."""
+        return cls(name, concept)
+
     def to_proto(self) -> concept_pb2.ConceptSpec:
         """The wire form."""
         spec = concept_pb2.ConceptSpec(name=self.name)
-        if isinstance(self.kind, int):
+        if isinstance(self.kind, str):
+            spec.stored = self.kind
+        elif isinstance(self.kind, int):
             spec.feature = self.kind
         elif isinstance(self.kind, Tensor):
             spec.direction.CopyFrom(self.kind.to_proto())

@@ -29,10 +29,22 @@ _RETRY = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
 }
+_SERVICES = (
+    "assay.v1.ModelService",
+    "assay.v1.ScoringService",
+    "assay.v1.AuditService",
+    "assay.v1.ConceptService",
+    "google.longrunning.Operations",
+)
+_STREAMS = (
+    {"service": "assay.v1.ScoringService", "method": "StreamPairs"},
+    {"service": "assay.v1.AuditService", "method": "UploadPairs"},
+    {"service": "assay.v1.AuditService", "method": "ExportAudit"},
+)
 SERVICE_CONFIG = {
     "methodConfig": [
-        {"name": [{"service": "assay.v1.ModelService"}, {"service": "assay.v1.ScoringService"}], "retryPolicy": _RETRY},
-        {"name": [{"service": "assay.v1.ScoringService", "method": "StreamPairs"}]},
+        {"name": [{"service": service} for service in _SERVICES], "retryPolicy": _RETRY},
+        {"name": list(_STREAMS)},
     ]
 }
 

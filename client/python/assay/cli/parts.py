@@ -12,11 +12,10 @@ Invariants:
 - One process at a time holds the folder's lock; the lock dies with its process.
 """
 
-import contextlib
 import json
 import os
 import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -24,6 +23,7 @@ from typing import Any, cast
 from assay.cli.table import Record, plain, schema, table
 from assay.errors import AssayError, InputError
 from assay.extras import pyarrow
+from assay.files import replacing
 
 ROW_GROUP = 8192
 _MANIFEST_KEY = b"assay.manifest"
@@ -72,7 +72,7 @@ class Parts:
         """Adds a part of these rows; on return it is on disk."""
         parquet = pyarrow("pyarrow.parquet")
         part = self._part(self._count)
-        with _replacing(part) as temporary:
+        with replacing(part) as temporary:
             parquet.write_table(table(records), temporary, compression="zstd")
         self._count += 1
         self.rows += len(records)
@@ -86,7 +86,7 @@ class Parts:
         self.discard()
 
     def _join_lines(self) -> None:
-        with _replacing(self.out) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        with replacing(self.out) as temporary, temporary.open("w", encoding="utf-8") as stream:
             for batch in self.batches():
                 for row in batch.to_pylist():
                     stream.write(json.dumps(plain(row), ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -94,7 +94,7 @@ class Parts:
     def _join_parquet(self) -> None:
         parquet = pyarrow("pyarrow.parquet")
         metadata = {_MANIFEST_KEY: json.dumps(self._manifest, sort_keys=True)}
-        with _replacing(self.out) as temporary:
+        with replacing(self.out) as temporary:
             whole = schema().with_metadata(metadata)
             with parquet.ParquetWriter(temporary, whole, compression="zstd") as writer:
                 for rows in _regrouped(self._tables(), ROW_GROUP):
@@ -125,7 +125,7 @@ class Parts:
                     reason="OTHER_RUN",
                 )
         else:
-            with _replacing(path) as temporary:
+            with replacing(path) as temporary:
                 temporary.write_text(json.dumps(self._manifest, indent=1, sort_keys=True))
         parquet = pyarrow("pyarrow.parquet")
         while (part := self._part(self._count)).exists():
@@ -169,22 +169,6 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Generator[Path, None, None]:
-    """A temporary name beside `path` that becomes it when its content is on disk."""
-    temporary = path.with_name(path.name + ".tmp")
-    yield temporary
-    with temporary.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _locked(folder: Path) -> int:

@@ -65,6 +65,11 @@ class PairFile:
                 whole.update(hashlib.file_digest(stream, "sha256").digest())
         return whole.hexdigest()
 
+    @property
+    def reading(self) -> str:
+        """How its rows are read: with an equal `digest`, equal ways of reading give equal pairs."""
+        return f"{self._format.value if self._format else 'auto'}/{self._as}"
+
     def rows(self, skip: int = 0) -> Iterator[Row]:
         """Rows in order, without the first `skip`; InputError where the file is damaged from there on."""
         for line, raw in islice(self._numbered(), skip, None):
