@@ -120,8 +120,9 @@ class Files:
             FileNotFoundError: there is none.
             DataLoss: it is damaged.
         """
+        data = self.read(path)
         try:
-            body = cast("dict[str, Any]", json.loads(self.read(path)))
+            body = cast("dict[str, Any]", json.loads(data))
             digest = body.pop("sha256")
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise damaged(path) from error
