@@ -86,12 +86,14 @@ def from_record(record: Mapping[str, Any], d_sae: int, where: str) -> StoredClus
             details={"d_sae": d_sae, "clustered": record.get("d_sae")},
         )
     try:
-        known = {key: record[key] for key in StoredClusters.__dataclass_fields__ if key in record and key != "clusters"}
+        known: dict[str, Any] = {
+            key: record[key] for key in StoredClusters.__dataclass_fields__ if key in record and key != "clusters"
+        }
         clusters = tuple(_cluster(entry) for entry in cast("Sequence[Mapping[str, Any]]", record["clusters"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadClusters(f"{where} is damaged: {type(error).__name__}: {error}.") from error
     _check(clusters, d_sae, where)
-    return StoredClusters(**{**known, "clusters": clusters})
+    return StoredClusters(**known, clusters=clusters)
 
 
 def save_clusters(path: Path, clusters: StoredClusters) -> None:
@@ -132,6 +134,6 @@ def _check(clusters: Sequence[Cluster], d_sae: int, where: str) -> None:
         ids = list(cluster.features)
         if cluster.id != place or not ids or ids != sorted(set(ids)) or ids[0] < 0 or ids[-1] >= d_sae or taken & set(ids):
             raise BadClusters(
-                f"{where}: cluster {place} is out of order, empty, or holds features that repeat or that an SAE of {d_sae} has not."
+                f"{where}: cluster {place} is out of order, empty, or holds features that repeat or that the SAE has not."
             )
         taken.update(ids)

@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +174,7 @@ class ConceptFiles:
             raise no_concept(id) from error
         try:
             data = self._files.read(_tensors(id))
-            tensors = cast("dict[str, NDArray[Any]]", load(data))
+            tensors: dict[str, Any] = {**load(data)}
         except (FileNotFoundError, SafetensorError) as error:
             raise damaged(_tensors(id)) from error
         if record.pop("tensors_sha256") != sha256(data):
