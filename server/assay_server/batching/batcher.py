@@ -5,6 +5,7 @@ Invariants:
   happen elsewhere, and while it reads one bulk batch the next full one is being prepared.
 - Interactive work goes first, in batches of its own, so that it waits for at most the batch that is running; but where bulk work
   waits and none was read for ``bulk_max_age``, one batch of it takes the next turn.
+- A sealed batch holds what it was cut from and nothing else, so what the device makes of it depends on nothing else either.
 - Work whose caller cancelled or whose deadline passed is dropped before it reaches the device, up to the moment its batch starts.
 - Every submitted future is resolved or cancelled, whatever happens to the device; an error of the device fails its batch alone,
   and a batch too large for its memory is split.
@@ -13,6 +14,7 @@ Invariants:
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -121,9 +123,16 @@ class Batcher:
             self._threads.append(thread)
 
     def submit(
-        self, requests: Sequence[TreeRequest | TokenRequest], lane: Lane, deadline: float | None
+        self,
+        requests: Sequence[TreeRequest | TokenRequest],
+        lane: Lane,
+        deadline: float | None,
+        *,
+        sealed: bool = False,
     ) -> list["asyncio.Future[Read]"]:
         """Queue requests; call it on the event loop. Futures resolve with a ``Read`` or raise an ``AssayError``.
+
+        ``sealed`` trees go into batches that are cut now, from their sizes alone, and hold nothing else.
 
         Raises:
             NotReady: the batcher is closed.
@@ -131,16 +140,25 @@ class Batcher:
         loop = asyncio.get_running_loop()
         now = time.monotonic()
         works = [Work(request, lane, deadline, loop.create_future(), now) for request in requests]
+        queued = self._seal(works) if sealed else works
         with self._state:
             if self._closed:
                 raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
-            self._lanes[lane].extend(works)
+            self._lanes[lane].extend(queued)
             self._count(lane, sum(work.size for work in works))
             self._state.notify_all()
         self._in_flight += sum(work.size for work in works)
         for work in works:
             work.future.add_done_callback(lambda _, size=work.size: self._landed(size))
         return [work.future for work in works]
+
+    def _seal(self, works: list[Work]) -> list[Work]:
+        """Give works their batches, and bring those of one batch together."""
+        batches = [[works[index] for index in chosen] for chosen in self._planner.cut([work.size for work in works])]
+        for batch in batches:
+            for work in batch:
+                work.batch = batch
+        return [work for batch in batches for work in batch]
 
     def on_capacity(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` on the event loop whenever tokens leave the batcher."""
@@ -228,9 +246,13 @@ class Batcher:
             return []
         if isinstance(queue[0].request, TokenRequest):
             chosen = [0]
+        elif queue[0].batch is not None:
+            chosen = [index for index, _ in enumerate(itertools.takewhile(lambda work: work.batch is queue[0].batch, queue))]
         else:
             window = [work for _, work in zip(range(self._planner.window), queue, strict=False)]
-            trees = [index for index, work in enumerate(window) if not isinstance(work.request, TokenRequest)]
+            trees = [
+                index for index, work in enumerate(window) if work.batch is None and not isinstance(work.request, TokenRequest)
+            ]
             sizes = [window[index].size for index in trees]
             chosen = [trees[i] for i in self._planner.select(sizes, time.monotonic() - queue[0].enqueued)]
         works = [queue[index] for index in chosen]

@@ -43,6 +43,17 @@ class Planner:
             return self._fill(looked_at)
         return self._best_run(looked_at, must_hold_first=oldest_age > self.max_age)
 
+    def cut(self, sizes: Sequence[int]) -> list[list[int]]:
+        """All of ``sizes`` in batches, as ``select`` would pick them if nothing else came; each index is in one of them."""
+        left = list(range(len(sizes)))
+        batches: list[list[int]] = []
+        while left:
+            chosen = self.select([sizes[index] for index in left[: self.window]], 0.0)
+            batches.append([left[position] for position in chosen])
+            for position in reversed(chosen):
+                del left[position]
+        return batches
+
     def _fill(self, sizes: Sequence[int]) -> list[int]:
         chosen = [0]
         room = self.budget - sizes[0]

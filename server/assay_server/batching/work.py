@@ -56,6 +56,7 @@ class Work:
         deadline: ``time.monotonic()`` instant past which it must not start; None for never.
         future: resolved on its event loop with a ``Read`` or an ``AssayError``; its caller may cancel it at any time.
         enqueued: ``time.monotonic()`` when it was submitted.
+        batch: the sealed batch that it belongs to, read with the others of it and nothing else; None where it may go with any.
     """
 
     request: TreeRequest | TokenRequest
@@ -63,6 +64,7 @@ class Work:
     deadline: float | None
     future: "asyncio.Future[Read]"
     enqueued: float
+    batch: object | None = None
 
     @property
     def size(self) -> int:

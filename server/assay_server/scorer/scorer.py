@@ -12,7 +12,7 @@ Invariants:
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Never, TypeVar
 
@@ -90,10 +90,11 @@ class Scorer:
         """See ``ScorerLike``."""
         self._check_open(deadline)
         call = _Call(items, options, deadline)
-        if not options.bypass_cache:
+        looks = not options.bypass_cache and not options.sealed
+        if looks:
             await self._look_up_remembered(call)
         await self._tokenize(call)
-        if not options.bypass_cache:
+        if looks:
             await self._look_up(call)
         await self._compute(call)
         return [outcome if outcome is not None else _bug() for outcome in call.outcomes]
@@ -143,9 +144,8 @@ class Scorer:
         What is being read just now is not asked for yet: it will be there once this call has tokenised, or can be followed.
         """
         known: list[tuple[int, bytes]] = []
-        for index, item in enumerate(call.items):
-            call.texts[index] = text = text_digest(item, call.options)
-            key = self._remembered.get(text)
+        for index in range(len(call.items)):
+            key = self._remembered.get(call.text(index))
             if key is not None and (key, call.options.include_prompt) not in self._flight:
                 known.append((index, key))
         await self._fetch(call, known)
@@ -165,7 +165,7 @@ class Scorer:
                 call.trees[index] = tree
                 call.keys[index] = key = self._keys.key(tree, directions=call.options.directions)
                 if not call.options.bypass_cache:
-                    self._remembered.put(call.texts[index], key)
+                    self._remembered.put(call.text(index), key)
 
     def _tree(self, item: Item, options: ScoreOptions) -> TokenTree | AssayError:
         try:
@@ -194,10 +194,12 @@ class Scorer:
         missing = [index for index, outcome in enumerate(call.outcomes) if outcome is None]
         if not missing:
             return
-        if call.options.bypass_cache:
-            requests = [call.request(index) for index in missing]
-            for index, read in zip(missing, await self._read(requests, call), strict=True):
+        if call.options.bypass_cache or call.options.sealed:
+            reads = await self._read([call.request(index) for index in missing], call)
+            for index, read in zip(missing, reads, strict=True):
                 call.land_read(index, read, CacheState.BYPASS)
+            if not call.options.bypass_cache:
+                self._fill_cache((call.keys[index], read) for index, read in zip(missing, reads, strict=True))
             return
         await self._compute_once(call, missing)
 
@@ -211,14 +213,11 @@ class Scorer:
         async def compute(claim: Claim[FlightKey, Read]) -> None:
             leads = claim.leads
             reads = await self._read([call.request(by_key[key][0]) for key in leads], call)
-            fresh: list[tuple[bytes, Pooled]] = []
             for key, read in zip(leads, reads, strict=True):
                 led[key] = read
                 if isinstance(read, Read):  # an error is ours alone: who follows computes for itself
                     claim.resolve(key, read)
-                    assert isinstance(read.result, Pooled)
-                    fresh.append((key[0], read.result))
-            self._cache.put_many(fresh)
+            self._fill_cache((key[0], read) for key, read in zip(leads, reads, strict=True))
 
         computed = await _until(call.deadline, self._flight.run(by_key, compute))
         for key, indices in by_key.items():
@@ -227,9 +226,13 @@ class Scorer:
                 read = led[key] if key in led else computed[key]
                 call.land_read(index, read, CacheState.MISS if mine else CacheState.SHARED)
 
+    def _fill_cache(self, reads: "Iterable[tuple[bytes, _Computed]]") -> None:
+        fresh = [(key, read.result) for key, read in reads if isinstance(read, Read) and isinstance(read.result, Pooled)]
+        self._cache.put_many(fresh)
+
     async def _read(self, requests: list[TreeRequest], call: "_Call") -> "list[_Computed]":
         options = call.options
-        futures = await self._submit(requests, options.lane, call.deadline, patient=options.patient)
+        futures = await self._submit(requests, options.lane, call.deadline, patient=options.patient, sealed=options.sealed)
         try:
             return [await _settle(future) for future in futures]
         except asyncio.CancelledError:
@@ -244,11 +247,12 @@ class Scorer:
         deadline: float | None,
         *,
         patient: bool = False,
+        sealed: bool = False,
     ) -> "list[asyncio.Future[Read]]":
         tokens = sum(request.size for request in requests)
         await self._admission.enter(tokens, lane, deadline, patient=patient)
         try:
-            return self._batcher.submit(requests, lane, deadline)
+            return self._batcher.submit(requests, lane, deadline, sealed=sealed)
         finally:
             self._admission.entered(tokens)
 
@@ -269,12 +273,18 @@ class _Call:
         self.options = options
         self.deadline = deadline
         self.outcomes: list[Scored | AssayError | None] = [None] * len(items)
-        self.texts: dict[int, bytes] = {}
+        self._texts: dict[int, bytes] = {}
         self.trees: dict[int, TokenTree] = {}
         self.keys: dict[int, bytes] = {}
         self.asked: set[int] = set()
         self.tokenize_seconds = 0.0
         self.cache_seconds = 0.0
+
+    def text(self, index: int) -> bytes:
+        """What the item is remembered under before it is tokenised."""
+        if index not in self._texts:
+            self._texts[index] = text_digest(self.items[index], self.options)
+        return self._texts[index]
 
     def request(self, index: int) -> TreeRequest:
         return TreeRequest(self.trees[index], self.options.include_prompt, self.options.directions)

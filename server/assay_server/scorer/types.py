@@ -41,6 +41,8 @@ class ScoreOptions:
         lane: which queue to wait in.
         bypass_cache: neither read nor write the cache.
         patient: bulk work waits for room however much waits before it: for callers that bound what they have under way.
+        sealed: read the items in batches of their own, cut by their lengths alone, whatever else is going on: on one machine the
+            same items in one call give the same bits each time. Does not read the cache, but fills it.
     """
 
     include_prompt: bool = False
@@ -49,6 +51,7 @@ class ScoreOptions:
     lane: Lane = Lane.BULK
     bypass_cache: bool = False
     patient: bool = False
+    sealed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
