@@ -18,6 +18,8 @@ from assay.v1 import concept_pb2, model_pb2, model_pb2_grpc, pair_pb2, scoring_p
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from tests.client.support.audits import Shelf, add_audits
+
 LABELLED = 1200
 
 
@@ -282,12 +284,14 @@ class ScriptedServer:
 
     def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.manners = Manners()
+        self.shelf = Shelf()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(16),
             options=[("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 1 << 20)],
         )
         model_pb2_grpc.add_ModelServiceServicer_to_server(_Models(self.manners), self._server)
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(_Scoring(self.manners), self._server)
+        add_audits(self.shelf, self._server, fail, rich_status)
         where = f"127.0.0.1:{port}"
         bound = self._server.add_secure_port(where, credentials) if credentials else self._server.add_insecure_port(where)
         self.port = bound
