@@ -96,8 +96,11 @@ class ServerConfig:
     max_concepts: int = _knob(256, "Concepts in one request.", low=1, high=1 << 16)
     max_concept_features: int = _knob(4096, "Features in one weighted concept.", low=1, high=1 << 20)
     max_tokens_in_flight: int = _knob(1_048_576, "Tokens that may wait or run at once.", low=1, high=1 << 40)
-    max_streams: int = _knob(64, "Streams open at once.", low=1, high=1 << 16)
+    max_streams: int = _knob(64, "Streams, uploads and exports open at once.", low=1, high=1 << 16)
     max_features_per_request: int = _knob(1024, "Features in one EncodeTokens or BatchGetFeatures.", low=1, high=1 << 20)
+
+    max_dataset_pairs: int = _knob(5_000_000, "Pairs in one uploaded dataset.", low=1, high=1 << 40)
+    max_upload_bytes: int = _knob(64 << 30, "Bytes that one UploadPairs call may send.", low=1024, high=1 << 50)
 
     # Streams
     stream_batches: int = _knob(16, "Batches of one stream that are read ahead of its answers.", low=1, high=4096)

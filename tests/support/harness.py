@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from assay.v1 import model_pb2_grpc, scoring_pb2_grpc
+from assay.v1 import audit_service_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
 from assay_server.rpc.server import AssayServer
 from assay_server.telemetry.metrics import Metrics
+from google.longrunning import operations_pb2_grpc
 
+from tests.support.fake_jobs import FakeJobs
 from tests.support.fake_scorer import FakeScorer
 
 
@@ -20,6 +22,7 @@ class Harness:
 
     server: AssayServer
     scorer: FakeScorer
+    jobs: FakeJobs
     channel: grpc.aio.Channel
     metrics: Metrics
 
@@ -30,6 +33,14 @@ class Harness:
     @property
     def models(self) -> Any:
         return model_pb2_grpc.ModelServiceStub(self.channel)
+
+    @property
+    def audits(self) -> Any:
+        return audit_service_pb2_grpc.AuditServiceStub(self.channel)
+
+    @property
+    def operations(self) -> Any:
+        return operations_pb2_grpc.OperationsStub(self.channel)
 
     def scoring_on(self, channel: grpc.aio.Channel) -> Any:
         return scoring_pb2_grpc.ScoringServiceStub(channel)

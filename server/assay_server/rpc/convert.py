@@ -18,14 +18,12 @@ from assay_server.errors import EmptySpan, InvalidItem
 from assay_server.ranking import WeightedStack, stack_weighted
 from assay_server.rpc.concepts import Bounds, Concept, out_of_bounds, read_concepts, unknown_feature
 from assay_server.scorer import Lane, ScoreOptions
+from assay_server.subject.checks import check_id, check_metadata, check_responses, check_text_bytes, check_turns
 from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse, Truncation
 
 T = TypeVar("T")
 
 DEFAULT_TOP_K = 16
-MAX_ID_BYTES = 256
-MAX_METADATA_ENTRIES = 64
-MAX_METADATA_BYTES = 16 * 1024
 
 _TRUNCATIONS: Mapping[int, Truncation] = {
     scoring_pb2.TRUNCATION_UNSPECIFIED: Truncation.REFUSE,
@@ -60,9 +58,9 @@ def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lan
     top_k = options.top_k if options.HasField("top_k") else min(DEFAULT_TOP_K, bounds.limits.max_top_k)
     if not 0 <= top_k <= bounds.limits.max_top_k:
         raise out_of_bounds("top_k", top_k, bounds.limits.max_top_k, "max_top_k", f"{path}.top_k")
-    truncation = _choose(_TRUNCATIONS, options.truncation, f"{path}.truncation")
-    chosen_lane = _choose({scoring_pb2.LANE_UNSPECIFIED: lane, **_LANES}, options.lane, f"{path}.lane")
-    bypass = _choose(_CACHE_MODES, options.cache_mode, f"{path}.cache_mode")
+    truncation = choose(_TRUNCATIONS, options.truncation, f"{path}.truncation")
+    chosen_lane = choose({scoring_pb2.LANE_UNSPECIFIED: lane, **_LANES}, options.lane, f"{path}.lane")
+    bypass = choose(_CACHE_MODES, options.cache_mode, f"{path}.cache_mode")
     concepts, directions = read_concepts(options.concepts, bounds, f"{path}.concepts")
     engine = ScoreOptions(options.include_prompt, directions, truncation, chosen_lane, bypass)
     return CallOptions(
@@ -78,21 +76,26 @@ def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lan
 def read_pair(pair: pair_pb2.Pair, bounds: Bounds) -> Pair:
     """Checks and translates one pair."""
     _check_size(pair.ByteSize(), pair, bounds)
-    _check_id(pair.id)
-    if pair.metadata:
-        _check_metadata(pair)
+    check_id(pair.id)
+    check_metadata(pair.metadata)
     prompt = _read_prompt(pair)
-    if not pair.chosen:
-        raise EmptySpan("The chosen response is empty; a pair needs two responses.", field="chosen")
-    if not pair.rejected:
-        raise EmptySpan("The rejected response is empty; a pair needs two responses.", field="rejected")
+    check_responses(pair.chosen, pair.rejected)
     return Pair(prompt, pair.chosen, pair.rejected, pair.id)
+
+
+def read_stored_pair(pair: pair_pb2.Pair) -> Pair:
+    """Translates one pair as it is, to keep: ``check_pair`` refuses the bad ones when they are scored, one by one.
+
+    A pair without a prompt becomes one whose conversation has no turn.
+    """
+    prompt: Prompt = pair.text if pair.WhichOneof("prompt") == "text" else _messages(pair.conversation.messages)
+    return Pair(prompt, pair.chosen, pair.rejected, pair.id, dict(pair.metadata))
 
 
 def read_response(item: pair_pb2.PromptedResponse, bounds: Bounds) -> PromptedResponse:
     """Checks and translates one prompted response."""
     _check_size(item.ByteSize(), item, bounds)
-    _check_id(item.id)
+    check_id(item.id)
     prompt = _read_prompt(item)
     if not item.response:
         raise EmptySpan("The response is empty.", field="response")
@@ -104,15 +107,17 @@ def read_encode(request: scoring_pb2.EncodeTokensRequest, bounds: Bounds) -> tup
     kind = request.WhichOneof("input")
     if kind is None:
         raise InvalidItem("Neither conversation nor text is set; set one.", reason="MISSING_INPUT", field="input")
-    _check_text_bytes(_texts(request), request.ByteSize(), bounds, kind)
+    if request.ByteSize() > bounds.limits.max_text_bytes:
+        check_text_bytes(_texts(request), bounds.limits.max_text_bytes, kind)
     if kind == "text":
         if not request.text:
             raise EmptySpan("The text is empty.", field="text")
         text: Prompt = request.text
     else:
-        text = _read_turns(request.conversation.messages, "conversation.messages", last_may_answer=True)
+        check_turns(request.conversation.messages, "conversation.messages", last_may_answer=True)
+        text = _messages(request.conversation.messages)
     features = _read_feature_ids(request.features, bounds, "features")
-    truncation = _choose(_TRUNCATIONS, request.truncation, "truncation")
+    truncation = choose(_TRUNCATIONS, request.truncation, "truncation")
     if truncation is Truncation.PROMPT_START:
         raise InvalidItem(
             "TRUNCATION_PROMPT_START has no meaning for one text; use TRUNCATION_RESPONSE_END, which drops its end.",
@@ -150,6 +155,18 @@ def check_count(count: int, most: int, limit: str, path: str) -> None:
         )
 
 
+def choose(known: Mapping[int, T], value: int, path: str) -> T:
+    """What an enum's number stands for. Raises InvalidItem for one that the contract does not know."""
+    if value not in known:
+        raise InvalidItem(
+            f"{path.rsplit('.', maxsplit=1)[-1]} is {value}; the values are {min(known)} to {max(known)}.",
+            reason="UNKNOWN_ENUM_VALUE",
+            field=path,
+            details={"value": value},
+        )
+    return known[value]
+
+
 def _read_feature_ids(ids: Sequence[int], bounds: Bounds, path: str) -> tuple[int, ...]:
     if not ids:
         most = bounds.limits.max_features_per_request
@@ -176,51 +193,15 @@ def _read_feature_ids(ids: Sequence[int], bounds: Bounds, path: str) -> tuple[in
 def _read_prompt(item: pair_pb2.Pair | pair_pb2.PromptedResponse) -> Prompt:
     kind = item.WhichOneof("prompt")
     if kind == "conversation":
-        return _read_turns(item.conversation.messages, "conversation.messages", last_may_answer=False)
+        check_turns(item.conversation.messages, "conversation.messages", last_may_answer=False)
+        return _messages(item.conversation.messages)
     if kind == "text":
         return item.text
     raise InvalidItem("The pair has no prompt; set conversation or text.", reason="MISSING_PROMPT", field="prompt")
 
 
-def _read_turns(messages: Sequence[pair_pb2.Message], path: str, *, last_may_answer: bool) -> tuple[Message, ...]:
-    """An optional system turn, then user and assistant in alternation; a tool turn may follow an assistant's or a tool's."""
-    before = "start"
-    for position, message in enumerate(messages):
-        role = message.role
-        if role not in _MAY_FOLLOW:
-            raise InvalidItem(
-                f"Turn {position} has an unknown role; the roles are system, user, assistant and tool.",
-                reason="UNKNOWN_ROLE",
-                field=f"{path}[{position}].role",
-            )
-        if before not in _MAY_FOLLOW[role]:
-            after = "opens the conversation" if before == "start" else f"follows a {before} turn"
-            raise InvalidItem(
-                f"Turn {position} is the {role}'s and {after}; write an optional system turn first, "
-                "then user and assistant in turn.",
-                reason="ROLE_ORDER",
-                field=f"{path}[{position}].role",
-                details={"turn": position, "role": role},
-            )
-        before = role
-    if before == "user" or (last_may_answer and before in ("assistant", "tool")):
-        return tuple([Message(message.role, message.content) for message in messages])
-    if before == "start":
-        raise InvalidItem("The conversation has no turn; send at least one.", reason="EMPTY_CONVERSATION", field=path)
-    raise InvalidItem(
-        f"The last turn is the {before}'s; a prompt ends with a user turn, and the response answers it.",
-        reason="ROLE_ORDER",
-        field=f"{path}[{len(messages) - 1}].role",
-        details={"turn": len(messages) - 1, "role": before},
-    )
-
-
-_MAY_FOLLOW = {
-    "system": frozenset({"start"}),
-    "user": frozenset({"start", "system", "assistant"}),
-    "assistant": frozenset({"user", "tool"}),
-    "tool": frozenset({"assistant", "tool"}),
-}
+def _messages(messages: Sequence[pair_pb2.Message]) -> tuple[Message, ...]:
+    return tuple([Message(message.role, message.content) for message in messages])
 
 
 def _texts(item: pair_pb2.Pair | pair_pb2.PromptedResponse | scoring_pb2.EncodeTokensRequest) -> list[str]:
@@ -235,52 +216,4 @@ def _texts(item: pair_pb2.Pair | pair_pb2.PromptedResponse | scoring_pb2.EncodeT
 
 def _check_size(size: int, item: pair_pb2.Pair | pair_pb2.PromptedResponse, bounds: Bounds) -> None:
     if size > bounds.limits.max_text_bytes:  # the whole message is longer than its texts: most pairs pass here
-        _check_text_bytes(_texts(item), size, bounds, "")
-
-
-def _check_text_bytes(texts: list[str], size: int, bounds: Bounds, path: str) -> None:
-    most = bounds.limits.max_text_bytes
-    if size <= most:
-        return
-    total = sum(len(text.encode()) for text in texts)
-    if total > most:
-        raise InvalidItem(
-            f"The texts take {total} bytes; max_text_bytes is {most}. Shorten them.",
-            reason="TEXT_TOO_LONG",
-            field=path,
-            details={"text_bytes": total, "max_text_bytes": most},
-        )
-
-
-def _check_id(id: str) -> None:
-    if len(id) > MAX_ID_BYTES // 4 and len(id.encode()) > MAX_ID_BYTES:
-        raise InvalidItem(
-            f"The id takes {len(id.encode())} bytes; at most {MAX_ID_BYTES} are allowed.",
-            reason="ID_TOO_LONG",
-            field="id",
-            details={"id_bytes": len(id.encode()), "max_id_bytes": MAX_ID_BYTES},
-        )
-
-
-def _check_metadata(pair: pair_pb2.Pair) -> None:
-    entries = len(pair.metadata)
-    size = sum(len(key.encode()) + len(value.encode()) for key, value in pair.metadata.items())
-    if entries > MAX_METADATA_ENTRIES or size > MAX_METADATA_BYTES:
-        raise InvalidItem(
-            f"The metadata has {entries} entries of {size} bytes; at most {MAX_METADATA_ENTRIES} entries "
-            f"and {MAX_METADATA_BYTES} bytes are allowed.",
-            reason="METADATA_TOO_LARGE",
-            field="metadata",
-            details={"entries": entries, "bytes": size},
-        )
-
-
-def _choose(known: Mapping[int, T], value: int, path: str) -> T:
-    if value not in known:
-        raise InvalidItem(
-            f"{path.rsplit('.', maxsplit=1)[-1]} is {value}; the values are {min(known)} to {max(known)}.",
-            reason="UNKNOWN_ENUM_VALUE",
-            field=path,
-            details={"value": value},
-        )
-    return known[value]
+        check_text_bytes(_texts(item), bounds.limits.max_text_bytes, "")

@@ -19,10 +19,11 @@ from assay_server.errors import AssayError, InvalidItem
 from assay_server.ranking import Ranker
 from assay_server.rpc import results
 from assay_server.rpc.concepts import Bounds
-from assay_server.rpc.convert import MAX_ID_BYTES, CallOptions, read_pair, read_response
+from assay_server.rpc.convert import CallOptions, read_pair, read_response
 from assay_server.rpc.errors import code_of, to_status
 from assay_server.rpc.state import Loaded
 from assay_server.scorer import Scored
+from assay_server.subject.checks import MAX_ID_BYTES
 from assay_server.subject.types import Pair, PromptedResponse
 from assay_server.telemetry.metrics import Metrics
 
@@ -72,7 +73,7 @@ async def score_items(form: Form[ItemT, ResultT], items: Sequence[ItemT], call: 
     Raises:
         AssayError: the call as a whole fails (overload, deadline, a server that stops).
     """
-    turn = _Turn()
+    turn = Turn()
     outcomes: list[Pair | PromptedResponse | Scored | AssayError] = []
     for item in items:
         try:
@@ -85,7 +86,7 @@ async def score_items(form: Form[ItemT, ResultT], items: Sequence[ItemT], call: 
         answers = await call.loaded.scorer.score([item for _, item in good], call.options.engine, deadline=call.deadline)
         for (place, _), answer in zip(good, answers, strict=True):
             outcomes[place] = answer
-        turn = _Turn()
+        turn = Turn()
     codes: Counter[str] = Counter()
     answered: list[ResultT] = []
     for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
@@ -101,13 +102,14 @@ async def score_items(form: Form[ItemT, ResultT], items: Sequence[ItemT], call: 
     return answered
 
 
-class _Turn:
-    """Gives the event loop back once a turn's worth of it is used."""
+class Turn:
+    """A turn on the event loop."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
 
     async def pause(self) -> None:
+        """Gives the loop back once a turn's worth of it is used."""
         if time.perf_counter() - self._began > TURN_SECONDS:
             await asyncio.sleep(0)
             self._began = time.perf_counter()

@@ -8,7 +8,9 @@ every replica, and whoever forges one only reads another page of what may be rea
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from assay_server.errors import InvalidItem
 
@@ -16,6 +18,8 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 MAX_TOKEN_BYTES = 512
 _SEAL = 16
+
+T = TypeVar("T")
 
 
 def read_page_size(size: int, path: str = "page_size") -> int:
@@ -62,6 +66,52 @@ def open_token(token: str, question: Sequence[str], path: str = "page_token") ->
         reason="INVALID_PAGE_TOKEN",
         field=path,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a thing stands in a list that grows and shrinks between pages: its name, and when it was made."""
+
+    name: str
+    created: float
+
+
+def page_after(
+    items: Sequence[T], place: Callable[[T], Place], *, size: int, token: str, question: Sequence[str], newest_first: bool = True
+) -> tuple[Sequence[T], str]:
+    """The next items after the one that the token names, and the token of the page after them ("" on the last).
+
+    Things that were made or deleted since the page before neither repeat an item nor lose one.
+
+    Args:
+        items: all of them, in order of creation.
+        place: where one stands.
+        size: ``page_size`` as received.
+        token: ``page_token`` as received.
+        question: what the token belongs to.
+        newest_first: which way the order goes.
+
+    Raises:
+        InvalidItem: INVALID_PAGE_SIZE or INVALID_PAGE_TOKEN.
+    """
+    most = read_page_size(size)
+    start = 0
+    if cursor := open_token(token, question):
+        created, _, name = cursor.partition(" ")
+        start = _start_after([place(item) for item in items], Place(name, float.fromhex(created)), newest_first)
+    page = items[start : start + most]
+    if start + most >= len(items):
+        return page, ""
+    last = place(page[-1])
+    return page, seal_token(f"{last.created.hex()} {last.name}", question)
+
+
+def _start_after(places: Sequence[Place], last: Place, newest_first: bool) -> int:
+    for index, place in enumerate(places):
+        if place.name == last.name:
+            return index + 1
+    later = [place.created < last.created if newest_first else place.created > last.created for place in places]
+    return later.index(True) if True in later else len(places)
 
 
 def _seal(data: bytes, question: Sequence[str]) -> bytes:

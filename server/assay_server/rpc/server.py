@@ -11,23 +11,32 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from assay.v1 import model_pb2, model_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from assay.v1 import audit_service_pb2, audit_service_pb2_grpc, model_pb2, model_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from assay_server.config import ConfigError, ServerConfig
+from assay_server.jobs.api import AuditJobs
 from assay_server.labels import Labels
+from assay_server.rpc.audits import AuditServicer
 from assay_server.rpc.auth import BearerAuth
 from assay_server.rpc.interceptors import Observe
 from assay_server.rpc.model import ModelServicer
+from assay_server.rpc.operations import OperationMessages, OperationsServicer
 from assay_server.rpc.scoring import ScoringServicer
 from assay_server.rpc.state import ServerState
 from assay_server.scorer import ScorerLike
 from assay_server.telemetry.metrics import Metrics
 
+KEEPING = (  # services that need a data directory
+    audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
+)
 SERVICES = (
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     scoring_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name,
+    *KEEPING,
 )
 STOP_SECONDS = 0.5  # what final trailers and open health watches have after the drain
 
@@ -55,6 +64,9 @@ class AssayServer:
         self._server = grpc.aio.server(interceptors=interceptors, options=server_options(config))
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.state), self._server)
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(self.state), self._server)
+        operations = OperationMessages()
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.state, operations), self._server)
+        operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(self.state, operations), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
@@ -81,11 +93,11 @@ class AssayServer:
         await self._server.start()
         return self.port
 
-    async def open(self, scorer: ScorerLike, labels: Labels) -> None:
-        """The subject is verified: take work, and say so."""
-        self.state.open(scorer, labels)
+    async def open(self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None) -> None:
+        """The subject is verified: take work, and say so. Without jobs, the services that need them stay NOT_SERVING."""
+        self.state.open(scorer, labels, jobs)
         for service in ("", *SERVICES):
-            await self._health.set(service, _SERVING)
+            await self._health.set(service, _NOT_SERVING if jobs is None and service in KEEPING else _SERVING)
 
     async def drain(self) -> bool:
         """Stops in order; returns whether all accepted work was finished."""

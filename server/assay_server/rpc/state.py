@@ -15,7 +15,8 @@ from assay.v1 import model_pb2
 
 from assay_server import __version__
 from assay_server.config import ServerConfig
-from assay_server.errors import NotReady, Overloaded
+from assay_server.errors import FailedPrecondition, NotReady, Overloaded
+from assay_server.jobs.api import AuditJobs
 from assay_server.labels import Labels
 from assay_server.ranking import Ranker
 from assay_server.rpc.concepts import Bounds
@@ -33,12 +34,14 @@ class Loaded:
         scorer: the one path from pairs to features.
         labels: what the features are taken to mean.
         limits: the limits in force.
+        jobs: datasets, audits and operations; None where the server has no data directory.
     """
 
-    def __init__(self, scorer: ScorerLike, labels: Labels, limits: model_pb2.Limits) -> None:
+    def __init__(self, scorer: ScorerLike, labels: Labels, limits: model_pb2.Limits, jobs: AuditJobs | None = None) -> None:
         info = scorer.info
         self.scorer = scorer
         self.labels = labels
+        self.jobs = jobs
         self.bounds = Bounds(limits, info.d_in, info.d_sae)
         self.ranker = Ranker(info.d_sae)
 
@@ -73,9 +76,25 @@ class ServerState:
             raise NotReady("The model is still loading; come back in a second.", reason="LOADING")
         return self._loaded
 
-    def open(self, scorer: ScorerLike, labels: Labels) -> None:
+    @property
+    def jobs(self) -> AuditJobs:
+        """Datasets, audits and operations.
+
+        Raises:
+            NotReady: the subject is still loading.
+            FailedPrecondition: NO_DATA_DIR: the server keeps nothing.
+        """
+        jobs = self.loaded.jobs
+        if jobs is None:
+            raise FailedPrecondition(
+                "This server has no data directory, so it keeps no datasets and audits; start it with --data-dir.",
+                reason="NO_DATA_DIR",
+            )
+        return jobs
+
+    def open(self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None) -> None:
         """The subject is verified: take work."""
-        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info))
+        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), jobs)
         self.metrics.loaded(scorer.info, self.version)
         self.metrics.serving(self.serving)
 

@@ -11,6 +11,7 @@ from assay_server.labels import FeatureLabel, Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.telemetry.metrics import Metrics
 
+from tests.support.fake_jobs import FakeJobs
 from tests.support.fake_scorer import D_SAE, FakeScorer
 from tests.support.harness import Harness, Start
 
@@ -20,23 +21,28 @@ async def start() -> AsyncIterator[Start]:
     """Starts servers with the knobs that a test names; stops them after it."""
     async with AsyncExitStack() as stack:
 
-        async def begin(*, scorer: FakeScorer | None = None, ready: bool = True, **knobs: Any) -> Harness:
+        async def begin(
+            *, scorer: FakeScorer | None = None, jobs: FakeJobs | None = None, ready: bool = True, **knobs: Any
+        ) -> Harness:
             config = ServerConfig(**{"port": 0, "drain_seconds": 2.0, **knobs})
             metrics = Metrics()
             server = AssayServer(config, metrics)
             await server.start()
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1)])
-            scorer = scorer or FakeScorer()
+            scorer, jobs = scorer or FakeScorer(), jobs or FakeJobs()
             if ready:
-                await server.open(scorer, Labels(D_SAE, {7: FeatureLabel(7, label="flattery", detection_score=0.75)}))
+                labels = Labels(D_SAE, {7: FeatureLabel(7, label="flattery", detection_score=0.75)})
+                await server.open(scorer, labels, jobs)
 
             async def stop() -> None:
                 scorer.gate.set()
+                jobs.gate.set()
                 await channel.close()
                 await server.drain()
+                await jobs.aclose()
 
             stack.push_async_callback(stop)
-            return Harness(server, scorer, channel, metrics)
+            return Harness(server, scorer, jobs, channel, metrics)
 
         yield begin
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import grpc
 import pytest
-from assay.v1 import model_pb2, model_pb2_grpc, scoring_pb2
+from assay.v1 import audit_service_pb2, model_pb2, model_pb2_grpc, scoring_pb2
 from assay_server.config import ConfigError, ServerConfig
 from assay_server.labels import Labels
-from assay_server.rpc.server import SERVICES, AssayServer
+from assay_server.rpc.server import KEEPING, SERVICES, AssayServer
 from assay_server.telemetry.metrics import Metrics
+from google.longrunning import operations_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -48,9 +49,23 @@ async def test_health_is_not_serving_until_the_subject_is_verified(start: Start)
     harness = await start(ready=False)
     for service in ("", *SERVICES):
         assert await health_of(harness.channel, service) == NOT_SERVING
-    await harness.server.open(harness.scorer, Labels(D_SAE))
+    await harness.server.open(harness.scorer, Labels(D_SAE), harness.jobs)
     for service in ("", *SERVICES):
         assert await health_of(harness.channel, service) == SERVING
+
+
+async def test_without_a_data_directory_what_needs_one_does_not_serve_and_says_why(start: Start) -> None:
+    harness = await start(ready=False)
+    await harness.server.open(harness.scorer, Labels(D_SAE))
+    assert {service for service in SERVICES if await health_of(harness.channel, service) == NOT_SERVING} == set(KEEPING)
+    for call in (
+        harness.audits.ListDatasets(audit_service_pb2.ListDatasetsRequest()),
+        harness.audits.UploadPairs(iter([audit_service_pb2.UploadPairsRequest(options={"request_id": "a"})])),
+        harness.operations.ListOperations(operations_pb2.ListOperationsRequest()),
+    ):
+        error = await refused(call)
+        assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NO_DATA_DIR")
+        assert "--data-dir" in error.message
 
 
 async def test_calls_before_loading_are_told_to_come_back(start: Start) -> None:
@@ -58,6 +73,8 @@ async def test_calls_before_loading_are_told_to_come_back(start: Start) -> None:
     for error in (
         await refused(harness.scoring.ScorePairs(one_pair())),
         await refused(harness.models.GetModel(model_pb2.GetModelRequest())),
+        await refused(harness.audits.GetAudit(audit_service_pb2.GetAuditRequest(name="audits/a"))),
+        await refused(harness.operations.GetOperation(operations_pb2.GetOperationRequest(name="operations/a"))),
         (await refused_stream(harness.address, head(), batch(0)))[0],
     ):
         assert (error.code, error.info.reason) == (grpc.StatusCode.UNAVAILABLE, "LOADING")

@@ -1,0 +1,154 @@
+"""google.longrunning.Operations: how far long work is, its end, and asking it to stop.
+
+Invariants:
+- An operation that is done carries an error or the resource that it made, as that stands now; where the resource was deleted
+  since, an error says so.
+- A wait ends with its own timeout, a moment before the call's deadline, or when the server stops, whichever is first.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.longrunning import operations_pb2, operations_pb2_grpc
+from google.protobuf import empty_pb2
+from google.protobuf.message import Message
+
+from assay_server.errors import AssayError, EngineFailure, InvalidItem
+from assay_server.jobs.api import OperationInfo
+from assay_server.rpc.audit_messages import operation_metadata
+from assay_server.rpc.errors import to_status
+from assay_server.rpc.names import operation_name
+from assay_server.rpc.paging import Place, page_after
+from assay_server.rpc.state import ServerState, draining
+
+MAX_WAIT_SECONDS = 600.0  # then the caller asks again: nobody holds a call open for ever
+MARGIN_SECONDS = 0.5  # that an answer has to get back before the call's deadline
+
+Resolve = Callable[[str], Awaitable[Message]]
+
+
+class OperationMessages:
+    """From ``OperationInfo`` to ``google.longrunning.Operation``; services say how their resources are looked up."""
+
+    def __init__(self) -> None:
+        self._resolvers: list[tuple[str, Resolve]] = []
+
+    def register(self, prefix: str, resolve: Resolve) -> None:
+        """Say how resources whose name begins so are looked up; the longest prefix that fits is asked.
+
+        Args:
+            prefix: for example "audits/".
+            resolve: the resource's message, from its name; raises an AssayError where there is none.
+        """
+        self._resolvers.append((prefix, resolve))
+        self._resolvers.sort(key=lambda entry: -len(entry[0]))
+
+    async def message(self, info: OperationInfo) -> operations_pb2.Operation:
+        """The operation as the contract has it."""
+        operation = operations_pb2.Operation(name=info.name, done=info.done)
+        operation.metadata.Pack(operation_metadata(info))
+        if not info.done:
+            return operation
+        try:
+            if info.error is not None:
+                raise info.error
+            operation.response.Pack(await self._resolve(info.response))
+        except AssayError as error:
+            operation.error.CopyFrom(to_status(error))
+        return operation
+
+    async def _resolve(self, name: str) -> Message:
+        for prefix, resolve in self._resolvers:
+            if name.startswith(prefix):
+                return await resolve(name)
+        raise EngineFailure(
+            "The operation made something that this server does not know how to show: this is a bug.",
+            reason="UNKNOWN_RESOURCE",
+            details={"resource": name},
+        )
+
+
+class OperationsServicer(operations_pb2_grpc.OperationsServicer):
+    """Translates; the jobs keep the operations."""
+
+    def __init__(self, state: ServerState, messages: OperationMessages) -> None:
+        self._state = state
+        self._messages = messages
+
+    async def GetOperation(
+        self, request: operations_pb2.GetOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> operations_pb2.Operation:
+        """One operation, as it stands."""
+        name = operation_name(request.name, "name")
+        return await self._messages.message(await self._state.jobs.get_operation(name))
+
+    async def ListOperations(
+        self, request: operations_pb2.ListOperationsRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> operations_pb2.ListOperationsResponse:
+        """A page of operations, newest first."""
+        if request.name not in ("", "operations"):
+            raise InvalidItem(
+                'Operations have no parent here; leave name empty, or give "operations".', reason="INVALID_NAME", field="name"
+            )
+        if request.filter:
+            raise InvalidItem("Operations take no filter; leave it empty.", reason="INVALID_FILTER", field="filter")
+        page, token = page_after(
+            await self._state.jobs.list_operations(),
+            lambda info: Place(info.name, info.created),
+            size=request.page_size,
+            token=request.page_token,
+            question=("ListOperations",),
+        )
+        operations = [await self._messages.message(info) for info in page]
+        return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
+
+    async def WaitOperation(
+        self, request: operations_pb2.WaitOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> operations_pb2.Operation:
+        """The operation once it is done, or as it stands when the time is up."""
+        name = operation_name(request.name, "name")
+        seconds = _patience(request, context)
+        waiting = asyncio.ensure_future(self._state.jobs.wait_operation(name, seconds))
+        stopping = asyncio.ensure_future(self._state.draining.wait())
+        try:
+            await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                raise draining()
+            return await self._messages.message(waiting.result())
+        finally:
+            stopping.cancel()
+            waiting.cancel()
+
+    async def CancelOperation(
+        self, request: operations_pb2.CancelOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> empty_pb2.Empty:
+        """Asks it to stop; it ends with CANCELLED shortly after."""
+        await self._state.jobs.cancel_operation(operation_name(request.name, "name"))
+        return empty_pb2.Empty()
+
+    async def DeleteOperation(
+        self, request: operations_pb2.DeleteOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> empty_pb2.Empty:
+        """Forgets one that is done; what it made stays."""
+        await self._state.jobs.delete_operation(operation_name(request.name, "name"))
+        return empty_pb2.Empty()
+
+
+def _patience(request: operations_pb2.WaitOperationRequest, context: grpc.aio.ServicerContext[Any, Any]) -> float:
+    """Seconds to wait: what was asked for, what the call's deadline leaves, and at most ``MAX_WAIT_SECONDS``."""
+    seconds = MAX_WAIT_SECONDS
+    if request.HasField("timeout"):
+        asked = request.timeout.seconds + request.timeout.nanos / 1e9
+        if asked < 0:
+            raise InvalidItem(
+                f"timeout is {asked:g} seconds; give 0 or more.",
+                reason="OUT_OF_RANGE",
+                field="timeout",
+                details={"timeout_seconds": f"{asked:g}"},
+            )
+        seconds = min(seconds, asked)
+    remaining: Any = context.time_remaining  # typed as always having one
+    left: float | None = remaining()
+    return seconds if left is None else max(0.0, min(seconds, left - min(MARGIN_SECONDS, left / 4)))

@@ -1,0 +1,323 @@
+"""Audit jobs in memory, for tests of what stands before them: they keep the protocol's promises, and a test sets their pace."""
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from assay_server.audit.findings import ViewKind
+from assay_server.errors import AssayError, Cancelled, FailedPrecondition, InvalidItem, NotFound
+from assay_server.jobs.api import (
+    AuditInfo,
+    AuditResult,
+    AuditSettings,
+    AuditState,
+    ConceptRow,
+    ConditionRow,
+    DatasetInfo,
+    DecisionInfo,
+    DecisionMode,
+    EffectRow,
+    EvidencePair,
+    HypothesisDetail,
+    HypothesisRow,
+    LabelText,
+    OperationInfo,
+    StatedCondition,
+    SubjectRef,
+    UploadPosition,
+    ViewSummary,
+)
+from assay_server.subject.types import Message, Pair
+
+from tests.support.fake_scorer import INFO
+
+LABELS = ("", "bullet lists", "flattery")
+SUBJECT = SubjectRef(
+    INFO.model_id,
+    INFO.model_fingerprint,
+    INFO.sae_id,
+    INFO.sae_fingerprint,
+    INFO.tokenizer_fingerprint,
+    INFO.template_fingerprint,
+    INFO.hook,
+    INFO.dtype,
+)
+
+
+def effect(number: int, *, shift: float = 0.0) -> EffectRow:
+    """An effect whose numbers tell where it came from."""
+    estimate = (number - 50) / 100 + shift
+    p = min(1.0, number / 1000)
+    return EffectRow(estimate, estimate - 0.1, estimate + 0.1, estimate * 10, p, min(1.0, 2 * p), 1.0, None, "")
+
+
+def hypothesis_row(audit: str, view: ViewKind, rank: int) -> HypothesisRow:
+    """One hypothesis, different for each view and rank."""
+    conditioned = view is not ViewKind.GLOBAL
+    return HypothesisRow(
+        name=f"{audit}/hypotheses/{view.replace('_', '-')}-{rank}",
+        view=view,
+        concept=ConceptRow(f"feature/{rank % 7}", (rank % 7, 3), 2, LabelText(LABELS[rank % 3], "tokens", 0.5)),
+        condition=ConditionRow(f"data-cluster/{rank % 5}", (1, 2), LabelText("physics")) if conditioned else None,
+        raw=effect(rank, shift=0.5),
+        controlled=effect(rank),
+        finding=rank <= 25,
+        cohen_d=0.25,
+        consistent=True,
+        delta_min=0.01,
+        inside=100 - rank % 50,
+        outside=900,
+        prompts=80,
+        rank=rank,
+        rank_first_half=rank,
+        rank_second_half=rank + 1,
+        rank_stable=True,
+    )
+
+
+class FakeJobs:
+    """``AuditJobs`` in memory.
+
+    Attributes:
+        gate: set it to a cleared event to hold operations (and appends) until it is set.
+        appends: batches that were stored, by request id.
+        failing: raised by the next appends, one each.
+        rows: hypotheses of each view of an audit.
+    """
+
+    def __init__(self, rows: int = 60) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.appends: dict[str, list[list[Pair]]] = {}
+        self.failing: list[BaseException] = []
+        self.rows = rows
+        self.parquet = b"PAR1" + bytes(range(256)) * 3000
+        self.asked: list[Any] = []
+        self._clock = itertools.count(1_700_000_000)
+        self._completed: dict[str, DatasetInfo] = {}
+        self._datasets: dict[str, tuple[DatasetInfo, list[Pair]]] = {}
+        self._audits: dict[str, AuditInfo] = {}
+        self._results: dict[str, AuditResult] = {}
+        self._decisions: dict[str, DecisionInfo] = {}
+        self._operations: dict[str, OperationInfo] = {}
+        self._over: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+
+    async def begin_upload(self, request_id: str, display_name: str) -> UploadPosition:
+        self.appends.setdefault(request_id, [])
+        return await self.get_upload(request_id)
+
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
+        if self.failing:
+            raise self.failing.pop(0)
+        await self.gate.wait()
+        batches = self.appends[request_id]
+        if sequence > len(batches):
+            raise FailedPrecondition(
+                f"Batch {sequence} came, and {len(batches)} is expected.",
+                reason="SEQUENCE_GAP",
+                details={"sequence": sequence, "expected": len(batches)},
+            )
+        if sequence == len(batches):
+            batches.append(list(pairs))
+        return await self.get_upload(request_id)
+
+    async def finish_upload(self, request_id: str) -> DatasetInfo:
+        pairs = [pair for batch in self.appends[request_id] for pair in batch]
+        if not pairs:
+            raise InvalidItem("The dataset holds no pair.", reason="EMPTY_DATASET")
+        self._completed[request_id] = self.store(pairs, request_id)
+        return self._completed[request_id]
+
+    def store(self, pairs: list[Pair], display_name: str = "") -> DatasetInfo:
+        """Store a dataset at once."""
+        fingerprint = hashlib.sha256(repr(pairs).encode()).hexdigest()
+        name = f"datasets/{fingerprint[:24]}"
+        keys = tuple(sorted({key for pair in pairs for key in pair.metadata}))
+        prompts = len({pair.prompt for pair in pairs})
+        created = float(next(self._clock))
+        info = DatasetInfo(name, display_name, fingerprint, len(pairs), 0, prompts, keys, created, False)
+        self._datasets.setdefault(name, (info, pairs))
+        return self._datasets[name][0]
+
+    async def get_upload(self, request_id: str) -> UploadPosition:
+        batches = self.appends.get(request_id, [])
+        return UploadPosition(len(batches), sum(map(len, batches)), self._completed.get(request_id))
+
+    async def import_file(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
+        if not uri.startswith("file:///"):
+            raise InvalidItem("Not a file.", reason="INVALID_URI", field="uri")
+        dataset = self.store([Pair("a", "b", "c")], display_name)
+        return self.submit("import", dataset.name, request_id, lambda: dataset.name)
+
+    async def get_dataset(self, name: str) -> DatasetInfo:
+        return _find(self._datasets, name)[0]
+
+    async def list_datasets(self) -> list[DatasetInfo]:
+        return sorted((info for info, _ in self._datasets.values()), key=lambda info: -info.created)
+
+    async def delete_dataset(self, name: str) -> None:
+        _find(self._datasets, name)
+        if any(audit.dataset == name and audit.state is AuditState.RUNNING for audit in self._audits.values()):
+            raise FailedPrecondition("An audit of it runs.", reason="IN_USE")
+        del self._datasets[name]
+
+    async def read_pairs(self, name: str, *, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
+        pairs = _find(self._datasets, name)[1]
+        self.asked.append(("read_pairs", start))
+        for first in range(start - start % 4, len(pairs), 4):
+            begin = max(first, start)
+            yield begin, pairs[begin : first + 4]
+
+    async def create_audit(
+        self, dataset: str, settings: AuditSettings, *, display_name: str = "", request_id: str = ""
+    ) -> OperationInfo:
+        self.asked.append(settings)
+        return self._audit("audit", await self.get_dataset(dataset), settings, display_name, request_id, self.rows)
+
+    async def test_hypothesis(
+        self,
+        dataset: str,
+        concept: str,
+        condition: StatedCondition | None,
+        settings: AuditSettings,
+        *,
+        request_id: str = "",
+    ) -> OperationInfo:
+        self.asked.append((concept, condition, settings))
+        return self._audit("test", await self.get_dataset(dataset), settings, "", request_id, 1)
+
+    def _audit(
+        self, kind: str, dataset: DatasetInfo, settings: AuditSettings, title: str, request_id: str, rows: int
+    ) -> OperationInfo:
+        if f"operations/{kind}-{request_id}" in self._operations:
+            return self._operations[f"operations/{kind}-{request_id}"]
+        name = f"audits/a{len(self._audits)}"
+        views = tuple(ViewSummary(view, 1000, 30, 20, rows, 0) for view in settings.statistics.views)
+        info = AuditInfo(name, dataset.name, title, AuditState.RUNNING, settings, SUBJECT, float(next(self._clock)))
+        self._audits[name] = info
+
+        def finish() -> str:
+            self._audits[name] = done = replace(info, state=AuditState.DONE, views=views, ended=float(next(self._clock)))
+            kept = [hypothesis_row(name, view, rank + 1) for view in settings.statistics.views for rank in range(rows)]
+            self._results[name] = AuditResult(done, {}, tuple(kept))
+            return kept[0].name if kind == "test" else name
+
+        return self.submit(kind, name, request_id, finish)
+
+    async def get_audit(self, name: str) -> AuditInfo:
+        return _find(self._audits, name)
+
+    async def list_audits(self) -> list[AuditInfo]:
+        return sorted(self._audits.values(), key=lambda info: -info.created)
+
+    async def delete_audit(self, name: str) -> None:
+        _find(self._audits, name)
+        del self._audits[name]
+        self._results.pop(name, None)
+
+    async def hypotheses(self, audit: str) -> AuditResult:
+        info = _find(self._audits, audit)
+        if info.state is AuditState.RUNNING:
+            raise FailedPrecondition(f"{audit} is not done.", reason="NOT_DONE")
+        if info.state is not AuditState.DONE:
+            raise FailedPrecondition(f"{audit} failed.", reason="AUDIT_FAILED")
+        return self._results[audit]
+
+    async def get_hypothesis(self, name: str) -> HypothesisDetail:
+        result = await self.hypotheses(name.split("/hypotheses/", maxsplit=1)[0])
+        rows = {row.name: row for row in result.hypotheses}
+        pairs = _find(self._datasets, result.info.dataset)[1]
+        evidence = [EvidencePair(row, pair, 0.5 - row) for row, pair in enumerate(pairs[:4])]
+        decided = [decision for decision in self._decisions.values() if decision.hypothesis == name]
+        row = replace(_find(rows, name), decision=decided[-1] if decided else None)
+        return HypothesisDetail(row, tuple(evidence[:2]), tuple(evidence[2:]))
+
+    async def export_parquet(self, audit: str) -> bytes:
+        await self.hypotheses(audit)
+        return self.parquet
+
+    async def record_decision(
+        self,
+        hypothesis: str,
+        mode: DecisionMode,
+        *,
+        strength: float | None = None,
+        note: str = "",
+        author: str = "",
+        request_id: str = "",
+    ) -> DecisionInfo:
+        await self.get_hypothesis(hypothesis)
+        id = request_id or f"d{len(self._decisions)}"
+        name = f"{hypothesis.split('/hypotheses/', maxsplit=1)[0]}/decisions/{id}"
+        info = DecisionInfo(name, hypothesis, mode, strength, note, author, float(next(self._clock)))
+        return self._decisions.setdefault(name, info)
+
+    async def list_decisions(self, audit: str = "audits/-") -> list[DecisionInfo]:
+        if audit != "audits/-":
+            _find(self._audits, audit)
+        return [info for info in self._decisions.values() if audit in ("audits/-", info.name.split("/decisions/")[0])]
+
+    async def get_operation(self, name: str) -> OperationInfo:
+        return _find(self._operations, name)
+
+    async def list_operations(self) -> list[OperationInfo]:
+        return sorted(self._operations.values(), key=lambda info: -info.created)
+
+    async def wait_operation(self, name: str, seconds: float | None = None) -> OperationInfo:
+        _find(self._operations, name)
+        waiting = asyncio.ensure_future(self._over[name].wait())
+        await asyncio.wait({waiting}, timeout=seconds)
+        waiting.cancel()
+        return self._operations[name]
+
+    async def cancel_operation(self, name: str) -> None:
+        if not _find(self._operations, name).done:
+            self._tasks[name].cancel()
+            self.end(name, error=Cancelled("The operation was cancelled."))
+
+    async def delete_operation(self, name: str) -> None:
+        if not _find(self._operations, name).done:
+            raise FailedPrecondition(f"{name} is not done.", reason="NOT_DONE")
+        del self._operations[name]
+
+    def submit(self, kind: str, target: str, request_id: str, finish: Callable[[], str]) -> OperationInfo:
+        """Begin an operation that ends once the gate is open."""
+        name = f"operations/{kind}-{request_id or len(self._operations)}"
+        if name in self._operations:
+            return self._operations[name]
+        now = float(next(self._clock))
+        info = OperationInfo(name, kind, target, "scoring", 10, 40, 5.0, 6.0, now, now + 0.5, 1, False)
+        self._operations[name], self._over[name] = info, asyncio.Event()
+
+        async def run() -> None:
+            await self.gate.wait()
+            self.end(name, response=finish())
+
+        self._tasks[name] = asyncio.create_task(run())
+        return info
+
+    def end(self, name: str, *, response: str = "", error: AssayError | None = None) -> None:
+        """End an operation."""
+        self._operations[name] = replace(self._operations[name], done=True, phase="", response=response, error=error)
+        self._over[name].set()
+
+
+def chat(*texts: str) -> tuple[Message, ...]:
+    """A conversation of user and assistant turns."""
+    return tuple(Message(("user", "assistant")[place % 2], text) for place, text in enumerate(texts))
+
+
+def _find(known: dict[str, Any], name: str) -> Any:
+    if name not in known:
+        raise NotFound(f"There is no {name}.", field="name")
+    return known[name]
