@@ -3,11 +3,14 @@
     features/{dataset}/{subject}/subject.json       what the subject's digest was taken over
     features/{dataset}/{subject}/00000.parquet      one row a pair of the dataset's shard 0, usable or not
     features/{dataset}/{subject}/00000.json         its digest and what it cost; written last: a shard without it is none
-    features/{dataset}/{subject}/directions/{direction}/00000.parquet, .json     scores along one direction
+    features/{dataset}/{subject}/directions/{set}/00000.parquet, .json     scores along a set of directions
 
 Columns: ``row``, ``prompt_id``, ``error`` ("" or why the pair cannot be scored); for each span (prompt, chosen, rejected)
 ``{span}_tokens``, and three lists of equal length: ``{span}_features`` (ids, ascending), ``{span}_max`` (largest activation),
 ``{span}_count`` (tokens on which it fires; frequency = count / tokens); for both responses ``{side}_{format}``: its Markdown.
+
+Directions are kept by the set that was scored together, because the last bits of a score may depend on its neighbours in a matrix
+product. Columns: ``row``, and for each direction, by the digest of its vector, ``chosen_{digest}`` and ``rejected_{digest}``.
 
 Invariant: what is read has the digest that was written; a shard that does not is reported as missing, to be scored again.
 """
@@ -69,21 +72,25 @@ class FeatureShard:
 
 
 @dataclass(frozen=True, eq=False)
-class DirectionShard:
-    """Scores max over tokens of <h, v> of a shard's pairs; 0 for an unusable pair."""
+class DirectionSet:
+    """Directions that are scored together."""
 
-    chosen: NDArray[np.float32]  # [pairs]
-    rejected: NDArray[np.float32]  # [pairs]
+    vectors: NDArray[np.float32]  # [directions, d_in]
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """What each direction's columns are named."""
+        return tuple(_digest(vector) for vector in self.vectors)
+
+    @property
+    def digest(self) -> str:
+        """What the set is kept under."""
+        return _digest(self.vectors)
 
 
 def subject_digest(info: SubjectInfo) -> str:
     """What features are kept under: equal for subjects that pool a pair alike."""
     return hashlib.sha256(json.dumps(_identity(info), sort_keys=True).encode()).hexdigest()[:24]
-
-
-def direction_digest(vector: NDArray[np.float32]) -> str:
-    """What a direction's scores are kept under."""
-    return hashlib.sha256(np.ascontiguousarray(vector, "<f4").tobytes()).hexdigest()[:24]
 
 
 class Features:
@@ -152,24 +159,35 @@ class Features:
         spans = {name: _read_span(table, name) for name in SPANS}
         return FeatureShard(numbers["row"], numbers["prompt_id"], usable, spans, formats)
 
-    def write_direction(self, digest: str, shard: int, entry: ShardEntry, scores: DirectionShard) -> None:
-        """Store a direction's scores of a shard."""
-        rows = pa.array(range(entry.start, entry.start + entry.pairs), pa.int64())
-        table = pa.table({"row": rows, "chosen": pa.array(scores.chosen), "rejected": pa.array(scores.rejected)})
-        self._put(f"{self.root}/directions/{digest}/{shard:05d}", table, entry, {})
+    def write_directions(
+        self, directions: DirectionSet, shard: int, entry: ShardEntry, chosen: NDArray[np.float32], rejected: NDArray[np.float32]
+    ) -> None:
+        """Store scores max over tokens of <h, v> of a shard, each [pairs, directions]; an unusable pair's are 0."""
+        columns: dict[str, Any] = {"row": pa.array(range(entry.start, entry.start + entry.pairs), pa.int64())}
+        for index, digest in enumerate(directions.digests):
+            columns |= {f"chosen_{digest}": pa.array(chosen[:, index]), f"rejected_{digest}": pa.array(rejected[:, index])}
+        self._put(self._direction_path(directions, shard), pa.table(columns), entry, {})
 
-    def missing_direction(self, digest: str, entries: Sequence[ShardEntry]) -> list[int]:
-        """The shards whose scores along a direction are not stored."""
-        root = f"{self.root}/directions/{digest}"
-        return [shard for shard, entry in enumerate(entries) if self._get(f"{root}/{shard:05d}", entry) is None]
+    def missing_directions(self, directions: DirectionSet, entries: Sequence[ShardEntry]) -> list[int]:
+        """The shards whose scores along these directions are not stored; none where there are no directions."""
+        paths = [self._direction_path(directions, shard) for shard in range(len(entries))] if len(directions.vectors) else []
+        return [shard for shard, path in enumerate(paths) if self._get(path, entries[shard]) is None]
 
-    def read_direction(self, digest: str, shard: int, entry: ShardEntry) -> DirectionShard | None:
-        """A direction's scores of a shard; None where they are missing."""
-        data = self._get(f"{self.root}/directions/{digest}/{shard:05d}", entry)
+    def read_directions(
+        self, directions: DirectionSet, shard: int, entry: ShardEntry
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Chosen and rejected scores of a shard, each [pairs, directions]; None where they are missing."""
+        data = self._get(self._direction_path(directions, shard), entry)
         if data is None:
             return None
         table = read_table(data)
-        return DirectionShard(table["chosen"].to_numpy(), table["rejected"].to_numpy())
+        chosen, rejected = [
+            np.stack([table[f"{side.value}_{digest}"].to_numpy() for digest in directions.digests], axis=1) for side in SIDES
+        ]
+        return chosen, rejected
+
+    def _direction_path(self, directions: DirectionSet, shard: int) -> str:
+        return f"{self.root}/directions/{directions.digest}/{shard:05d}"
 
     def _put(self, path: str, table: Any, entry: ShardEntry, more: Mapping[str, Any]) -> None:
         data = table_bytes(table)
@@ -203,6 +221,10 @@ def _identity(info: SubjectInfo) -> dict[str, Any]:
         "dtype": info.dtype,
         "context_tokens": info.context_tokens,  # it decides which pairs are too long
     }
+
+
+def _digest(vectors: NDArray[np.float32]) -> str:
+    return hashlib.sha256(np.ascontiguousarray(vectors, "<f4").tobytes()).hexdigest()[:24]
 
 
 def _span_columns(name: SpanName, outcomes: Sequence[Pooled | str]) -> dict[str, Any]:

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import (
-    DirectionShard,
+    DirectionSet,
     Features,
     ShardCost,
     delete_features,
-    direction_digest,
     subject_digest,
 )
 from assay_server.store.files import Files
@@ -102,18 +101,20 @@ def test_the_subjects_digest_is_of_what_decides_features(field: str, value: obje
     assert (subject_digest(subject_info()) == subject_digest(subject_info(**{field: value}))) is same
 
 
-def test_direction_scores_are_kept_by_the_vectors_bits(files: Files, dataset: Dataset) -> None:
+def test_direction_scores_are_kept_by_the_bits_of_the_set(files: Files, dataset: Dataset) -> None:
     features, entry = Features(files, dataset.id, subject_info()), dataset.shards[2]
-    digest = direction_digest(np.ones(4, np.float32))
-    assert digest != direction_digest(np.nextafter(np.ones(4, np.float32), 2))
-    assert features.missing_direction(digest, dataset.shards) == [0, 1, 2]
-    scores = DirectionShard(np.array([0.1, -2, 3], np.float32), np.array([1, 0, 7], np.float32))
-    features.write_direction(digest, 2, entry, scores)
-    assert features.missing_direction(digest, dataset.shards) == [0, 1]
-    read = features.read_direction(digest, 2, entry)
+    vectors = np.eye(2, 4, dtype=np.float32)
+    directions, alone = DirectionSet(vectors), DirectionSet(vectors[:1])
+    assert features.missing_directions(DirectionSet(vectors[:0]), dataset.shards) == []
+    assert features.missing_directions(directions, dataset.shards) == [0, 1, 2]
+    scores = np.random.default_rng(0).normal(size=(2, 3, 2)).astype(np.float32)
+    features.write_directions(directions, 2, entry, scores[0], scores[1])
+    assert features.missing_directions(directions, dataset.shards) == [0, 1]
+    assert features.missing_directions(alone, dataset.shards) == [0, 1, 2]
+    assert features.missing_directions(DirectionSet(np.nextafter(vectors, np.float32(2))), dataset.shards) == [0, 1, 2]
+    read = features.read_directions(directions, 2, entry)
     assert read is not None
-    assert read.chosen.tobytes() == scores.chosen.tobytes()
-    assert read.rejected.tobytes() == scores.rejected.tobytes()
+    assert np.stack(read).tobytes() == scores.tobytes()
 
 
 def test_pandas_reads_features_without_us(files: Files, dataset: Dataset, tmp_path: Path) -> None:
