@@ -1,0 +1,236 @@
+"""Result tables as Parquet, and back, bit for bit.
+
+A view's table has one row a test, its columns named as in ``assay.v1.Hypothesis``; the table of its conditions has one row a
+condition with the dataset rows that stand in it. What has no row of its own (counts, reasons) stands in the ``TableHead``, kept
+as JSON beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
+from assay_server.audit.reason import Reason
+from assay_server.store.pairs import read_table, table_bytes
+
+ID_PREFIX = {
+    ViewKind.GLOBAL: "global",
+    ViewKind.FEATURE_CONDITIONED: "feature",
+    ViewKind.PROMPT_CONDITIONED: "prompt",
+    ViewKind.STATED: "stated",
+}
+_NUMBERS = ("estimate", "low", "high", "z", "p", "q", "q_by")
+_PLAIN: Mapping[str, Any] = {
+    "finding": pa.bool_(),
+    "cohen_d": pa.float64(),
+    "consistent": pa.bool_(),
+    "delta_min": pa.float64(),
+    "inside": pa.int64(),
+    "outside": pa.int64(),
+    "prompts": pa.int64(),
+    "rank_first_half": pa.int64(),
+    "rank_second_half": pa.int64(),
+    "rank_stable": pa.bool_(),
+}
+_SIDES = ("supporting", "contradicting")
+_REASONS = {reason.text: int(reason) for reason in Reason}
+
+
+@dataclass(frozen=True, slots=True)
+class TableHead:
+    """What a view's table says beside its rows; ``kept`` rows have evidence and are hypotheses."""
+
+    view: ViewKind
+    tests: int
+    findings_raw: int
+    findings_controlled: int
+    kept: int
+    conditions: int
+    reason: str
+    note: str
+    concepts: int  # that were tested, whether or not a row names them
+    nuisances: bool  # whether effects are controlled for
+
+
+def head_of(table: TestTable, keep: int) -> TableHead:
+    """A table's head; ``keep`` bounds the rows that are hypotheses."""
+    return TableHead(
+        view=table.view,
+        tests=table.tests,
+        findings_raw=table.findings_raw,
+        findings_controlled=table.findings_controlled,
+        kept=min(keep, len(table.concept)),
+        conditions=len(table.conditions),
+        reason=table.reason,
+        note=table.note,
+        concepts=len(table.concepts),
+        nuisances=table.controlled is not None,
+    )
+
+
+def hypothesis_id(view: ViewKind, rank: int) -> str:
+    """The last part of a hypothesis's name, from its view and its rank, counted from 1."""
+    return f"{ID_PREFIX[view]}-{rank}"
+
+
+def parse_hypothesis_id(id: str) -> tuple[ViewKind, int] | None:
+    """View and rank of a hypothesis's id; None where it is none."""
+    prefix, _, digits = id.rpartition("-")
+    views = [view for view, own in ID_PREFIX.items() if own == prefix]
+    canonical = digits.isascii() and digits.isdigit() and str(int(digits)) == digits and len(digits) < 10
+    return (views[0], int(digits)) if views and canonical and digits != "0" else None
+
+
+def to_arrow(table: TestTable) -> Any:
+    """One row a test, in rank order."""
+    rows = len(table.concept)
+    concepts = [table.concepts[index] for index in table.concept]
+    conditions = [table.conditions[index] if index >= 0 else None for index in table.condition]
+    columns: dict[str, Any] = {
+        "id": pa.array([hypothesis_id(table.view, rank + 1) for rank in range(rows)], pa.string()),
+        "view": pa.array([table.view.value] * rows, pa.string()),
+        "rank": pa.array(range(1, rows + 1), pa.int64()),
+        "concept": pa.array([concept.name for concept in concepts], pa.string()),
+        "concept_features": pa.array([list(concept.features) for concept in concepts], pa.list_(pa.uint32())),
+        "concept_size": pa.array([concept.size for concept in concepts], pa.int64()),
+        "condition": pa.array([one.name if one else None for one in conditions], pa.string()),
+        "condition_features": pa.array([list(one.features) if one else None for one in conditions], pa.list_(pa.uint32())),
+    }
+    columns |= _effect_columns("raw", table.raw, rows) | _effect_columns("controlled", table.controlled, rows)
+    columns |= {name: pa.array(getattr(table, name), kind) for name, kind in _PLAIN.items()}
+    for side in _SIDES:
+        blank = [None] * (rows - len(table.evidence))
+        where = [getattr(one, side).tolist() for one in table.evidence]
+        values = [getattr(one, f"{side}_u").tolist() for one in table.evidence]
+        columns[f"{side}_rows"] = pa.array([*where, *blank], pa.list_(pa.int64()))
+        columns[f"{side}_disparities"] = pa.array([*values, *blank], pa.list_(pa.float64()))
+    return pa.table(columns)
+
+
+def conditions_to_arrow(table: TestTable) -> Any:
+    """One row a condition, whether or not a test of it was kept."""
+    members = table.members or [None] * len(table.conditions)
+    return pa.table(
+        {
+            "condition": pa.array([one.name for one in table.conditions], pa.string()),
+            "features": pa.array([list(one.features) for one in table.conditions], pa.list_(pa.uint32())),
+            "rows": pa.array([None if rows is None else rows.tolist() for rows in members], pa.list_(pa.int64())),
+        }
+    )
+
+
+def from_arrow(arrow: Any, conditions: Any, head: TableHead) -> TestTable:
+    """The table of ``to_arrow`` and ``conditions_to_arrow``; concepts that no row mentions are not in it."""
+    names = arrow["concept"].to_pylist()
+    features, sizes = arrow["concept_features"].to_pylist(), arrow["concept_size"].to_pylist()
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    concepts = sorted(first, key=first.__getitem__)
+    told = zip(conditions["condition"].to_pylist(), conditions["features"].to_pylist(), strict=True)
+    members = conditions["rows"].to_pylist()
+    return TestTable(
+        view=head.view,
+        concepts=tuple(TestedConcept(name, tuple(features[first[name]]), sizes[first[name]]) for name in concepts),
+        conditions=tuple(Condition(name, tuple(features)) for name, features in told),
+        concept=_places(names, concepts),
+        condition=_places(arrow["condition"].to_pylist(), conditions["condition"].to_pylist()),
+        raw=_effects(arrow, "raw"),
+        controlled=_effects(arrow, "controlled") if head.nuisances else None,
+        **{name: arrow[name].to_numpy() for name in _PLAIN},
+        tests=head.tests,
+        findings_raw=head.findings_raw,
+        findings_controlled=head.findings_controlled,
+        reason=head.reason,
+        note=head.note,
+        evidence=tuple(_evidence(arrow)),
+        members=tuple(np.array(rows, np.int64) for rows in members if rows is not None),
+    )
+
+
+def to_parquet(table: TestTable) -> tuple[bytes, bytes]:
+    """The table and its conditions as Parquet files."""
+    return table_bytes(to_arrow(table)), table_bytes(conditions_to_arrow(table))
+
+
+def from_parquet(data: bytes, conditions: bytes, head: TableHead) -> TestTable:
+    """The table of ``to_parquet``."""
+    return from_arrow(read_table(data), read_table(conditions), head)
+
+
+def concatenated(files: Sequence[bytes]) -> bytes:
+    """Several tables as one Parquet file, in the order given."""
+    return table_bytes(pa.concat_tables([read_table(data) for data in files]))
+
+
+def fingerprint(tables: Mapping[ViewKind, TestTable]) -> str:
+    """SHA-256 over everything that tables say, down to the last bit of each number, whatever wrote the files."""
+    digest = hashlib.sha256()
+    for view in ViewKind:
+        if view not in tables:
+            continue
+        head = head_of(tables[view], 0)
+        digest.update(json.dumps([view.value, *[str(getattr(head, field.name)) for field in fields(head)]]).encode())
+        for arrow in (to_arrow(tables[view]), conditions_to_arrow(tables[view])):
+            for name in arrow.column_names:
+                digest.update(json.dumps([name, arrow.num_rows]).encode())
+                digest.update(_column_bytes(arrow[name]))
+    return digest.hexdigest()
+
+
+def _effect_columns(prefix: str, effects: Effects | None, rows: int) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for name in (*_NUMBERS, "p_max_t"):
+        values = None if effects is None else getattr(effects, name)
+        columns[f"{prefix}_{name}"] = pa.nulls(rows, pa.float64()) if values is None else pa.array(values, pa.float64())
+    reasons = None if effects is None else [Reason(code).text for code in effects.reason]
+    columns[f"{prefix}_reason"] = pa.nulls(rows, pa.string()) if reasons is None else pa.array(reasons, pa.string())
+    return columns
+
+
+def _effects(arrow: Any, prefix: str) -> Effects:
+    p_max_t = arrow[f"{prefix}_p_max_t"]
+    reasons = [_REASONS[text] for text in arrow[f"{prefix}_reason"].to_pylist()]
+    return Effects(
+        **{name: arrow[f"{prefix}_{name}"].to_numpy() for name in _NUMBERS},
+        p_max_t=None if p_max_t.null_count or not arrow.num_rows else p_max_t.to_numpy(),
+        reason=np.array(reasons, np.uint8),
+    )
+
+
+def _evidence(arrow: Any) -> list[Evidence]:
+    lists = {f"{side}_{what}": arrow[f"{side}_{what}"].to_pylist() for side in _SIDES for what in ("rows", "disparities")}
+    return [
+        Evidence(
+            np.array(lists["supporting_rows"][row], np.int64),
+            np.array(lists["supporting_disparities"][row], np.float64),
+            np.array(lists["contradicting_rows"][row], np.int64),
+            np.array(lists["contradicting_disparities"][row], np.float64),
+        )
+        for row in range(arrow.num_rows)
+        if lists["supporting_rows"][row] is not None
+    ]
+
+
+def _places(names: Sequence[str | None], order: Sequence[str]) -> Any:
+    """Where each name stands in an order, −1 for none."""
+    place = {name: index for index, name in enumerate(order)}
+    return np.array([-1 if name is None else place[name] for name in names], np.int64)
+
+
+def _column_bytes(column: Any) -> bytes:
+    plain = pa.types.is_floating(column.type) or pa.types.is_integer(column.type) or pa.types.is_boolean(column.type)
+    if plain and not column.null_count:
+        return np.ascontiguousarray(column.to_numpy()).tobytes()
+    return json.dumps([_exact(value) for value in column.to_pylist()]).encode()
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_exact(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+    return value.hex() if isinstance(value, float) else value
