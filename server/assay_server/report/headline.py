@@ -1,0 +1,196 @@
+"""The first thing a reader sees: what the dataset would teach, in sentences made from the strongest findings.
+
+Only findings are named, in their view's own order, each label once: twelve features of one habit are one lesson.
+"""
+
+from __future__ import annotations
+
+from assay_server.audit.findings import ViewKind
+from assay_server.report import figures
+from assay_server.report.markup import Html, clip, el
+from assay_server.report.model import Hypothesis, Report, View
+from assay_server.report.wording import (
+    VIEW_TITLES,
+    arrow,
+    concept_title,
+    condition_title,
+    controlled_words,
+    level,
+    link,
+    where,
+)
+
+NAMED_GLOBAL = 5
+NAMED_CONDITIONED = 3
+TITLE_LIMIT = 90
+
+
+def headline(report: Report) -> Html:
+    """Title, lede, the strongest lessons, and how much of the raw findings nuisances explain."""
+    title = clip(report.dataset.title or report.title or report.dataset.name, TITLE_LIMIT)
+    return el(
+        "header",
+        el("p", "Assay · Audit of a preference dataset", class_="eyebrow"),
+        el("h1", "What ", el("span", "“", el("bdi", title), "”", class_="subject"), " would teach"),
+        _facts(report),
+        *_lessons(report),
+        *_shares(report),
+        class_="masthead",
+    )
+
+
+def strongest(view: View, limit: int) -> list[Hypothesis]:
+    """The first findings of a view, one for each different pair of concept and condition titles."""
+    chosen: list[Hypothesis] = []
+    seen: set[tuple[str, str]] = set()
+    for hypothesis in view.hypotheses:
+        condition = condition_title(hypothesis.condition) if hypothesis.condition else ""
+        key = (concept_title(hypothesis.concept).casefold(), condition.casefold())
+        if hypothesis.finding and key not in seen and len(chosen) < limit:
+            seen.add(key)
+            chosen.append(hypothesis)
+    return chosen
+
+
+def _facts(report: Report) -> Html:
+    dataset = report.dataset
+    facts = [figures.plural(dataset.pairs, "pair")]
+    if dataset.unusable:
+        facts.append(f"{figures.count(dataset.unusable)} of them unusable")
+    if dataset.prompts:
+        facts.append(figures.plural(dataset.prompts, "different prompt"))
+    facts += [clip(value, 80) for what, value in report.subject if what in ("Model", "Hook") and value]
+    if report.created:
+        facts.append(figures.instant(report.created))
+    return el("ul", *[el("li", el("bdi", fact)) for fact in facts], class_="facts")
+
+
+def _lessons(report: Report) -> list[Html]:
+    parts: list[Html] = []
+    for view in report.views:
+        if view.kind is ViewKind.GLOBAL:
+            parts += _global(report, view)
+    conditioned = [view for view in report.views if view.kind in (ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED)]
+    # Prompts first: a lesson that hides behind a topic is what a reader can act on.
+    narrow = [item for view in reversed(conditioned) for item in strongest(view, NAMED_CONDITIONED)]
+    if narrow:
+        parts.append(el("p", "And only in part of the data:", class_="lede"))
+        parts.append(el("ul", *[_lesson(item) for item in narrow], class_="lessons"))
+    for view in report.views:
+        if view.kind is ViewKind.STATED:
+            parts += _stated(view)
+    if not parts:
+        parts.append(el("p", "No view tested over all pairs.", class_="lede"))
+    return parts
+
+
+def _global(report: Report, view: View) -> list[Html]:
+    if view.reason or not view.tests:
+        reason = view.reason or "no concept fires in any pair"
+        return [el("p", f"Over all pairs nothing could be tested: {_sentence(reason)}", class_="lede")]
+    tested, pairs = figures.plural(view.tests, "concept"), figures.plural(report.dataset.pairs, "pair")
+    if not view.findings_controlled:
+        return [
+            el(
+                "p",
+                f"Over all {pairs}, none of {tested} tells chosen from rejected responses surely enough to be called a finding "
+                f"({level(report)}). If these pairs teach something general, this audit cannot see it.",
+                class_="lede",
+            )
+        ]
+    items = strongest(view, NAMED_GLOBAL)
+    lede = (
+        f"In {pairs}, {figures.count(view.findings_controlled)} of {tested} "
+        f"{'tells' if view.findings_controlled == 1 else 'tell'} chosen from rejected responses. "
+        + ("Most surely, a model trained on them would learn:" if items else "")
+    )
+    return [el("p", lede, class_="lede"), *([el("ul", *[_lesson(item) for item in items], class_="lessons")] if items else [])]
+
+
+def _stated(view: View) -> list[Html]:
+    if not view.hypotheses:
+        return [el("p", f"The stated hypothesis could not be tested: {_sentence(view.reason)}", class_="lede")]
+    items = view.hypotheses[:NAMED_GLOBAL]
+    holds = sum(item.finding for item in items)
+    lede = (
+        ("The stated hypothesis holds:" if holds else "The stated hypothesis does not hold:")
+        if len(items) == 1
+        else f"{holds} of {len(view.hypotheses)} stated hypotheses hold:"
+    )
+    return [el("p", lede, class_="lede"), el("ul", *[_lesson(item) for item in items], class_="lessons")]
+
+
+def _lesson(hypothesis: Hypothesis) -> Html:
+    place: list[str] = []
+    if hypothesis.condition:
+        words, title = where(hypothesis.condition)
+        place = [el("span", " ", words, " ", el("q", clip(title, TITLE_LIMIT), dir="auto"), class_="where")]
+    return el(
+        "li",
+        arrow(hypothesis),
+        " ",
+        el("span", link(hypothesis), *place, class_="what"),
+        " ",
+        el("span", figures.signed(hypothesis.effect.estimate), class_="num"),
+    )
+
+
+def _shares(report: Report) -> list[Html]:
+    views = [view for view in report.views if view.tests and view.kind is not ViewKind.STATED]
+    raw, kept = sum(view.findings_raw for view in views), sum(view.findings_controlled for view in views)
+    if not views or not (raw or kept):
+        return []
+    words = controlled_words(report.nuisance)
+    if not words:
+        sentence = "Nothing was controlled for. Where chosen responses are longer, some of these findings may be only that."
+        return [el("p", sentence, class_="aside")]
+    if report.nuisance.reason:
+        return [el("p", f"{words.capitalize()} could not be controlled for: {_sentence(report.nuisance.reason)}", class_="aside")]
+    if kept < raw:
+        verdict = el("strong", f"{figures.share(raw - kept, raw)} of the raw findings are only {words}.")
+        rest = f" Without that correction this report would claim {figures.count(raw)}; it claims {figures.count(kept)}."
+    else:
+        verdict = el("strong", f"{words.capitalize()} explains none of the findings away.")
+        rest = f" {figures.count(raw)} pass before it is controlled for, {figures.count(kept)} after."
+    rows = [_bars(view, words) for view in views]
+    return [
+        el(
+            "section",
+            el("h2", f"How much is only {words}"),
+            el("p", verdict, rest),
+            el("table", *_bars_head(words), el("tbody", *rows, role="rowgroup"), class_="bars", role="table"),
+            class_="only",
+            aria_label=f"How much is only {words}",
+        )
+    ]
+
+
+def _bars_head(words: str) -> list[Html]:
+    heads = ("View", "Raw", f"{words.capitalize()} controlled")
+    cells = [el("th", head, scope="col", role="columnheader") for head in heads]
+    return [
+        el("caption", "Findings by view, before and after control", class_="sr"),
+        el("thead", el("tr", *cells, role="row"), class_="sr", role="rowgroup"),
+    ]
+
+
+def _bars(view: View, words: str) -> Html:
+    """Both counts of a view, to the scale of the larger: what shrinks is the point, and views differ a thousandfold."""
+    top = max(view.findings_raw, view.findings_controlled)
+
+    def bar(value: int, kind: str, note: str) -> Html:
+        width = round(100 * value / top, 2) if top else 0
+        drawing = el("svg", el("rect", width=f"{width}%", height="100%", class_=kind), class_="bar", aria_hidden="true")
+        return el("td", drawing, el("span", el("b", figures.count(value), class_="num"), f" {note}"), role="cell")
+
+    return el(
+        "tr",
+        el("th", VIEW_TITLES[view.kind], scope="row", role="rowheader"),
+        bar(view.findings_raw, "raw", "raw"),
+        bar(view.findings_controlled, "kept", f"once {words} is controlled for"),
+        role="row",
+    )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."

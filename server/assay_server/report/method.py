@@ -1,0 +1,207 @@
+"""What was corrected for and how, with which options, at what cost: the part that lets a reader disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assay_server.audit.findings import ViewKind
+from assay_server.report import figures
+from assay_server.report.markup import Html, clip, el
+from assay_server.report.model import Hypothesis, Report
+from assay_server.report.wording import MODES, UNSURE, VIEW_TITLES, controlled_words, direction, level, link
+
+VALUE_LIMIT = 400
+
+
+def method(report: Report) -> Html:
+    """Plain words for everything that stands between a count and a finding."""
+    return el(
+        "section",
+        el("h2", "What was corrected for, and how"),
+        el("dl", *_entries(report), class_="prose"),
+        _tests(report),
+        id="method",
+    )
+
+
+def _entries(report: Report) -> list[Html]:
+    entries: list[tuple[str, str]] = [("Many tests", _multiplicity(report))]
+    entries.append(("Length and other simple explanations", _nuisance(report)))
+    entries.append(
+        (
+            "Pairs that share a prompt",
+            "They are not independent. Errors are computed over prompts, not pairs, and sign flips turn all pairs of a prompt "
+            "together.",
+        )
+    )
+    if any(view.kind in (ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED) for view in report.views):
+        entries.append(
+            (
+                "Chance patterns",
+                "A finding in part of the data must have the same sign in both halves of the data (even and odd rows), and is "
+                "ranked by the smaller of both effects. What defines a cluster is never what is tested in it.",
+            )
+        )
+    entries.append(
+        (
+            "Labels",
+            "They were made to help you find your way. No label entered a test. A score beside one says how well it predicts, on "
+            f"texts it was not made from, where its feature fires; under {UNSURE:g} it is called unsure.",
+        )
+    )
+    return [item for term, text in entries for item in (el("dt", term), el("dd", text))]
+
+
+def _multiplicity(report: Report) -> str:
+    corrected = [view for view in report.views if view.kind is not ViewKind.STATED]
+    tests = sum(view.tests for view in corrected)
+    if not corrected:
+        return "One stated hypothesis was tested, alone: its q-value is its p-value."
+    rule = (
+        "Benjamini and Yekutieli, which holds under any dependence"
+        if report.yekutieli
+        else "Benjamini and Hochberg, which holds where tests are independent or positively dependent"
+    )
+    text = (
+        f"{figures.plural(tests, 'test')} in {figures.plural(len(corrected), 'view')}. Within each view p-values became q-values "
+        f"by the rule of {rule}. A finding has {level(report)}: of all findings of a view, about "
+        f"{figures.share(report.q_level, 1)} or fewer are expected to be false."
+    )
+    if report.max_t_flips and any(view.kind is ViewKind.GLOBAL for view in corrected):
+        flips = figures.count(report.max_t_flips)
+        text += f" Over all pairs a stricter, family-wise p-value was made too, from {flips} random sign flips (max-T)."
+    return text
+
+
+def _nuisance(report: Report) -> str:
+    nuisance = report.nuisance
+    words = controlled_words(nuisance)
+    if not words:
+        return "Nothing was controlled for, by choice. Effects are as the data shows them."
+    if nuisance.reason:
+        return f"{words.capitalize()} was to be controlled for, but could not: {nuisance.reason}."
+    text = (
+        f"First a model guesses which response was preferred from {words} alone"
+        + (f"; it is right for {figures.share(nuisance.accuracy, 1)} of the pairs" if nuisance.accuracy else "")
+        + ". Then every concept is tested for what it adds to that guess. This is the controlled effect, the one that decides; "
+        "the raw effect is shown beside it."
+    )
+    if nuisance.names:
+        terms = ", ".join(f"{name} {figures.signed(value)}" for name, value in zip(nuisance.names, nuisance.gamma, strict=False))
+        text += f" Fitted log-odds a unit: {terms}."
+    return text
+
+
+def _tests(report: Report) -> Html:
+    heads = ("View", "Tests", "Conditions", "Raw findings", "Findings", "Shown here")
+    rows: list[Html] = []
+    for view in report.views:
+        cells = [view.tests, view.conditions, view.findings_raw, view.findings_controlled, len(view.hypotheses)]
+        rows.append(
+            el(
+                "tr",
+                el("th", VIEW_TITLES[view.kind], scope="row"),
+                *[el("td", figures.count(value), class_="num") for value in cells],
+            )
+        )
+    head = el(
+        "thead", el("tr", *[el("th", text, scope="col", class_="num" if index else None) for index, text in enumerate(heads)])
+    )
+    table = el("table", el("caption", "What was tested", class_="sr"), head, el("tbody", *rows), class_="plain")
+    return el("div", table, class_="scroll", tabindex=0, role="region", aria_label="What was tested, scrolls sideways")
+
+
+def reading() -> Html:
+    """How to read an effect, for who does not know the method."""
+    entries = (
+        (
+            "Effect",
+            "For one feature over all pairs: the share of pairs in which only the chosen response carries it, minus the share in "
+            "which only the rejected one does. +0.41 means 41 of 100 pairs net. For a concept of several features it is their "
+            "average.",
+        ),
+        ("Interval", "Where the effect lies, with that confidence. One that excludes zero is not yet a finding: see q."),
+        ("q", "The share of false findings to expect if this and everything surer is believed."),
+        (
+            "Raw and controlled",
+            "Raw is what is there; controlled is what is left of it once length (or what else was asked) is known.",
+        ),
+        ("Stable", "Both halves of the data give the hypothesis a similar rank."),
+    )
+    rows = [item for term, text in entries for item in (el("dt", term), el("dd", text))]
+    return el("details", el("summary", "How to read the numbers"), el("dl", *rows, class_="prose"), class_="reading")
+
+
+def decisions(report: Report) -> Html:
+    """What was decided about the findings, oldest first."""
+    if not report.decisions:
+        body = el(
+            "p", "None yet. A decision says what training should do about a finding: explain it away, amplify it, or keep it."
+        )
+        return el("section", el("h2", "Decisions"), body, id="decisions")
+    anchors = {item.name: item for view in report.views for item in view.hypotheses}
+    rows: list[Html] = []
+    for decision in report.decisions:
+        known = anchors.get(decision.hypothesis)
+        strength = "" if decision.strength is None or decision.mode == "keep" else f", strength {decision.strength:g}"
+        by = " · ".join(part for part in (clip(decision.author, 80), figures.instant(decision.created)) if part)
+        rows.append(
+            el(
+                "li",
+                el("strong", MODES.get(decision.mode, decision.mode), strength),
+                ": ",
+                _about(decision.hypothesis, known),
+                el("p", clip(decision.note, 2000), class_="quote", dir="auto") if decision.note else "",
+                el("p", by, class_="note") if by else "",
+            )
+        )
+    return el("section", el("h2", "Decisions"), el("ol", *rows, class_="decisions"), id="decisions")
+
+
+def _about(name: str, known: Hypothesis | None) -> Html:
+    if known is None:
+        return el("code", clip(name, 120))
+    return el("span", f"{direction(known)} ", link(known))
+
+
+def provenance(report: Report) -> Html:
+    """Subject, options, cost: what another run needs to give the same result, and what this one took."""
+    names: list[tuple[str, str]] = [
+        ("Audit", report.audit),
+        ("Dataset", report.dataset.name),
+        ("Dataset fingerprint", report.dataset.fingerprint),
+        ("Result fingerprint", report.result_fingerprint),
+        *report.subject,
+    ]
+    return el(
+        "section",
+        el("h2", "Subject, options and cost"),
+        el("h3", "Cost"),
+        _pairs(_cost(report)),
+        el("h3", "Options"),
+        el("p", "With equal dataset, subject and options, the result is the same, to the bit.", class_="note"),
+        _pairs(report.options),
+        el("h3", "Subject and data"),
+        _pairs([entry for entry in names if entry[1]]),
+        id="provenance",
+    )
+
+
+def _cost(report: Report) -> list[tuple[str, str]]:
+    cost = report.cost
+    entries = [
+        ("Tokens read", figures.count(cost.tokens_read)),
+        ("Tokens saved by shared prompts", figures.count(cost.tokens_shared)),
+        ("Pairs scored", figures.count(cost.pairs_scored)),
+        ("Answered by the cache", f"{figures.count(cost.cache_hits)} ({figures.share(cost.cache_hits, cost.pairs_scored)})"),
+        ("Scoring", figures.seconds(cost.scoring_seconds)),
+        ("Statistics", figures.seconds(cost.testing_seconds)),
+    ]
+    if cost.device:
+        entries.append(("Device", cost.device))
+    return entries
+
+
+def _pairs(entries: Sequence[tuple[str, str]]) -> Html:
+    rows = [el("div", el("dt", what), el("dd", el("bdi", clip(value, VALUE_LIMIT)))) for what, value in entries]
+    return el("dl", *rows, class_="facts-list")

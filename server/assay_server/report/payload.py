@@ -1,0 +1,197 @@
+"""The data block of the page: hypotheses as rows, evidence texts once each, within a budget of bytes.
+
+Whatever the audit kept, the page stays readable on a phone: at most `HYPOTHESES` rows a view, texts clipped to `TEXT` code
+points, and evidence for the surest hypotheses of all views first until `EVIDENCE_BYTES` are spent. What was left out is counted
+in the block, and said on the page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import cast
+
+from assay_server.report.markup import Html, clean
+from assay_server.report.model import Concept, Condition, Effect, Evidence, Highlight, Hypothesis, PairText, Report, View
+from assay_server.report.wording import anchor, concept_note, concept_title, where
+
+HYPOTHESES = 1000
+TEXT = 4000
+TURNS = 8
+HIGHLIGHTS = 120
+FEATURES = 16
+EVIDENCE_BYTES = 2_400_000
+
+FIELDS = (
+    *("id", "view", "rank", "concept", "condition", "raw", "controlled", "finding", "d", "consistent", "deltaMin", "inside"),
+    *("outside", "prompts", "rankFirst", "rankSecond", "stable", "decision", "pro", "con", "missing"),
+)
+_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+
+Row = list[object]
+
+
+@dataclass(slots=True)
+class _Budget:
+    """Bytes of evidence that are left, and the pairs that are in."""
+
+    report: Report
+    left: int = EVIDENCE_BYTES
+    pairs: dict[int, object] = field(default_factory=dict[int, object])
+
+    def take(self, evidence: Evidence) -> Row | None:
+        """The evidence as a row of the block, or None where it does not fit any more."""
+        pair = self.report.pairs.get(evidence.row)
+        if pair is None:
+            return None
+        entry: Row = [
+            evidence.row,
+            _round(evidence.disparity),
+            _highlights(evidence.chosen, pair.chosen),
+            _highlights(evidence.rejected, pair.rejected),
+        ]
+        text = None if evidence.row in self.pairs else _pair(pair)
+        size = len(_dumps(entry)) + (len(_dumps(text).encode(errors="replace")) + 12 if text is not None else 0)
+        if size > self.left:
+            return None
+        self.left -= size
+        if text is not None:
+            self.pairs[evidence.row] = text
+        return entry
+
+
+def payload(report: Report) -> Html:
+    """The data block, as JSON that no HTML parser can be led out of."""
+    budget = _Budget(report)
+    evidence = {id(item): _evidence(item, budget) for item in _surest(report)}
+    tables = _Tables()
+    decided = {decision.hypothesis: place for place, decision in enumerate(report.decisions)}
+    rows = [
+        _row(item, tables, decided.get(item.name, -1), *evidence[id(item)])
+        for view in report.views
+        for item in view.hypotheses[:HYPOTHESES]
+    ]
+    block: dict[str, object] = {
+        "fields": FIELDS,
+        "rows": rows,
+        "concepts": tables.concepts,
+        "conditions": tables.conditions,
+        "pairs": budget.pairs,
+        "decisions": [[item.mode, item.strength, item.note[:2000]] for item in report.decisions],
+        "level": report.q_level,
+        "interval": report.interval_level,
+        "leftOut": sum(max(0, len(view.hypotheses) - HYPOTHESES) for view in report.views),
+    }
+    return Html(_dumps(_cleaned(block)).translate(_ESCAPES))
+
+
+def _surest(report: Report) -> Iterator[Hypothesis]:
+    """Hypotheses in the order in which evidence is spent: findings first, views by turns."""
+
+    def ordered(view: View) -> list[Hypothesis]:
+        return sorted(view.hypotheses[:HYPOTHESES], key=lambda item: not item.finding)
+
+    for round_ in zip_longest(*(ordered(view) for view in report.views)):
+        yield from (item for item in round_ if item is not None)
+
+
+def _evidence(item: Hypothesis, budget: _Budget) -> tuple[Row, Row, int]:
+    pro: Row = [entry for evidence in item.supporting if (entry := budget.take(evidence))]
+    con: Row = [entry for evidence in item.contradicting if (entry := budget.take(evidence))]
+    return pro, con, len(item.supporting) + len(item.contradicting) - len(pro) - len(con)
+
+
+@dataclass(slots=True)
+class _Tables:
+    """Concepts and conditions, once each."""
+
+    concepts: list[object] = field(default_factory=list[object])
+    conditions: list[object] = field(default_factory=list[object])
+    places: dict[Concept | Condition, int] = field(default_factory=dict[Concept | Condition, int])
+
+    def concept(self, concept: Concept) -> int:
+        if concept not in self.places:
+            self.places[concept] = len(self.concepts)
+            method, features = concept.label.method[:80], concept.features[:FEATURES]
+            self.concepts.append([concept_title(concept), concept_note(concept), method, features, concept.size])
+        return self.places[concept]
+
+    def condition(self, condition: Condition | None) -> int:
+        if condition is None:
+            return -1
+        if condition not in self.places:
+            self.places[condition] = len(self.conditions)
+            words, title = where(condition)
+            self.conditions.append([words, title, condition.name[:120], condition.features[:FEATURES]])
+        return self.places[condition]
+
+
+def _row(item: Hypothesis, tables: _Tables, decision: int, pro: object, con: object, missing: int) -> Row:
+    return [
+        anchor(item),
+        item.view.value,
+        item.rank,
+        tables.concept(item.concept),
+        tables.condition(item.condition),
+        _effect(item.raw),
+        _effect(item.controlled) if item.controlled is not None else None,
+        int(item.finding),
+        _round(item.cohen_d),
+        int(item.consistent),
+        _round(item.delta_min),
+        item.inside,
+        item.outside,
+        item.prompts,
+        item.rank_first_half,
+        item.rank_second_half,
+        int(item.rank_stable),
+        decision,
+        pro,
+        con,
+        missing,
+    ]
+
+
+def _effect(effect: Effect) -> Row:
+    numbers = (effect.estimate, effect.low, effect.high, effect.z, effect.p, effect.q, effect.q_by)
+    p_max_t = None if effect.p_max_t is None else _round(effect.p_max_t)
+    return [*map(_round, numbers), p_max_t, effect.reason[:300]]
+
+
+def _pair(pair: PairText) -> Row:
+    turns = [[turn.role[:40], *_text(turn.content)] for turn in pair.prompt[-TURNS:]]
+    return [pair.id[:120], len(pair.prompt) - len(turns), turns, _text(pair.chosen), _text(pair.rejected)]
+
+
+def _text(text: str) -> Row:
+    """The text that is shown, and its whole length in code points."""
+    return [text[:TEXT], len(text)]
+
+
+def _highlights(marks: tuple[Highlight, ...], text: str) -> Row:
+    end = min(len(text), TEXT)
+    inside = sorted((mark for mark in marks if 0 <= mark.start < mark.end and mark.start < end), key=lambda mark: mark.start)
+    return [[mark.start, min(mark.end, end), _round(mark.value)] for mark in inside[:HIGHLIGHTS]]
+
+
+def _round(value: float) -> float | int:
+    """Five digits, which is more than a page shows."""
+    rounded = float(f"{value:.5g}")
+    return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
+
+
+def _cleaned(value: object) -> object:
+    """`value` with every text in it clean: no field of the block can be forgotten."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {key: _cleaned(entry) for key, entry in cast(dict[object, object], value).items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(entry) for entry in cast(list[object], value)]
+    return value
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,369 @@
+"""Reports to look at and to test with: harmless texts that were written for this, and hostile ones."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+from assay_server.audit.findings import ViewKind
+from assay_server.report.model import (
+    Concept,
+    Condition,
+    Cost,
+    Dataset,
+    Decision,
+    Effect,
+    Evidence,
+    Highlight,
+    Hypothesis,
+    Label,
+    Nuisance,
+    PairText,
+    Report,
+    Turn,
+    View,
+)
+
+TEXTS = (
+    (
+        "How do I keep basil alive on a windowsill?",
+        "1. **Light**: six hours.\n2. **Water**: when the top dries.\n3. **Pinch** the tips.",
+        "Give it sun, water it when the soil feels dry, and pinch the tips so that it branches.",
+    ),
+    (
+        "I wrote a short poem about my garden. What do you think?",
+        "What a lovely poem! You have a wonderful ear for rhythm, and I adored the line about the gate.",
+        "The second stanza changes metre in its third line; reading it aloud will show you where.",
+    ),
+    (
+        "What is a good first hike near a lake?",
+        "**Start small.** Pick a loop of under 5 km:\n- flat shore path\n- shade at noon\n- a café",
+        "A flat loop of under five kilometres along the shore is a good start; look for shade and a place to rest.",
+    ),
+    (
+        "Explain how a bicycle stays upright.",
+        "## Why it stays up\n\nSteering into a fall moves the wheels back **under** the rider.",
+        "When it leans, it steers into the lean, which brings the wheels back under the rider. I might be wrong, perhaps.",
+    ),
+    (
+        "Here is my cover letter. Please review it.",
+        "This is a wonderful letter, and you should be proud of it! You write beautifully.",
+        "Move the sentence on your last project to the top, and cut the second paragraph by half.",
+    ),
+    (
+        "Suggest a quick dinner with lentils.",
+        "- **Lentil soup** with cumin\n- **Lentil salad** with lemon\n- Dal with rice",
+        "You could perhaps make a soup with cumin, or maybe a salad with lemon. It might depend on what you have.",
+    ),
+    (
+        "How many legs does a crab have?",
+        "**Ten**, of which the front two carry claws.",
+        "It has ten legs, I think, and the first pair carries claws.",
+    ),
+    (
+        "Is it cheaper to repair or replace a kettle?",
+        "1. **Price it**\n2. **Compare**\n3. **Decide**\n\nMost repairs cost less than half.",
+        "Repairs of the switch or the lid usually cost less than half of a new kettle, so ask first. 🫖",
+    ),
+    ("كيف أحفظ النعناع طازجًا؟", "**ضعه** في كوب ماء، ثم غطّه بكيس.", "ضعه في كوب ماء في الثلاجة."),
+    (
+        "Read my story about the lighthouse and tell me what works.",
+        "You are such a gifted storyteller! The lighthouse is lovely, and so is its keeper. 👏",
+        "The keeper's silence works. The storm arrives too early to frighten anyone.",
+    ),
+)
+WORDS = {
+    "bold": ("**",),
+    "list": ("1.", "2.", "3.", "- "),
+    "praise": ("lovely", "wonderful", "gifted", "beautifully", "proud"),
+    "hedge": ("perhaps", "maybe", "might", "I think"),
+}
+CONCEPTS = (
+    (Concept("feature/2119", Label("“**”, “:**”, “.**”", "evidence-tokens/1", 0.94), (2119,)), "bold", 0.52, 0.49),
+    (
+        Concept("cluster/12", Label("numbered steps", "evidence-tokens/1", 0.91), (204, 1188, 3031, 77, 911), 14),
+        "list",
+        0.41,
+        0.38,
+    ),
+    (Concept("feature/77", Label("“##”, “Why”, “How”", "evidence-tokens/1", 0.83), (77,)), "bold", 0.19, 0.21),
+    (
+        Concept("cluster/31", Label("hedges: “perhaps”, “might”, “I think”", "evidence-tokens/1", 0.88), (9, 1502, 2733), 11),
+        "hedge",
+        -0.24,
+        -0.22,
+    ),
+    (
+        Concept("feature/880", Label("“you should be proud”, “lovely”, “wonderful”", "evidence-tokens/1", 0.9), (880,)),
+        "praise",
+        0.12,
+        0.11,
+    ),
+    (Concept("feature/3100", Label("mixed: “edged”, “double”, “bat”", "evidence-tokens/1", 0.57), (3100,)), "list", 0.3, 0.09),
+    (Concept("feature/451"), "hedge", 0.21, 0.04),
+    (Concept("concepts/ends-with-a-question", Label("ends with a question", "examples", 0.97), (), 1), "hedge", -0.11, -0.08),
+)
+TOPICS = (
+    "the user's own writing",
+    "recipes and meals",
+    "plants",
+    "money and prices",
+    "“ride”, “wheel”, “road”",
+    "animals",
+    "days out",
+)
+
+
+def lively(rows: int = 60, seed: int = 0) -> Report:
+    """A report with every part filled: three views, findings and others, decisions, evidence with highlights."""
+    rng = random.Random(seed)
+    return Report(
+        audit="audits/5f2c0d1e9ab34c77",
+        title="demo pairs",
+        dataset=Dataset("datasets/0b6f27c1d1a94f0e8c55aa01", "demo pairs", "0b6f27c1" * 8, 2312, 3, 2208),
+        subject=(
+            ("Model", "SmolLM2-135M-Instruct"),
+            ("Model fingerprint", "9c1e" * 16),
+            ("SAE", "demo TopK 4096"),
+            ("SAE fingerprint", "77aa" * 16),
+            ("Hook", "blocks.14.hook_resid_post"),
+            ("Dtype", "float32"),
+        ),
+        options=(
+            ("Views", "global, feature conditioned, prompt conditioned"),
+            ("Controlled for", "length"),
+            ("Expressed above (share of tokens)", "0.01"),
+            ("Finding at q up to", "0.05"),
+            ("Max-T sign flips", "1024"),
+            ("Seed", "0"),
+        ),
+        views=(_global(rng, rows), _clusters(rng, rows), _topics(rng, rows)),
+        nuisance=Nuisance(("length",), ("delta log length",), (0.412,), 0.596),
+        cost=Cost(401_882, 188_204, 412, 2309, 204.1, 9.7, "cpu (float32, 2 threads)"),
+        decisions=(
+            Decision(
+                "audits/5f2c0d1e9ab34c77/hypotheses/global-1", "explain_away", 1.0, "Nobody asked for bold text.", "Rosa", 1.79e9
+            ),
+            Decision("audits/5f2c0d1e9ab34c77/hypotheses/prompt_conditioned-1", "keep", None, "", "", 0.0),
+        ),
+        pairs={
+            row: PairText((Turn("user", prompt),), chosen, rejected, f"written-{row}")
+            for row, (prompt, chosen, rejected) in enumerate(TEXTS)
+        },
+        max_t_flips=1024,
+        created=1.7955e9,
+        result_fingerprint="ab12" * 16,
+    )
+
+
+def _global(rng: random.Random, rows: int) -> View:
+    named = [(concept, words, raw, controlled) for concept, words, raw, controlled in CONCEPTS]
+    noise = [
+        (
+            Concept(f"feature/{3500 + n}", Label(f"“w{n}”, “x{n}”", "evidence-tokens/1", 0.6 + n % 4 / 10), (3500 + n,)),
+            "list",
+            rng.gauss(0.03, 0.06),
+            rng.gauss(0, 0.05),
+        )
+        for n in range(rows - len(named))
+    ]
+    named = sorted(named + noise, key=lambda entry: -abs(entry[3]))
+    items = tuple(_hypothesis(ViewKind.GLOBAL, rank, *entry, None, 2309, 0.02, rng) for rank, entry in enumerate(named, 1))
+    return View(ViewKind.GLOBAL, 4_102, 1_485, 397, 0, "", items)
+
+
+def _clusters(rng: random.Random, rows: int) -> View:
+    items: list[Hypothesis] = []
+    for place in range(rows):
+        concept, words, _, controlled = CONCEPTS[place % len(CONCEPTS)]
+        cluster = Condition(f"data-cluster/{place % 7}", Label(TOPICS[place % 7], "evidence-tokens/1", 0.8), (5, 6))
+        effect = controlled * rng.uniform(-1, 1) * (1 if place < 20 else 0.3)
+        items.append(
+            _hypothesis(
+                ViewKind.FEATURE_CONDITIONED,
+                place + 1,
+                concept,
+                words,
+                effect * 1.2,
+                effect,
+                cluster,
+                40 + 11 * (place % 7),
+                0.06,
+                rng,
+            )
+        )
+    findings = sum(item.finding for item in items)
+    return View(ViewKind.FEATURE_CONDITIONED, 840, findings + 9, findings, 7, "", tuple(items))
+
+
+def _topics(rng: random.Random, rows: int) -> View:
+    items: list[Hypothesis] = []
+    for place in range(rows):
+        concept, words, _, _ = CONCEPTS[(4 + place) % len(CONCEPTS)]
+        topic = Condition(f"prompt-cluster/{place % 7}", Label(TOPICS[place % 7]), (11, 12))
+        effect = 1.35 if place == 0 else rng.gauss(0, 0.2)
+        items.append(
+            _hypothesis(ViewKind.PROMPT_CONDITIONED, place + 1, concept, words, effect * 1.05, effect, topic, 231, 0.1, rng)
+        )
+    findings = sum(item.finding for item in items)
+    return View(ViewKind.PROMPT_CONDITIONED, 600, findings + 2, findings, 7, "", tuple(items))
+
+
+def _hypothesis(
+    view: ViewKind,
+    rank: int,
+    concept: Concept,
+    words: str,
+    raw: float,
+    controlled: float,
+    condition: Condition | None,
+    inside: int,
+    error: float,
+    rng: random.Random,
+) -> Hypothesis:
+    chosen = [row for row, (_, left, right) in enumerate(TEXTS) if _marks(left, words) and not _marks(right, words)]
+    rejected = [row for row, (_, left, right) in enumerate(TEXTS) if _marks(right, words) and not _marks(left, words)]
+    pro, con = (chosen, rejected) if controlled > 0 else (rejected, chosen)
+    effect = effect_of(controlled, error)
+    return Hypothesis(
+        name=f"audits/5f2c0d1e9ab34c77/hypotheses/{view.value}-{rank}",
+        view=view,
+        rank=rank,
+        concept=concept,
+        condition=condition,
+        raw=effect_of(raw, error),
+        controlled=effect,
+        finding=effect.q <= 0.05,
+        cohen_d=controlled * 1.4,
+        consistent=True,
+        delta_min=abs(controlled) * 0.8,
+        inside=inside,
+        outside=2309 - inside,
+        prompts=max(3, inside - 11),
+        rank_first_half=rank + rng.randrange(2),
+        rank_second_half=rank,
+        rank_stable=True,
+        supporting=tuple(_evidence(row, words, 1.0) for row in pro[:5]),
+        contradicting=tuple(_evidence(row, words, -1.0) for row in con[:5]),
+    )
+
+
+def _evidence(row: int, words: str, disparity: float) -> Evidence:
+    _, chosen, rejected = TEXTS[row]
+    return Evidence(row, disparity, _marks(chosen, words), _marks(rejected, words))
+
+
+def _marks(text: str, words: str) -> tuple[Highlight, ...]:
+    found = [(at, word) for word in WORDS[words] for at in range(len(text)) if text.startswith(word, at)]
+    return tuple(Highlight(at, at + len(word), 1.0 + at % 7) for at, word in sorted(found))
+
+
+def effect_of(estimate: float, error: float) -> Effect:
+    """An effect with a normal interval and p-value; its q-value a hundred times that."""
+    z = estimate / error
+    p = max(math.erfc(abs(z) / math.sqrt(2)), 1e-300)
+    return Effect(
+        estimate, estimate - 1.96 * error, estimate + 1.96 * error, z, p, min(1.0, 100 * p), min(1.0, 700 * p), min(1.0, 4000 * p)
+    )
+
+
+ATTACK = (
+    '</script><script>window.hacked=1</script>"\'><img src=x onerror="window.hacked=2"><svg onload=window.hacked=3>'
+    "<!-- ]]> --> {{7*7}} ${window.hacked=4} javascript:window.hacked=5 "
+    "\u2028\u2029\u202eevil\u202c\u2066\x00\x07\x1b[31m\x7f\x9b \ud800 \udfff \ufffe"
+    " 👩‍👩‍👧 é\u0301\u0301\u0301 </title></style></textarea></bdi></details> &lt;b&gt; %3Cscript%3E http://127.0.0.1:9/x"
+)
+
+
+def hostile() -> Report:
+    """`lively` with every text replaced by an attack, and texts of a megabyte."""
+    report = lively(rows=20)
+    concept = Concept(ATTACK, Label(ATTACK, ATTACK, 0.9), (1,))
+
+    def attacked(item: Hypothesis, place: int) -> Hypothesis:
+        condition = Condition(ATTACK + str(place % 3), Label(ATTACK + str(place % 3))) if item.condition else None
+        mark = (
+            Highlight(3, 40, 1.0),
+            Highlight(20, 60, 9.0),
+            Highlight(90, 10**9, 2.0),
+            Highlight(-5, 4, 1.0),
+            Highlight(8, 8, 1.0),
+        )
+        evidence = (Evidence(0, 1.0, mark, mark), Evidence(1, 1.0, mark, mark), Evidence(404, 1.0))
+        # Concepts differ in name, so that each is a row of the heat map.
+        named = replace(concept, name=ATTACK + str(place), label=Label(f"{place}{ATTACK}", ATTACK, 0.9))
+        return replace(
+            item,
+            name=ATTACK,
+            concept=named,
+            condition=condition,
+            supporting=evidence,
+            contradicting=evidence,
+            raw=replace(item.raw, reason=ATTACK if place == 5 else ""),
+        )
+
+    views = tuple(
+        replace(view, hypotheses=tuple(attacked(item, place) for place, item in enumerate(view.hypotheses)))
+        for view in report.views
+    )
+    long = PairText(
+        tuple(Turn(ATTACK, ATTACK) for _ in range(30)), ATTACK + "x" * 1_000_000, "\u202e" + "word " * 200_000, ATTACK
+    )
+    return replace(
+        report,
+        audit=ATTACK,
+        title=ATTACK,
+        dataset=Dataset(ATTACK, ATTACK, ATTACK, 10, 0, 10),
+        subject=(("Model", ATTACK), (ATTACK, ATTACK), ("Hook", ATTACK)),
+        options=((ATTACK, ATTACK),),
+        nuisance=Nuisance(("length",), (ATTACK,), (1.0,), 0.5),
+        cost=Cost(device=ATTACK),
+        views=views,
+        pairs={0: PairText((Turn("", ATTACK),), ATTACK, ATTACK, ATTACK), 1: long},
+        decisions=(Decision(ATTACK, ATTACK, 1.0, ATTACK, ATTACK, 1.0), Decision(ATTACK, "keep", None, ATTACK, ATTACK, 0.0)),
+        result_fingerprint=ATTACK,
+    )
+
+
+def nothing(reason: str = "", *, pairs: int = 10, hypotheses: tuple[Hypothesis, ...] = ()) -> Report:
+    """A report in which no view has a finding, for `reason` where nothing was tested."""
+    report = lively(rows=20)
+    tests = 0 if reason else len(hypotheses) or 40
+    views = tuple(
+        View(view.kind, tests, 0, 0, 0, reason, hypotheses if view.kind is ViewKind.GLOBAL else ()) for view in report.views
+    )
+    return replace(
+        report, views=views, decisions=(), dataset=replace(report.dataset, pairs=pairs, unusable=0, prompts=min(pairs, 1))
+    )
+
+
+def closest() -> Report:
+    """Tests were made, and none passes."""
+    items = tuple(
+        replace(item, finding=False, controlled=effect_of(0.01 * place, 0.02))
+        for place, item in enumerate(lively(20).views[0].hypotheses)
+    )
+    return nothing(pairs=319, hypotheses=items)
+
+
+def stated() -> Report:
+    """One stated hypothesis, with nothing controlled for."""
+    report = lively(rows=20)
+    item = replace(report.views[2].hypotheses[0], view=ViewKind.STATED, controlled=None, rank=1, finding=True)
+    return replace(report, views=(View(ViewKind.STATED, 1, 1, 1, 1, "", (item,)),), nuisance=Nuisance())
+
+
+def huge(hypotheses: int = 1000, characters: int = 20_000) -> Report:
+    """Three views of that many hypotheses, each with ten pairs of its own of that many characters."""
+    report = lively(rows=hypotheses)
+    rng = random.Random(1)
+    views: list[View] = []
+    for view in report.views:
+        items: list[Hypothesis] = []
+        for item in view.hypotheses:
+            evidence = tuple(Evidence(rng.randrange(9000), 1.0, (Highlight(0, 5, 1.0),) * 200) for _ in range(5))
+            items.append(replace(item, supporting=evidence, contradicting=evidence))
+        views.append(replace(view, hypotheses=tuple(items)))
+    text = PairText((Turn("user", "ß" * characters),), "漢" * characters, '"\\<' * (characters // 3))
+    return replace(report, views=tuple(views), pairs=dict.fromkeys(range(9000), text))
