@@ -118,11 +118,15 @@ class FakeScorer:
         deadline: float | None = None,
     ) -> tuple[EncodedTokens, Timings]:
         await self._work(deadline)
-        content = text if isinstance(text, str) else text[-1].content
-        tokens = tuple(TokenInfo(id=ord(c), text=c, message=0, start=i, end=i + 1) for i, c in enumerate(content))
+        contents = [text] if isinstance(text, str) else [turn.content for turn in text]
+        tokens = tuple(
+            TokenInfo(id=ord(c), text=c, message=message, start=i, end=i + 1)
+            for message, content in enumerate(contents)
+            for i, c in enumerate(content)
+        )
         activations = np.zeros((len(features), len(tokens)), dtype=np.float32)
         for row, feature in enumerate(features):
-            activations[row] = [float(ord(c) % 2) * (1 + feature) for c in content]
+            activations[row] = [float(token.id % 2) * (1 + feature) for token in tokens]
         return EncodedTokens(tokens, activations), Timings(0.001, 0.0, 0.002, 0.0, CacheState.BYPASS)
 
     async def _work(self, deadline: float | None) -> None:

@@ -312,7 +312,7 @@ async def test_a_bad_encode_request_is_refused(harness: Harness, fields: dict[st
 
 async def test_a_conversation_to_highlight_may_end_with_the_assistant(harness: Harness) -> None:
     sent = scoring_pb2.EncodeTokensRequest(conversation=turns("user", "assistant"), features=[1])
-    assert len((await harness.scoring.EncodeTokens(sent)).tokens) == len("said by assistant")
+    assert [token.message for token in (await harness.scoring.EncodeTokens(sent)).tokens] == [0] * 12 + [1] * 17
 
 
 async def test_overload_says_when_to_come_back_in_details_and_trailing_metadata(harness: Harness) -> None:

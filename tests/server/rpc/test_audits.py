@@ -1,0 +1,540 @@
+"""AuditService over a real channel: datasets, audits, hypotheses page by page, evidence, exports, decisions."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from assay.v1 import audit_pb2
+from assay.v1 import audit_service_pb2 as service
+from assay_server.audit.findings import ViewKind
+from assay_server.errors import EngineFailure, Overloaded
+from assay_server.jobs.api import AuditCondition, MetadataValue, PromptConcept
+from assay_server.rpc.exporting import CHUNK_BYTES
+from assay_server.subject.types import Pair
+
+from tests.support.fake_jobs import FakeJobs, chat
+from tests.support.fake_scorer import D_SAE
+from tests.support.harness import Harness, Start, settled, until
+from tests.support.wire import refused
+
+PAIRS = [
+    Pair(chat("What is tea?"), "- leaves\n- water", "Leaves.", "a", {"topic": "tea"}),
+    Pair("raw prompt: ", "yes", "no", "b"),
+    Pair(chat("one", "two", "three"), "vier", "fünf", "c"),
+    Pair(chat("q"), "🎉 done", "a", "d"),
+    Pair(chat("q"), "e", "a", "e"),
+]
+
+
+async def audited(harness: Harness, **options: Any) -> str:
+    """The name of a finished audit of PAIRS."""
+    dataset = harness.jobs.store(PAIRS, "Tea").name
+    operation = await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset, options=options))
+    await harness.jobs.wait_operation(operation.name)
+    return str((await harness.jobs.get_operation(operation.name)).target)
+
+
+async def hypotheses(harness: Harness, parent: str, **question: Any) -> tuple[list[audit_pb2.Hypothesis], list[int]]:
+    """All hypotheses that match, page by page, and the sizes of the pages."""
+    found: list[audit_pb2.Hypothesis] = []
+    sizes: list[int] = []
+    token = ""
+    while True:
+        request = service.ListHypothesesRequest(parent=parent, page_token=token, **question)
+        page = await harness.audits.ListHypotheses(request)
+        found += page.hypotheses
+        sizes.append(len(page.hypotheses))
+        if not (token := page.next_page_token):
+            assert page.total_size == len(found)
+            return found, sizes
+
+
+# Datasets
+
+
+async def test_datasets_are_listed_newest_first_page_by_page(harness: Harness) -> None:
+    names = [harness.jobs.store([Pair("p", str(n), "x")]).name for n in range(5)]
+    seen: list[str] = []
+    token = ""
+    while True:
+        page = await harness.audits.ListDatasets(service.ListDatasetsRequest(page_size=2, page_token=token))
+        seen += [dataset.name for dataset in page.datasets]
+        if not (token := page.next_page_token):
+            break
+    assert seen == names[::-1]
+
+
+async def test_what_is_made_or_deleted_between_pages_neither_repeats_nor_loses_anything(harness: Harness) -> None:
+    names = [harness.jobs.store([Pair("p", str(n), "x")]).name for n in range(6)]
+    first = await harness.audits.ListDatasets(service.ListDatasetsRequest(page_size=2))
+    harness.jobs.store([Pair("p", "new", "x")])
+    await harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=first.datasets[1].name))
+    rest = await harness.audits.ListDatasets(service.ListDatasetsRequest(page_token=first.next_page_token))
+    assert [dataset.name for dataset in rest.datasets] == names[3::-1]
+
+
+async def test_a_dataset_in_use_is_not_deleted(harness: Harness) -> None:
+    harness.jobs.gate.clear()
+    dataset = harness.jobs.store(PAIRS).name
+    await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset))
+    error = await refused(harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=dataset)))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "IN_USE")
+    assert (await harness.audits.GetDataset(service.GetDatasetRequest(name=dataset))).dataset.pairs == 5
+
+
+# Audits
+
+
+async def test_an_audit_says_what_was_asked_with_every_default_filled_in(harness: Harness) -> None:
+    name = await audited(harness, views=[audit_pb2.VIEW_GLOBAL], tau=0.25, nuisances=[audit_pb2.NUISANCE_UNSPECIFIED], seed=7)
+    audit = (await harness.audits.GetAudit(service.GetAuditRequest(name=name))).audit
+    assert audit.state == audit_pb2.Audit.STATE_DONE
+    assert (audit.options.tau, audit.options.q_level, audit.options.seed, audit.options.keep) == (0.25, 0.05, 7, 1000)
+    assert list(audit.options.views) == [audit_pb2.VIEW_GLOBAL]
+    assert list(audit.options.nuisances) == [audit_pb2.NUISANCE_UNSPECIFIED]
+    assert [view.view for view in audit.views] == [audit_pb2.VIEW_GLOBAL]
+    assert audit.end_time.seconds > audit.create_time.seconds > 0
+    assert harness.jobs.asked[0].nuisances == ()
+
+
+async def test_the_same_request_id_is_the_same_audit(harness: Harness) -> None:
+    request = service.CreateAuditRequest(dataset=harness.jobs.store(PAIRS).name, request_id="mine")
+    first = await harness.audits.CreateAudit(request)
+    again = await harness.audits.CreateAudit(request)
+    assert again.name == first.name
+    assert len((await harness.audits.ListAudits(service.ListAuditsRequest())).audits) == 1
+
+
+async def test_audits_are_listed_by_dataset(harness: Harness) -> None:
+    mine = await audited(harness)
+    other = harness.jobs.store([Pair("p", "q", "r")]).name
+    await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=other))
+    listed = await harness.audits.ListAudits(service.ListAuditsRequest())
+    assert [audit.dataset == other for audit in listed.audits] == [True, False]
+    dataset = listed.audits[1].dataset
+    only = await harness.audits.ListAudits(service.ListAuditsRequest(dataset=dataset))
+    assert [audit.name for audit in only.audits] == [mine]
+    page = await harness.audits.ListAudits(service.ListAuditsRequest(page_size=1))
+    foreign = service.ListAuditsRequest(page_token=page.next_page_token, dataset=dataset)
+    assert (await refused(harness.audits.ListAudits(foreign))).info.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_deleted_audit_is_gone(harness: Harness) -> None:
+    name = await audited(harness)
+    await harness.audits.DeleteAudit(service.DeleteAuditRequest(name=name))
+    error = await refused(harness.audits.GetAudit(service.GetAuditRequest(name=name)))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+async def test_an_audit_that_runs_has_no_hypotheses_yet(harness: Harness) -> None:
+    harness.jobs.gate.clear()
+    dataset = harness.jobs.store(PAIRS).name
+    await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset))
+    audit = (await harness.audits.ListAudits(service.ListAuditsRequest())).audits[0]
+    assert (audit.state, audit.HasField("end_time")) == (audit_pb2.Audit.STATE_RUNNING, False)
+    for call in (
+        harness.audits.ListHypotheses(service.ListHypothesesRequest(parent=audit.name)),
+        harness.audits.GetHypothesis(service.GetHypothesisRequest(name=f"{audit.name}/hypotheses/global-1")),
+        harness.audits.ExportAudit(service.ExportAuditRequest(name=audit.name)).read(),
+        harness.audits.ExportAudit(service.ExportAuditRequest(name=audit.name, format=2)).read(),
+    ):
+        error = await refused(call)
+        assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_DONE")
+
+
+@pytest.mark.parametrize(
+    ("fields", "condition"),
+    [
+        ({}, None),
+        ({"prompt_concept": "cluster/3"}, PromptConcept("cluster/3")),
+        ({"audit_condition": "audits/a/conditions/metadata/topic=a b"}, AuditCondition("audits/a/conditions/metadata/topic=a b")),
+        ({"metadata": {"key": "topic", "value": ""}}, MetadataValue("topic", "")),
+    ],
+)
+async def test_a_stated_hypothesis_is_asked_as_it_was_stated(harness: Harness, fields: dict[str, Any], condition: Any) -> None:
+    dataset = harness.jobs.store(PAIRS).name
+    request = service.TestHypothesisRequest(dataset=dataset, concept="feature/017", options={"tau": 0.5}, **fields)
+    operation = await harness.audits.TestHypothesis(request)
+    concept, asked, settings = harness.jobs.asked[-1]
+    assert (concept, asked) == ("feature/17", condition)
+    assert (settings.statistics.views, settings.statistics.tau) == ((ViewKind.STATED,), 0.5)
+    assert operation.name.startswith("operations/test-")
+
+
+# Hypotheses
+
+
+async def test_hypotheses_come_by_view_and_rank_page_by_page(harness: Harness) -> None:
+    name = await audited(harness)
+    found, sizes = await hypotheses(harness, name, page_size=70)
+    assert sizes == [70, 70, 40]
+    assert [(one.view, one.rank) for one in found] == [(view, rank) for view in (1, 2, 3) for rank in range(1, 61)]
+    first = found[0]
+    assert first.concept.label == "bullet lists"
+    assert (first.HasField("condition"), found[60].condition.name) == (False, "data-cluster/1")
+    assert not first.supporting
+    assert not first.HasField("decision")
+    assert first.raw.estimate == pytest.approx(first.controlled.estimate + 0.5)
+    assert not first.raw.HasField("p_max_t")
+
+
+async def test_hypotheses_are_filtered_and_ordered_on_every_page(harness: Harness) -> None:
+    name = await audited(harness)
+    question = {"filter": 'view = "global" AND finding = true AND label : "LIST"', "order_by": "effect desc"}
+    found, sizes = await hypotheses(harness, name, page_size=4, **question)
+    assert sizes == [4, 4, 1]
+    assert [one.rank for one in found] == [25, 22, 19, 16, 13, 10, 7, 4, 1]
+    conditioned, _ = await hypotheses(harness, name, filter='condition = "data-cluster/2" AND rank <= 7', order_by="rank desc")
+    assert [(one.view, one.rank) for one in conditioned] == [(2, 7), (3, 7), (2, 2), (3, 2)]
+    nothing, sizes = await hypotheses(harness, name, filter="q < 0")
+    assert (nothing, sizes) == ([], [0])
+
+
+async def test_the_effect_and_p_of_a_filter_are_those_that_make_a_finding(harness: Harness) -> None:
+    name = await audited(harness, views=[audit_pb2.VIEW_GLOBAL])
+    found, _ = await hypotheses(harness, name, filter="effect > -0.455 AND effect < -0.435")
+    assert [(one.rank, round(one.controlled.estimate, 2)) for one in found] == [(5, -0.45), (6, -0.44)]
+
+
+@pytest.mark.parametrize(
+    ("question", "reason", "field"),
+    [
+        ({"filter": "size > 1"}, "INVALID_FILTER", "filter"),
+        ({"filter": "x" * 5000}, "FILTER_TOO_LONG", "filter"),
+        ({"order_by": "size"}, "INVALID_ORDER_BY", "order_by"),
+        ({"page_size": -1}, "INVALID_PAGE_SIZE", "page_size"),
+        ({"page_token": "MTAw"}, "INVALID_PAGE_TOKEN", "page_token"),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_before_anything_is_looked_up(
+    harness: Harness, question: dict[str, Any], reason: str, field: str
+) -> None:
+    error = await refused(harness.audits.ListHypotheses(service.ListHypothesesRequest(parent="audits/none", **question)))
+    assert (error.code, error.info.reason, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
+
+
+async def test_a_page_token_is_good_for_its_own_question_only(harness: Harness) -> None:
+    name, other = await audited(harness), await audited(harness, seed=1)
+    page = await harness.audits.ListHypotheses(service.ListHypothesesRequest(parent=name, page_size=5, filter="q < 1"))
+    token = page.next_page_token
+    assert token
+    for changed in (
+        {"parent": other, "filter": "q < 1"},
+        {"parent": name},
+        {"parent": name, "filter": "q < 1", "order_by": "q"},
+    ):
+        error = await refused(harness.audits.ListHypotheses(service.ListHypothesesRequest(page_token=token, **changed)))
+        assert error.info.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_hypothesis_comes_with_the_pairs_for_and_against_it(harness: Harness) -> None:
+    name = await audited(harness)
+    request = service.GetHypothesisRequest(name=f"{name}/hypotheses/global-3")
+    found = (await harness.audits.GetHypothesis(request)).hypothesis
+    assert ([one.row for one in found.supporting], [one.row for one in found.contradicting]) == ([0, 1], [2, 3])
+    first, second = found.supporting
+    assert [(turn.role, turn.content) for turn in first.pair.conversation.messages] == [("user", "What is tea?")]
+    assert (first.pair.chosen, dict(first.pair.metadata), first.disparity) == (PAIRS[0].chosen, {"topic": "tea"}, 0.5)
+    assert (second.pair.WhichOneof("prompt"), second.pair.text) == ("text", "raw prompt: ")
+    assert not any(one.chosen or one.rejected for one in (*found.supporting, *found.contradicting))
+    assert harness.scorer.started == 0
+
+
+async def test_highlights_lie_where_the_features_fire_in_each_response(harness: Harness) -> None:
+    name = await audited(harness)
+    request = service.GetHypothesisRequest(name=f"{name}/hypotheses/global-3", highlights=True)
+    found = (await harness.audits.GetHypothesis(request)).hypothesis
+    texts = {pair.row: pair for pair in (*found.supporting, *found.contradicting)}
+    for row, pair in enumerate(PAIRS[:4]):
+        for text, highlights in ((pair.chosen, texts[row].chosen), (pair.rejected, texts[row].rejected)):
+            fires = {place for mark in highlights for place in range(mark.start, mark.end)}
+            assert fires == {place for place, letter in enumerate(text) if ord(letter) % 2}  # where the scripted scorer says so
+            assert all(mark.end <= len(text) for mark in highlights)
+            assert all(a.end < b.start for a, b in pairwise(highlights)), "neighbours are one"
+            assert all(mark.value == 4.0 for mark in highlights)  # feature 3 is the strongest of the concept's
+
+
+async def test_highlights_of_another_subjects_audit_are_refused_and_the_rest_is_not(harness: Harness) -> None:
+    name = await audited(harness)
+    info = harness.jobs._audits[name]
+    harness.jobs._audits[name] = replace(info, subject=replace(info.subject, sae_fingerprint="f" * 64))
+    asked = service.GetHypothesisRequest(name=f"{name}/hypotheses/global-3", highlights=True)
+    error = await refused(harness.audits.GetHypothesis(asked))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SUBJECT_CHANGED")
+    assert list(error.info.metadata) == ["sae_fingerprint"]
+    asked.highlights = False
+    assert (await harness.audits.GetHypothesis(asked)).hypothesis.supporting
+
+
+async def test_highlights_that_the_scorer_refuses_end_the_call_and_leave_nothing(harness: Harness) -> None:
+    name = await audited(harness)
+    asked = service.GetHypothesisRequest(name=f"{name}/hypotheses/global-3", highlights=True)
+    harness.scorer.failing = [Overloaded("Full.", retry_after_seconds=2.0)]
+    error = await refused(harness.audits.GetHypothesis(asked))
+    assert (error.code, error.retry_seconds) == (grpc.StatusCode.RESOURCE_EXHAUSTED, 2.0)
+    harness.scorer.gate.clear()
+    call = harness.audits.GetHypothesis(asked)
+    await until(lambda: harness.scorer.running > 0)
+    assert harness.scorer.most_running <= 8
+    call.cancel()
+    await settled(harness)
+
+
+# Exports
+
+
+async def exported(harness: Harness, name: str, form: int = 0) -> list[bytes]:
+    call = harness.audits.ExportAudit(service.ExportAuditRequest(name=name, format=form))
+    return [chunk.data async for chunk in call]
+
+
+async def test_parquet_comes_in_chunks_that_make_the_file(harness: Harness) -> None:
+    chunks = await exported(harness, await audited(harness), service.ExportAuditRequest.FORMAT_PARQUET)
+    assert b"".join(chunks) == harness.jobs.parquet
+    assert [len(chunk) for chunk in chunks[:-1]] == [CHUNK_BYTES] * (len(chunks) - 1)
+    assert 0 < len(chunks[-1]) <= CHUNK_BYTES < 1 << 20
+    assert len(chunks) > 1
+
+
+async def test_the_report_is_one_html_page(harness: Harness) -> None:
+    name = await audited(harness)
+    for form in (service.ExportAuditRequest.FORMAT_UNSPECIFIED, service.ExportAuditRequest.FORMAT_HTML):
+        page = b"".join(await exported(harness, name, form)).decode()
+        assert page.startswith("<!doctype html>")
+        assert "Tea" in page
+
+
+async def test_a_report_outlives_its_dataset(harness: Harness) -> None:
+    name = await audited(harness)
+    await harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=(await harness.jobs.get_audit(name)).dataset))
+    assert b"".join(await exported(harness, name)).startswith(b"<!doctype html>")
+
+
+async def test_an_export_that_nobody_reads_on_leaves_nothing(harness: Harness) -> None:
+    harness.jobs.parquet = bytes(32 << 20)
+    call = harness.audits.ExportAudit(service.ExportAuditRequest(name=await audited(harness), format=2))
+    assert len((await call.read()).data) == CHUNK_BYTES
+    assert not harness.server.state.idle.is_set()
+    call.cancel()
+    await settled(harness)
+
+
+async def test_exports_count_as_streams(start: Start) -> None:
+    harness = await start(max_streams=1)
+    harness.jobs.parquet = bytes(32 << 20)
+    name = await audited(harness)
+    call = harness.audits.ExportAudit(service.ExportAuditRequest(name=name, format=2))
+    await call.read()
+    error = await refused(harness.audits.ExportAudit(service.ExportAuditRequest(name=name, format=2)).read())
+    assert (error.code, error.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+    call.cancel()
+    await settled(harness)
+
+
+# Decisions
+
+
+async def decide(harness: Harness, request_id: str = "", **fields: Any) -> Any:
+    request = service.RecordDecisionRequest(decision=fields, request_id=request_id)
+    return (await harness.audits.RecordDecision(request)).decision
+
+
+async def test_the_last_decision_counts_and_earlier_ones_are_kept(harness: Harness) -> None:
+    name = await audited(harness)
+    about = f"{name}/hypotheses/global-2"
+    first = await decide(harness, hypothesis=about, mode="MODE_AMPLIFY", strength=0.0)
+    last = await decide(harness, hypothesis=about, mode="MODE_EXPLAIN_AWAY", note="length", author="me")
+    assert (first.HasField("strength"), first.strength, last.HasField("strength")) == (True, 0.0, False)
+    shown = (await harness.audits.GetHypothesis(service.GetHypothesisRequest(name=about))).hypothesis
+    assert shown.decision == last
+    listed = await harness.audits.ListDecisions(service.ListDecisionsRequest(parent=name))
+    assert list(listed.decisions) == [first, last]
+
+
+async def test_the_same_request_id_is_the_same_decision(harness: Harness) -> None:
+    about = f"{await audited(harness)}/hypotheses/global-2"
+    first = await decide(harness, "once", hypothesis=about, mode="MODE_KEEP")
+    assert await decide(harness, "once", hypothesis=about, mode="MODE_KEEP") == first
+    assert len((await harness.audits.ListDecisions(service.ListDecisionsRequest(parent="audits/-"))).decisions) == 1
+
+
+async def test_decisions_of_all_audits_come_oldest_first_page_by_page(harness: Harness) -> None:
+    names = [await audited(harness), await audited(harness, seed=1)]
+    made = [
+        await decide(harness, hypothesis=f"{names[n % 2]}/hypotheses/global-{n + 1}", mode="MODE_KEEP", note=str(n))
+        for n in range(5)
+    ]
+    seen: list[audit_pb2.Decision] = []
+    token = ""
+    while True:
+        request = service.ListDecisionsRequest(parent="audits/-", page_size=2, page_token=token)
+        page = await harness.audits.ListDecisions(request)
+        seen += page.decisions
+        if not (token := page.next_page_token):
+            break
+    assert seen == made
+    only = await harness.audits.ListDecisions(service.ListDecisionsRequest(parent=names[0]))
+    assert [decision.note for decision in only.decisions] == ["0", "2", "4"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({"mode": 0}, "MISSING_MODE", "decision.mode"),
+        ({"mode": 4}, "UNKNOWN_ENUM_VALUE", "decision.mode"),
+        ({"strength": -1.0}, "OUT_OF_RANGE", "decision.strength"),
+        ({"strength": float("nan")}, "OUT_OF_RANGE", "decision.strength"),
+        ({"strength": float("inf")}, "OUT_OF_RANGE", "decision.strength"),
+        ({"note": "x" * 4097}, "TEXT_TOO_LONG", "decision.note"),
+        ({"author": "é" * 129}, "TEXT_TOO_LONG", "decision.author"),
+        ({"hypothesis": ""}, "INVALID_NAME", "decision.hypothesis"),
+        ({"hypothesis": "audits/a"}, "INVALID_NAME", "decision.hypothesis"),
+    ],
+)
+async def test_a_decision_that_cannot_be_is_refused(harness: Harness, fields: dict[str, Any], reason: str, field: str) -> None:
+    good = {"hypothesis": f"{await audited(harness)}/hypotheses/global-2", "mode": 1}
+    request = service.RecordDecisionRequest(decision={**good, **fields})
+    error = await refused(harness.audits.RecordDecision(request))
+    assert (error.code, error.info.reason, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
+
+
+# Names and other arguments
+
+DATASET = "datasets/0123456789abcdef01234567"
+BAD_REQUESTS: Mapping[str, tuple[str, Any, str, str]] = {
+    "dataset without a name": ("GetDataset", service.GetDatasetRequest(), "INVALID_NAME", "name"),
+    "dataset with a path": ("GetDataset", service.GetDatasetRequest(name="datasets/../x"), "INVALID_NAME", "name"),
+    "dataset with a slash": ("DeleteDataset", service.DeleteDatasetRequest(name="datasets/a/b"), "INVALID_NAME", "name"),
+    "dataset with a newline": ("GetDataset", service.GetDatasetRequest(name="datasets/a\n"), "INVALID_NAME", "name"),
+    "audit of a dataset's name": ("GetAudit", service.GetAuditRequest(name=DATASET), "INVALID_NAME", "name"),
+    "audit with a long name": ("DeleteAudit", service.DeleteAuditRequest(name=f"audits/{'x' * 200}"), "INVALID_NAME", "name"),
+    "audits of no dataset": ("ListAudits", service.ListAuditsRequest(dataset="x"), "INVALID_NAME", "dataset"),
+    "hypotheses of nothing": ("ListHypotheses", service.ListHypothesesRequest(), "INVALID_NAME", "parent"),
+    "hypothesis of nothing": ("GetHypothesis", service.GetHypothesisRequest(name="audits/a"), "INVALID_NAME", "name"),
+    "decisions of nothing": ("ListDecisions", service.ListDecisionsRequest(), "INVALID_NAME", "parent"),
+    "upload without an id": ("GetUpload", service.GetUploadRequest(), "INVALID_REQUEST_ID", "request_id"),
+    "import of nothing": ("ImportPairs", service.ImportPairsRequest(), "MISSING_URI", "uri"),
+    "import of a long uri": ("ImportPairs", service.ImportPairsRequest(uri="file:///" + "x" * 5000), "TEXT_TOO_LONG", "uri"),
+    "audit of nothing": ("CreateAudit", service.CreateAuditRequest(), "INVALID_NAME", "dataset"),
+    "audit with a bad id": (
+        "CreateAudit",
+        service.CreateAuditRequest(dataset=DATASET, request_id="a/b"),
+        "INVALID_REQUEST_ID",
+        "request_id",
+    ),
+    "audit with a long title": (
+        "CreateAudit",
+        service.CreateAuditRequest(dataset=DATASET, display_name="x" * 257),
+        "TEXT_TOO_LONG",
+        "display_name",
+    ),
+    "audit with bad options": (
+        "CreateAudit",
+        service.CreateAuditRequest(dataset=DATASET, options={"q_level": 2.0}),
+        "OUT_OF_RANGE",
+        "options.q_level",
+    ),
+    "test of nothing": ("TestHypothesis", service.TestHypothesisRequest(dataset=DATASET), "INVALID_NAME", "concept"),
+    "test of an unknown feature": (
+        "TestHypothesis",
+        service.TestHypothesisRequest(dataset=DATASET, concept=f"feature/{D_SAE}"),
+        "UNKNOWN_FEATURE",
+        "concept",
+    ),
+    "test where nothing is said": (
+        "TestHypothesis",
+        service.TestHypothesisRequest(dataset=DATASET, concept="feature/1", metadata={}),
+        "MISSING_KEY",
+        "metadata.key",
+    ),
+    "test where no concept is": (
+        "TestHypothesis",
+        service.TestHypothesisRequest(dataset=DATASET, concept="feature/1", prompt_concept="tea"),
+        "INVALID_NAME",
+        "prompt_concept",
+    ),
+    "test where no condition is": (
+        "TestHypothesis",
+        service.TestHypothesisRequest(dataset=DATASET, concept="feature/1", audit_condition="data-cluster/1"),
+        "INVALID_NAME",
+        "audit_condition",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(BAD_REQUESTS))
+async def test_an_argument_that_cannot_be_is_refused_before_the_jobs_see_it(harness: Harness, kind: str) -> None:
+    method, request, reason, field = BAD_REQUESTS[kind]
+    error = await refused(getattr(harness.audits, method)(request))
+    assert (error.code, error.info.reason, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
+    assert harness.jobs.asked == []
+
+
+async def test_an_unknown_export_format_is_refused(harness: Harness) -> None:
+    error = await refused(harness.audits.ExportAudit(service.ExportAuditRequest(name="audits/a", format=9)).read())
+    assert (error.info.reason, error.violations) == ("UNKNOWN_ENUM_VALUE", ["format"])
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("GetDataset", service.GetDatasetRequest(name=DATASET)),
+        ("DeleteDataset", service.DeleteDatasetRequest(name=DATASET)),
+        ("CreateAudit", service.CreateAuditRequest(dataset=DATASET)),
+        ("TestHypothesis", service.TestHypothesisRequest(dataset=DATASET, concept="feature/1")),
+        ("GetAudit", service.GetAuditRequest(name="audits/none")),
+        ("DeleteAudit", service.DeleteAuditRequest(name="audits/none")),
+        ("ListHypotheses", service.ListHypothesesRequest(parent="audits/none")),
+        ("GetHypothesis", service.GetHypothesisRequest(name="audits/none/hypotheses/global-1")),
+        ("ListDecisions", service.ListDecisionsRequest(parent="audits/none")),
+    ],
+)
+async def test_what_is_not_there_is_not_found(harness: Harness, method: str, request_: Any) -> None:
+    error = await refused(getattr(harness.audits, method)(request_))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+async def test_lone_surrogates_of_a_file_do_not_break_the_answer(harness: Harness) -> None:
+    pairs = [Pair(chat("half \ud83c"), "a\udc89b", "c", "\ud800", {"\ud800": "\ud800"})]
+    dataset = harness.jobs.store(pairs, "Odd").name
+    operation = await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset))
+    await harness.jobs.wait_operation(operation.name)
+    name = (await harness.jobs.get_operation(operation.name)).target
+    found = await harness.audits.GetHypothesis(service.GetHypothesisRequest(name=f"{name}/hypotheses/global-1"))
+    assert found.hypothesis.supporting[0].pair.chosen == "a?b"
+    assert len(b"".join(await exported(harness, name))) > 0
+
+
+async def test_a_broken_file_of_the_store_is_an_incident_without_its_words(harness: Harness) -> None:
+    async def broken(name: str) -> Any:
+        raise EngineFailure("The file is damaged.", reason="BROKEN")
+
+    harness.jobs.get_dataset = broken  # type: ignore[method-assign]
+    error = await refused(harness.audits.GetDataset(service.GetDatasetRequest(name=DATASET)))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.INTERNAL, "BROKEN")
+
+
+def test_tokens_of_one_character_and_across_the_prompts_border_are_merged_and_cut() -> None:
+    from assay_server.rpc.highlights import merge_tokens
+    from assay_server.subject.types import TokenInfo
+
+    spans = [(0, 0, 3), (0, 3, 6), (0, 6, 7), (0, 6, 7), (0, 7, 9), (0, 10, 12), (-1, 0, 0), (1, 0, 5)]
+    tokens = [TokenInfo(0, "", message, start, end) for message, start, end in spans]
+    activations = np.array([[1, 2, 3, 0, 0, 1, 9, 9], [0, 0, 0, 4, 0, 0.5, 9, 9]], dtype=np.float32)
+    found = merge_tokens(tokens, activations, 0, 5)
+    assert [(mark.start, mark.end, mark.value) for mark in found] == [(0, 2, 4.0), (5, 7, 1.0)]
+
+
+async def test_a_report_reads_the_evidence_of_the_surest_findings_only(harness: Harness) -> None:
+    jobs: FakeJobs = harness.jobs
+    found = await audited(harness)
+    from assay_server.rpc.reports import pairs_at
+
+    dataset = (await jobs.get_audit(found)).dataset
+    jobs.asked.clear()
+    assert await pairs_at(jobs, dataset, [1, 2, 4, 9]) == {1: PAIRS[1], 2: PAIRS[2], 4: PAIRS[4]}
+    assert jobs.asked == [("read_pairs", 1), ("read_pairs", 4), ("read_pairs", 9)]
