@@ -1,7 +1,7 @@
 """A direction from examples: read, fitted on one part, read again with the direction on the other, and measured there.
 
-Directions are fitted on mean residuals and scored as max over tokens of <h, v> (METHOD.md §1), so the report needs a second reading
-of the held-out examples, with the direction and its random rivals at once. Both readings go through the one ``Scorer``.
+Directions are fitted on mean residuals and scored as max over tokens of <h, v> (METHOD.md §1), so the report needs a second
+reading of the held-out examples, with the direction and its random rivals at once. Both readings go through the one ``Scorer``.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 
 from assay_server.concepts.examples import Examples, pair_examples, text_examples
 from assay_server.concepts.measuring import MeasuredReport, measure, random_unit_vectors
-from assay_server.concepts.probes import FittedProbe, ProbeMethod, ProbeOptions, fit_probe
+from assay_server.concepts.probes import FittedProbe, ProbeOptions, fit_probe
 from assay_server.errors import AssayError
 from assay_server.jobs.concept_sources import FitOptions, PairExamples, TextExamples, check_enough
 from assay_server.jobs.progress import Progress
-from assay_server.scorer import Item, Lane, Scored, ScorerLike, ScoreOptions
+from assay_server.scorer import Item, Lane, Scored, ScoreOptions, ScorerLike
 from assay_server.store.concepts import ConceptReport
 from assay_server.store.pairs import prompt_id
-from assay_server.subject.types import Directions, Pair, Pooled, PromptedResponse, SpanName
+from assay_server.subject.types import Directions, Pair, Pooled, SpanName
 
 _AT_ONCE = 64
-_BULK = ScoreOptions(lane=Lane.BULK, patient=True)
+# Sealed: what is read does not depend on what else is, so that a restart makes the same concept, to the bit.
+_BULK = ScoreOptions(lane=Lane.BULK, patient=True, sealed=True)
 _MIN_RANDOM = 20  # of the baseline on rows, which is not reported; the one that is takes any number
 
 
@@ -60,7 +61,10 @@ async def fit_direction(
         InvalidItem: too few examples can be read, or are left on a side (TOO_FEW_EXAMPLES); the sides do not differ
             (NO_DIFFERENCE); a value is not finite (NOT_FINITE).
     """
-    read = await (_read_pairs if isinstance(source, PairExamples) else _read_texts)(source, scorer, progress)  # type: ignore[arg-type]
+    if isinstance(source, PairExamples):
+        read = await _read_pairs(source, scorer, progress)
+    else:
+        read = await _read_texts(source, scorer, progress)
     progress.enter("fitting")
     knobs = ProbeOptions(held_out=options.held_out, random_directions=_MIN_RANDOM, seed=options.seed)
     fitted = await progress.in_thread(lambda: fit_probe(read.examples, options.method, knobs))

@@ -76,7 +76,7 @@ def concept_set(
 def concept_members(
     names: Sequence[str], clusters: StoredClusters | None, stored: Mapping[str, StoredConcept]
 ) -> Mapping[str, tuple[int, ...]]:
-    """The features of concepts by name ("feature/17", "cluster/3", "concepts/x"); () for a direction or a name that is not known."""
+    """The features of concepts by name ("feature/17", "cluster/3", "concepts/x"); () for what has none."""
     found: dict[str, tuple[int, ...]] = {}
     for name in names:
         kind, _, id = name.partition("/")
@@ -104,8 +104,8 @@ def _directional(concept: StoredConcept) -> DirectionalConcept:
     assert concept.direction is not None
     if concept.report is None:
         raise FailedPrecondition(
-            f"{concept.name} is a direction that was given without examples, so nothing says from which score on a response shows "
-            "it. Make it from examples, and test that.",
+            f"{concept.name} is a direction that was given without examples, so nothing says from which score on a response "
+            "shows it. Make it from examples, and test that.",
             reason="NO_THRESHOLD",
             details={"concept": concept.name},
         )

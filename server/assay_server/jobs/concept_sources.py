@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay_server.concepts.probes import ProbeMethod
 from assay_server.errors import InvalidItem
+from assay_server.store.concepts import unit
 from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse
 
 MIN_EXAMPLES = 10
@@ -142,6 +143,22 @@ def read_examples(record: Mapping[str, Any]) -> TextExamples | PairExamples:
     return TextExamples(*(tuple(_response(entry) for entry in record[side]) for side in ("positive", "negative")))
 
 
+def source_record(source: FromDataset | FromFeatures | FromCluster | FromSearch | FromDirection) -> dict[str, Any]:
+    """Any other source as JSON. Raises InvalidItem for a direction without a length."""
+    match source:
+        case FromDataset(dataset):
+            return {"kind": "dataset", "dataset": dataset}
+        case FromFeatures():
+            ids, weights = [int(id) for id in source.features], [float(weight) for weight in source.weights]
+            return {"kind": "features", "features": ids, "weights": weights}
+        case FromCluster(cluster):
+            return {"kind": "cluster", "cluster": cluster}
+        case FromSearch(text):
+            return {"kind": "label_search", "text": text}
+        case FromDirection():
+            return {"kind": "direction", "direction": vector_record(unit(source.direction, "direction.data"))}
+
+
 def vector_record(vector: NDArray[np.float32]) -> str:
     """A vector as text, to the bit."""
     return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
@@ -177,4 +194,4 @@ def _response(entry: Mapping[str, Any]) -> PromptedResponse:
 def _prompt(record: str | Sequence[Mapping[str, str]]) -> Prompt:
     if isinstance(record, str):
         return record
-    return tuple(Message(turn["role"], turn["content"]) for turn in cast("Sequence[Mapping[str, str]]", record))
+    return tuple(Message(turn["role"], turn["content"]) for turn in record)

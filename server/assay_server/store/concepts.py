@@ -127,12 +127,17 @@ def require_subject(concept: StoredConcept, subject: str, field: str = "") -> St
     """The concept, if it belongs to the subject. Raises SubjectMismatch with both fingerprints."""
     if concept.subject == subject:
         return concept
-    raise SubjectMismatch(
-        f"{concept.name} belongs to the subject {concept.subject[:16]}… and the loaded one is {subject[:16]}…: its features and "
-        "directions mean nothing here. Make it again under this subject, or load the one that it was made with.",
+    raise other_subject(concept.name, concept.subject, subject, field)
+
+
+def other_subject(name: str, theirs: str, loaded: str, field: str = "") -> SubjectMismatch:
+    """The refusal of what belongs to another subject; both fingerprints are named."""
+    return SubjectMismatch(
+        f"{name} belongs to the subject {theirs[:16]}… and the loaded one is {loaded[:16]}…: its features and directions mean "
+        "nothing here. Make it again under this subject, or load the one that it was made with.",
         reason="OTHER_SUBJECT",
         field=field,
-        details={"concept": concept.name, "concept_subject": concept.subject, "loaded_subject": subject},
+        details={"concept": name, "concept_subject": theirs, "loaded_subject": loaded},
     )
 
 
