@@ -59,6 +59,9 @@ class ServerConfig:
     labels: str = _knob("", "Feature labels: a .jsonl or .jsonl.gz file. Empty: labels.jsonl(.gz) in the SAE's folder, if any.")
     overrides: tuple[str, ...] = _knob((), "Names of load-time checks whose failure is accepted, separated by commas.")
     allow_download: bool = _knob(False, "Whether model and SAE may be fetched from a hub.")
+    whole_model: bool = _knob(
+        False, "Keep the blocks past the hook and the head as well: what offsets by steering and inoculation need."
+    )
     variance_floor: float = _knob(0.5, "Explained variance below which loading is refused.", low=-1.0, high=1.0)
 
     # Where it listens

@@ -185,6 +185,7 @@ def _load(config: ServerConfig) -> tuple[Subject, Labels]:
             max_sequence_tokens=config.max_sequence_tokens,
             variance_floor=config.variance_floor,
             allow_download=config.allow_download,
+            whole_model=config.whole_model,
         )
         event(_log, logging.INFO, "verified", hook=subject.info.hook, seconds=time.monotonic() - began)
         labels = _find_labels(config, subject.info.d_sae)

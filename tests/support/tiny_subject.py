@@ -35,8 +35,8 @@ CONTEXT = 2048
 TEMPLATE = "{% for m in messages %}{{ '<s>' + m['role'] + '\n' + m['content'] + '</s>\n' }}{% endfor %}"
 
 
-def build_subject(seed: int = 0) -> Subject:
-    """A fresh subject, for tests that change it."""
+def build_subject(seed: int = 0, *, keep_whole: bool = False) -> Subject:
+    """A fresh subject, for tests that change it, or that need the whole model."""
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -61,7 +61,7 @@ def build_subject(seed: int = 0) -> Subject:
         scale = 0.1 if parameter.ndim == 1 else 0.3
         parameter.copy_(scale * torch.randn(parameter.shape, generator=generator) + (parameter.ndim == 1))
     hook, device = parse_hook(HOOK), torch.device("cpu")
-    loaded = cut_model(model, tokenizer, hook, device)
+    loaded = cut_model(model, tokenizer, hook, device, keep_whole=keep_whole)
     return assemble(loaded, sae, hook, device=device, model_id="tiny", sae_id="tiny/topk", overrides=("VARIANCE",))
 
 

@@ -167,10 +167,11 @@ def tree_attention(
     """transformers' attention interface over the current layout.
 
     Args:
-        query: [1, heads, row, head_dim]; key and value: [1, kv_heads, row, head_dim].
+        query: [rows, heads, row, head_dim]; key and value: [rows, kv_heads, row, head_dim]; rows is 1, but where variants of
+            one packed row are read at once.
 
     Returns:
-        [1, row, heads, head_dim], and no weights.
+        [rows, row, heads, head_dim], and no weights.
 
     Raises:
         SubjectMismatch: the layer wants something that trees do not offer (attention sinks, a position bias).
@@ -223,9 +224,11 @@ def _padded_attention(
     softcap: float | None,
 ) -> Tensor:
     index, mask, real = layout.padded_index(window)
-    query, key, value = (t[0][:, index].transpose(0, 1) for t in (query, key, value))  # [trees, heads, longest, head_dim]
-    out = _attend(query, key, value, mask, scaling, softcap)
-    return out.transpose(1, 2)[real][None]
+    rows: list[Tensor] = []
+    for row in range(query.shape[0]):  # one, but where variants of a row are read at once
+        q, k, v = (t[row][:, index].transpose(0, 1) for t in (query, key, value))  # [trees, heads, longest, head_dim]
+        rows.append(_attend(q, k, v, mask, scaling, softcap).transpose(1, 2)[real])
+    return torch.stack(rows)
 
 
 def _pad(layout: TreeLayout, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

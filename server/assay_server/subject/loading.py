@@ -2,7 +2,7 @@
 
 Invariants:
 - No network is touched unless ``allow_download`` says so; no remote code ever runs; weights come as safetensors or GGUF only.
-- Blocks past the hook and the unembedding are dropped before the model moves to the device.
+- Blocks past the hook and the unembedding are dropped before the model moves to the device, unless the whole model is asked for.
 """
 
 import os
@@ -16,6 +16,7 @@ from torch import nn
 from assay_server.errors import SubjectMismatch
 from assay_server.subject.fingerprint import fingerprint_tensors, fingerprint_text, model_configuration
 from assay_server.subject.hooks import Hook, find_blocks
+from assay_server.subject.whole import WholeModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
@@ -31,6 +32,7 @@ class LoadedModel:
         tokenizer: the Hugging Face tokenizer.
         architecture: class name of the whole model.
         hook_module: the hook in Hugging Face's naming.
+        whole: what the cut leaves out, where it was asked for.
     """
 
     decoder: Any
@@ -44,6 +46,7 @@ class LoadedModel:
     fingerprint: str
     tokenizer_fingerprint: str
     template_fingerprint: str
+    whole: WholeModel | None = None
 
 
 def find_device(name: str = "auto") -> torch.device:
@@ -82,11 +85,14 @@ def find_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def load_model(source: str, hook: Hook, *, device: torch.device, dtype: torch.dtype, allow_download: bool) -> LoadedModel:
+def load_model(
+    source: str, hook: Hook, *, device: torch.device, dtype: torch.dtype, allow_download: bool, keep_whole: bool = False
+) -> LoadedModel:
     """Load a causal LM and its tokenizer, and cut it at the hook.
 
     Args:
         source: a folder of safetensors, a ``.gguf`` file, or a hub id.
+        keep_whole: keep what lies past the hook too, for log-probabilities.
 
     Raises:
         SubjectMismatch: nothing is there (MODEL_NOT_FOUND), or the hook is not in this model (HOOK_OUT_OF_RANGE).
@@ -109,11 +115,11 @@ def load_model(source: str, hook: Hook, *, device: torch.device, dtype: torch.dt
             reason="MODEL_NOT_FOUND",
             details={"model": source},
         ) from error
-    return cut_model(model.eval().requires_grad_(False), tokenizer, hook, device)
+    return cut_model(model.eval().requires_grad_(False), tokenizer, hook, device, keep_whole=keep_whole)
 
 
-def cut_model(model: Any, tokenizer: Any, hook: Hook, device: torch.device) -> LoadedModel:
-    """Drop what lies past the hook, fingerprint what is left, and move it to the device.
+def cut_model(model: Any, tokenizer: Any, hook: Hook, device: torch.device, *, keep_whole: bool = False) -> LoadedModel:
+    """Drop what lies past the hook (or set it aside), fingerprint what is left, and move it to the device.
 
     Raises:
         SubjectMismatch: the hook's block is past the model's last (HOOK_OUT_OF_RANGE).
@@ -126,6 +132,7 @@ def cut_model(model: Any, tokenizer: Any, hook: Hook, device: torch.device) -> L
             reason="HOOK_OUT_OF_RANGE",
             details={"block": hook.block, "blocks": total},
         )
+    whole = _set_aside(model, decoder, attribute, blocks) if keep_whole else None
     kept = nn.ModuleList(list(blocks)[: hook.blocks_run])
     setattr(decoder, attribute, kept)
     for norm in _FINAL_NORMS:
@@ -138,6 +145,8 @@ def cut_model(model: Any, tokenizer: Any, hook: Hook, device: torch.device) -> L
     )
     backend = getattr(tokenizer, "backend_tokenizer", None)
     template = str(getattr(tokenizer, "chat_template", None) or "")
+    if whole is not None:
+        whole.to(device)
     return LoadedModel(
         decoder=decoder.to(device),
         blocks=kept,
@@ -150,7 +159,15 @@ def cut_model(model: Any, tokenizer: Any, hook: Hook, device: torch.device) -> L
         fingerprint=fingerprint,
         tokenizer_fingerprint=fingerprint_text(backend.to_str() if backend else repr(tokenizer)),
         template_fingerprint=fingerprint_text(template) if template else "",
+        whole=whole,
     )
+
+
+def _set_aside(model: Any, decoder: Any, attribute: str, blocks: nn.ModuleList) -> WholeModel:
+    configuration = {**model_configuration(model.config), "class": type(model).__name__}
+    norms = {name: norm for name in _FINAL_NORMS if isinstance(norm := getattr(decoder, name, None), nn.Module)}
+    fingerprint = fingerprint_tensors(model.state_dict().items(), configuration)
+    return WholeModel(model, decoder, attribute, blocks, norms, fingerprint)
 
 
 def load_sae(source: str, sae_id: str = "", *, device: torch.device, dtype: torch.dtype, allow_download: bool) -> Any:

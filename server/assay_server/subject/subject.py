@@ -34,6 +34,7 @@ from assay_server.subject.loading import (
     load_model,
     load_sae,
 )
+from assay_server.subject.logprobs import LogprobReader, check_logprobs
 from assay_server.subject.reader import PathReader, PreparedTrees, Reader, TreeReader
 from assay_server.subject.sae import FeatureEncoder, make_encoder, wants_centred_residual
 from assay_server.subject.tokenize import TreeTokenizer
@@ -99,6 +100,7 @@ class Subject:
         self.encoder: FeatureEncoder = make_encoder(sae)
         self.tokenizer = tokenizer
         self.reader = reader
+        self.logprobs: LogprobReader | None = None  # where the whole model is kept
         self.info: SubjectInfo
 
     @property
@@ -203,6 +205,7 @@ def load_subject(
     max_sequence_tokens: int = 0,
     variance_floor: float = 0.5,
     allow_download: bool = False,
+    whole_model: bool = False,
 ) -> Subject:
     """Load, cut, verify and probe a model and its SAE.
 
@@ -214,6 +217,7 @@ def load_subject(
         overrides: checks of ``OVERRIDABLE`` that may fail.
         max_sequence_tokens: bound below the model's own context; 0 for none.
         variance_floor: least explained variance on the calibration text.
+        whole_model: keep the blocks past the hook and the head, for log-probabilities.
 
     Raises:
         SubjectMismatch: a part is missing or a check fails; the message names the numbers and the fix.
@@ -223,7 +227,7 @@ def load_subject(
     kind = find_dtype(dtype, where)
     loaded_sae = load_sae(sae, sae_id, device=where, dtype=kind, allow_download=allow_download)
     place = parse_hook(hook or str(loaded_sae.cfg.metadata.hook_name or ""))
-    loaded = load_model(model, place, device=where, dtype=kind, allow_download=allow_download)
+    loaded = load_model(model, place, device=where, dtype=kind, allow_download=allow_download, keep_whole=whole_model)
     return assemble(
         loaded,
         loaded_sae,
@@ -263,6 +267,9 @@ def assemble(
     tokenizer = TreeTokenizer(model.tokenizer, context_tokens=model.context_tokens, prepend_bos=prepend_bos)
     subject = Subject(model, sae, hook, tokenizer, PathReader(model, hook, device), device)
     _choose_reader(subject, model)
+    if model.whole is not None:
+        subject.logprobs = LogprobReader(model, hook, subject.reader, device)
+        check_logprobs(subject.logprobs, _probe_tree(subject))
     meter = _calibrate(subject)  # in the model's own context: the operator's bound is on requests
     tokenizer.context_tokens = context
     if not meter.explained_variance >= variance_floor:
@@ -294,6 +301,7 @@ def assemble(
         mean_l0=meter.mean_l0,
         calibration_tokens=meter.tokens,
         overrides=tuple(failures.overridden),
+        whole_model_fingerprint=model.whole.fingerprint if model.whole is not None else "",
     )
     return subject
 
@@ -379,10 +387,7 @@ def _choose_reader(subject: Subject, model: LoadedModel) -> None:
     """Share prefixes where the model's residuals on a probe agree with reading each path alone."""
     if getattr(model.decoder.config, "attention_chunk_size", None):
         return
-    question, answer = CALIBRATION[0]
-    chat = subject.tokenizer.template.available
-    prompt = (Message("user", question),) if chat else question + "\n\n"
-    tree = subject.tokenizer.pair(Pair(prompt, answer[:80], CALIBRATION[1][1][:60]))
+    tree = _probe_tree(subject)
     truth = subject.residual(tree)
     alone, shared = subject.reader, TreeReader(model, subject.hook, subject.device)
     subject.reader = shared
@@ -398,6 +403,13 @@ def _choose_reader(subject: Subject, model: LoadedModel) -> None:
     if not agrees:
         subject.reader = alone
     (alone if agrees else shared).close()
+
+
+def _probe_tree(subject: Subject) -> TokenTree:
+    question, answer = CALIBRATION[0]
+    chat = subject.tokenizer.template.available
+    prompt = (Message("user", question),) if chat else question + "\n\n"
+    return subject.tokenizer.pair(Pair(prompt, answer[:80], CALIBRATION[1][1][:60]))
 
 
 def _calibrate(subject: Subject) -> VarianceMeter:

@@ -221,3 +221,4 @@ class SubjectInfo:
     mean_l0: float
     calibration_tokens: int
     overrides: tuple[str, ...] = ()
+    whole_model_fingerprint: str = ""  # of all weights, where the whole model is kept; "" otherwise
