@@ -138,10 +138,14 @@ class FakeJobs:
         self._completed[request_id] = self.store(pairs, request_id)
         return self._completed[request_id]
 
+    @staticmethod
+    def name_of(pairs: list[Pair]) -> str:
+        """What the dataset of these pairs is called."""
+        return f"datasets/{_fingerprint(pairs)[:24]}"
+
     def store(self, pairs: list[Pair], display_name: str = "") -> DatasetInfo:
         """Store a dataset at once."""
-        fingerprint = hashlib.sha256(repr(pairs).encode()).hexdigest()
-        name = f"datasets/{fingerprint[:24]}"
+        fingerprint, name = _fingerprint(pairs), self.name_of(pairs)
         keys = tuple(sorted({key for pair in pairs for key in pair.metadata}))
         prompts = len({pair.prompt for pair in pairs})
         created = float(next(self._clock))
@@ -315,6 +319,10 @@ class FakeJobs:
 def chat(*texts: str) -> tuple[Message, ...]:
     """A conversation of user and assistant turns."""
     return tuple(Message(("user", "assistant")[place % 2], text) for place, text in enumerate(texts))
+
+
+def _fingerprint(pairs: list[Pair]) -> str:
+    return hashlib.sha256(repr(pairs).encode("utf-8", "replace")).hexdigest()
 
 
 def _find(known: dict[str, Any], name: str) -> Any:

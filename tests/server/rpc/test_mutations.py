@@ -9,23 +9,37 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from assay.v1 import audit_service_pb2 as audits
 from assay.v1 import model_pb2, scoring_pb2
 from assay_server.errors import AssayError
+from assay_server.jobs.api import AuditSettings
+from assay_server.rpc.audit_options import read_settings
+from assay_server.rpc.audit_requests import read_decision, read_stated
 from assay_server.rpc.concepts import Bounds
-from assay_server.rpc.convert import read_encode, read_options, read_pair, read_response
+from assay_server.rpc.convert import read_encode, read_options, read_pair, read_response, read_stored_pair
 from assay_server.rpc.errors import to_status
+from assay_server.rpc.hypotheses import check_question
 from assay_server.scorer import Lane
+from assay_server.subject.checks import check_pair
+from assay_server.subject.types import Message as Turn
 from assay_server.subject.types import Pair
+from google.longrunning import operations_pb2 as longrunning
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.fake_jobs import FakeJobs
 from tests.support.fake_scorer import D_IN, D_SAE
 from tests.support.harness import Harness, settled
 from tests.support.wire import batch, decode, head, pair, rich, turns
 
-CLEAN = {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+CLEAN = {
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
 LIMITS = model_pb2.Limits(
     max_pairs_per_request=8,
     max_text_bytes=4096,
@@ -58,6 +72,61 @@ SEEDS: dict[str, Message] = {
     "ModelService/BatchGetFeatures": model_pb2.BatchGetFeaturesRequest(parent="models/default", ids=[1, 7]),
     "ModelService/ListFeatures": model_pb2.ListFeaturesRequest(page_size=5, filter="flatter"),
 }
+
+# What the fake jobs call the dataset of KEPT, its finished audit (made by request "a") and the operation that made it.
+KEPT = [Pair((Turn("user", "tea?"),), "- yes", "no", "a", {"topic": "tea"}), Pair("raw ", "a", "b")]
+AUDIT, DATASET = "audits/a0", FakeJobs.name_of(KEPT)
+AUDIT_OPTIONS: dict[str, Any] = {
+    "views": [1, 2, 3],
+    "families": [1, 2],
+    "concepts": ["concepts/tea"],
+    "tau": 0.02,
+    "q_level": 0.1,
+    "interval_level": 0.9,
+    "correction": 2,
+    "nuisances": [1, 2],
+    "max_t_flips": 128,
+    "data_clusters": 4,
+    "silent_percentile": 5.0,
+    "min_features": 3,
+    "min_inside": 5,
+    "min_firings": 9,
+    "prompt_clusters": 2,
+    "response_clusters": 3,
+    "top_share": 0.2,
+    "metadata_keys": ["topic"],
+    "seed": 7,
+    "keep": 10,
+    "evidence": 2,
+}
+AUDIT_SEEDS: dict[str, Message] = {
+    "assay.v1.AuditService/GetUpload": audits.GetUploadRequest(request_id="up"),
+    "assay.v1.AuditService/ImportPairs": audits.ImportPairsRequest(uri="file:///a.jsonl", display_name="a", request_id="b"),
+    "assay.v1.AuditService/GetDataset": audits.GetDatasetRequest(name=DATASET),
+    "assay.v1.AuditService/ListDatasets": audits.ListDatasetsRequest(page_size=1),
+    "assay.v1.AuditService/CreateAudit": audits.CreateAuditRequest(dataset=DATASET, display_name="é", options=AUDIT_OPTIONS),
+    "assay.v1.AuditService/GetAudit": audits.GetAuditRequest(name=AUDIT),
+    "assay.v1.AuditService/ListAudits": audits.ListAuditsRequest(page_size=3, dataset=DATASET),
+    "assay.v1.AuditService/TestHypothesis": audits.TestHypothesisRequest(
+        dataset=DATASET, concept="feature/3", metadata={"key": "topic", "value": "tea"}, options=AUDIT_OPTIONS
+    ),
+    "assay.v1.AuditService/ListHypotheses": audits.ListHypothesesRequest(
+        parent=AUDIT, page_size=7, filter='view = "global" AND q <= 0.05 AND label : "list"', order_by="effect desc"
+    ),
+    "assay.v1.AuditService/GetHypothesis": audits.GetHypothesisRequest(name=f"{AUDIT}/hypotheses/global-3", highlights=True),
+    "assay.v1.AuditService/ExportAudit": audits.ExportAuditRequest(name=AUDIT, format=2),
+    "assay.v1.AuditService/RecordDecision": audits.RecordDecisionRequest(
+        decision={"hypothesis": f"{AUDIT}/hypotheses/global-3", "mode": 1, "strength": 0.5, "note": "n", "author": "a"}
+    ),
+    "assay.v1.AuditService/ListDecisions": audits.ListDecisionsRequest(parent=AUDIT, page_size=2),
+    "google.longrunning.Operations/GetOperation": longrunning.GetOperationRequest(name="operations/audit-a"),
+    "google.longrunning.Operations/ListOperations": longrunning.ListOperationsRequest(page_size=2),
+    "google.longrunning.Operations/WaitOperation": longrunning.WaitOperationRequest(
+        name="operations/audit-a", timeout={"seconds": 1, "nanos": 500}
+    ),
+    "google.longrunning.Operations/CancelOperation": longrunning.CancelOperationRequest(name="operations/audit-a"),
+}
+BATCHES = [audits.UploadPairsRequest(batch={"sequence": n, "pairs": PAIRS}) for n in range(3)]
 
 
 def mutate(data: bytes, random: random.Random) -> bytes:
@@ -98,6 +167,62 @@ async def test_mutated_unary_requests_get_a_clean_status(harness: Harness, metho
     assert statuses <= CLEAN
     assert grpc.StatusCode.INVALID_ARGUMENT in statuses
     assert len(await call(seed)) > 0
+    await settled(harness)
+
+
+@pytest.mark.parametrize("method", list(AUDIT_SEEDS))
+async def test_mutated_requests_about_audits_get_a_clean_status(harness: Harness, method: str) -> None:
+    dataset = harness.jobs.store(KEPT)
+    await harness.jobs.create_audit(dataset.name, AuditSettings(), request_id="a")
+    await harness.jobs.wait_operation("operations/audit-a")
+    source = random.Random(method)
+    seed = AUDIT_SEEDS[method].SerializeToString()
+    statuses: Counter[grpc.StatusCode] = Counter()
+
+    async def send(data: bytes) -> None:
+        call: Any = harness.channel.unary_stream(f"/{method}")(data)  # reads what a unary call answers, too
+        try:
+            async for _ in call:
+                pass
+            statuses[grpc.StatusCode.OK] += 1
+        except grpc.aio.AioRpcError as error:
+            statuses[rich(error).code] += 1
+
+    await send(seed)
+    assert set(statuses) == {grpc.StatusCode.OK}
+    for _ in range(10):
+        await asyncio.gather(*[send(mutate(seed, source)) for _ in range(40)])
+    assert set(statuses) <= CLEAN
+    assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 20
+    await send(seed)
+    await settled(harness)
+
+
+async def test_mutated_uploads_get_a_clean_status_and_keep_what_came_before(harness: Harness) -> None:
+    with grpc.insecure_channel(harness.address) as channel:
+        call: Any = channel.stream_unary("/assay.v1.AuditService/UploadPairs")
+        source = random.Random(0)
+        good = [batch.SerializeToString() for batch in BATCHES]
+        outcomes: Counter[str] = Counter()
+
+        def send(messages: list[bytes]) -> None:
+            try:
+                response = audits.UploadPairsResponse.FromString(call(iter(messages), timeout=30))
+                assert response.dataset.pairs > 0
+                outcomes["OK"] += 1
+            except grpc.RpcError as error:
+                outcomes[rich(error).code.name] += 1
+
+        for _ in range(10):
+            tries: list[list[bytes]] = []
+            for _ in range(30):
+                fresh = audits.UploadPairsRequest(options={"request_id": f"up-{source.randrange(1 << 40)}"})
+                messages = [fresh.SerializeToString(), *good]
+                target = source.randrange(4)
+                tries.append([mutate(data, source) if place == target else data for place, data in enumerate(messages)])
+            await asyncio.gather(*[asyncio.to_thread(send, messages) for messages in tries])
+        assert set(outcomes) <= {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION"}
+        assert min(outcomes["OK"], outcomes["INVALID_ARGUMENT"]) > 5
     await settled(harness)
 
 
@@ -144,6 +269,11 @@ READERS: list[tuple[Message, Callable[[Any], object]]] = [
     (PAIRS[2], lambda m: read_pair(m, BOUNDS)),
     (SEEDS["ScoringService/ScoreResponses"].responses[0], lambda m: read_response(m, BOUNDS)),  # type: ignore[attr-defined]
     (SEEDS["ScoringService/EncodeTokens"], lambda m: read_encode(m, BOUNDS)),
+    (AUDIT_SEEDS["assay.v1.AuditService/CreateAudit"].options, lambda m: read_settings(m, BOUNDS)),  # type: ignore[attr-defined]
+    (AUDIT_SEEDS["assay.v1.AuditService/TestHypothesis"], lambda m: read_stated(m, BOUNDS)),
+    (AUDIT_SEEDS["assay.v1.AuditService/RecordDecision"].decision, read_decision),  # type: ignore[attr-defined]
+    (AUDIT_SEEDS["assay.v1.AuditService/ListHypotheses"], check_question),
+    (PAIRS[2], lambda m: check_pair(read_stored_pair(m), max_text_bytes=LIMITS.max_text_bytes)),
 ]
 
 
