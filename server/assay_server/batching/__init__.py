@@ -2,6 +2,17 @@
 
 from assay_server.batching.batcher import Batcher, EngineObserver, NullEngineObserver
 from assay_server.batching.planner import Planner
-from assay_server.batching.work import Lane, Read, TokenRequest, Work
+from assay_server.batching.work import CallRequest, Lane, LoneRequest, Read, TokenRequest, Work
 
-__all__ = ["Batcher", "EngineObserver", "Lane", "NullEngineObserver", "Planner", "Read", "TokenRequest", "Work"]
+__all__ = [
+    "Batcher",
+    "CallRequest",
+    "EngineObserver",
+    "Lane",
+    "LoneRequest",
+    "NullEngineObserver",
+    "Planner",
+    "Read",
+    "TokenRequest",
+    "Work",
+]

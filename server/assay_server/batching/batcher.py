@@ -26,7 +26,7 @@ from typing import Protocol
 import torch
 
 from assay_server.batching.planner import Planner
-from assay_server.batching.work import Lane, Read, TokenRequest, Work
+from assay_server.batching.work import Lane, LoneRequest, Read, Work
 from assay_server.errors import AssayError, EngineFailure, Expired, NotReady
 from assay_server.subject.subject import PreparedBatch, Subject, TreeRequest
 
@@ -124,7 +124,7 @@ class Batcher:
 
     def submit(
         self,
-        requests: Sequence[TreeRequest | TokenRequest],
+        requests: Sequence[TreeRequest | LoneRequest],
         lane: Lane,
         deadline: float | None,
         *,
@@ -244,14 +244,14 @@ class Batcher:
             self._count(lane, -queue.popleft().size)
         if not queue:
             return []
-        if isinstance(queue[0].request, TokenRequest):
+        if isinstance(queue[0].request, LoneRequest):
             chosen = [0]
         elif queue[0].batch is not None:
             chosen = [index for index, _ in enumerate(itertools.takewhile(lambda work: work.batch is queue[0].batch, queue))]
         else:
             window = [work for _, work in zip(range(self._planner.window), queue, strict=False)]
             trees = [
-                index for index, work in enumerate(window) if work.batch is None and not isinstance(work.request, TokenRequest)
+                index for index, work in enumerate(window) if work.batch is None and not isinstance(work.request, LoneRequest)
             ]
             sizes = [window[index].size for index in trees]
             chosen = [trees[i] for i in self._planner.select(sizes, time.monotonic() - queue[0].enqueued)]
@@ -279,10 +279,9 @@ class Batcher:
         results: Sequence[object] | None = None
         computed = 0
         try:
-            if isinstance(works[0].request, TokenRequest):
-                token_request = works[0].request
-                results = [self._subject.activations(token_request.ids, token_request.features)]
-                computed = token_request.size
+            if isinstance(works[0].request, LoneRequest):
+                results = [works[0].request.run(self._subject)]
+                computed = works[0].size
             else:
                 if batch is None:
                     batch = self._subject.prepare([_tree(work) for work in works])
@@ -324,7 +323,7 @@ class Batcher:
 
     def _observe(self, works: list[Work], computed: int, seconds: float) -> None:
         tokens = sum(work.size for work in works)
-        saved = sum(0 if isinstance(work.request, TokenRequest) else work.request.tree.shared for work in works)
+        saved = sum(0 if isinstance(work.request, LoneRequest) else work.request.tree.shared for work in works)
         if seconds > 0:
             self._rate = tokens / seconds if not self._rate else 0.8 * self._rate + 0.2 * tokens / seconds
         self._observer.batch(tokens, saved, tokens / max(1, computed), seconds, len(works))
@@ -364,7 +363,7 @@ class Batcher:
             works = self._alive(works)
             if not works:
                 continue
-            if isinstance(works[0].request, TokenRequest):
+            if isinstance(works[0].request, LoneRequest):
                 with self._state:  # nothing to prepare: back to the head of its lane
                     self._lanes[Lane.BULK].extendleft(reversed(works))
                     self._count(Lane.BULK, sum(work.size for work in works))

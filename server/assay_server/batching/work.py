@@ -1,14 +1,15 @@
 """What waits for the device."""
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_server.subject.subject import TreeRequest
-from assay_server.subject.types import Pooled
+from assay_server.subject.subject import Subject, TreeRequest
 
 
 class Lane(Enum):
@@ -18,8 +19,21 @@ class Lane(Enum):
     BULK = "bulk"
 
 
+class LoneRequest(ABC):
+    """Work that shares no batch with other work."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Tokens that the model reads."""
+
+    @abstractmethod
+    def run(self, subject: Subject) -> object:
+        """Do it, on the device's thread. What it raises fails this work alone."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class TokenRequest:
+class TokenRequest(LoneRequest):
     """Token-level activations of ``features`` on one sequence of ``ids``."""
 
     ids: NDArray[np.int32]
@@ -30,18 +44,44 @@ class TokenRequest:
         """Tokens that the model reads."""
         return len(self.ids)
 
+    def run(self, subject: Subject) -> NDArray[np.float32]:
+        """Activations float32 [features, tokens]."""
+        return subject.activations(self.ids, self.features)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallRequest(LoneRequest):
+    """Anything else that the device's thread must do: what interventions need of the model.
+
+    Attributes:
+        tokens: that the model reads, for admission; every variant of a sequence counts.
+        call: the work; it must take about as long as a batch of that many tokens.
+    """
+
+    tokens: int
+    call: Callable[[Subject], object]
+
+    @property
+    def size(self) -> int:
+        """Tokens that the model reads."""
+        return self.tokens
+
+    def run(self, subject: Subject) -> object:
+        """What the call gives."""
+        return self.call(subject)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
     """What came of one piece of work, and what it cost.
 
     Attributes:
-        result: pooled features, or activations float32 [features, tokens] for a ``TokenRequest``.
+        result: pooled features, or what a ``LoneRequest`` gives.
         queue_seconds: from submission to the start of its batch.
         forward_seconds: its batch's time on the device.
     """
 
-    result: Pooled | NDArray[np.float32]
+    result: object
     queue_seconds: float
     forward_seconds: float
 
@@ -59,7 +99,7 @@ class Work:
         batch: the sealed batch that it belongs to, read with the others of it and nothing else; None where it may go with any.
     """
 
-    request: TreeRequest | TokenRequest
+    request: TreeRequest | LoneRequest
     lane: Lane
     deadline: float | None
     future: "asyncio.Future[Read]"

@@ -14,11 +14,20 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Never, TypeVar
+from typing import Any, Never, TypeVar, cast
 
 import numpy as np
 
-from assay_server.batching import Batcher, EngineObserver, NullEngineObserver, Planner, Read, TokenRequest
+from assay_server.batching import (
+    Batcher,
+    CallRequest,
+    EngineObserver,
+    LoneRequest,
+    NullEngineObserver,
+    Planner,
+    Read,
+    TokenRequest,
+)
 from assay_server.cache import Claim, FeatureCache, KeyMaker, SingleFlight, lacks_prompt
 from assay_server.errors import AssayError, Expired, NotReady
 from assay_server.scorer.admission import Admission
@@ -124,6 +133,30 @@ class Scorer:
         assert isinstance(read.result, np.ndarray)
         timings = Timings(tokenize_seconds, read.queue_seconds, read.forward_seconds, 0.0, CacheState.BYPASS)
         return EncodedTokens(tokenized.tokens, read.result), timings
+
+    async def call(
+        self, work: Callable[[Subject], T], tokens: int, *, lane: Lane = Lane.BULK, deadline: float | None = None
+    ) -> T:
+        """Run work of another kind on the device's thread, admitted and queued like any that reads so many tokens.
+
+        Raises:
+            Overloaded, Expired, NotReady: as ``score``.
+            AssayError: what the work raises; EngineFailure for what is not of the family.
+        """
+        self._check_open(deadline)
+        (future,) = await self._submit([CallRequest(tokens, work)], lane, deadline, patient=True)
+        try:
+            read = await _settle(future)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        if isinstance(read, AssayError):
+            raise read
+        return cast(T, read.result)
+
+    async def off_device(self, work: Callable[[Subject], T]) -> T:
+        """Run work that needs the subject and not the device (tokenising, building tensors) on the tokenizer's threads."""
+        return await self._in_pool(lambda: work(self._subject))
 
     async def aclose(self) -> None:
         """Refuse new work, fail what waits, stop the threads, flush the cache."""
@@ -242,7 +275,7 @@ class Scorer:
 
     async def _submit(
         self,
-        requests: Sequence[TreeRequest | TokenRequest],
+        requests: Sequence[TreeRequest | LoneRequest],
         lane: Lane,
         deadline: float | None,
         *,
