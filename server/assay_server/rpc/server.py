@@ -64,9 +64,9 @@ class AssayServer:
         self._server = grpc.aio.server(interceptors=interceptors, options=server_options(config))
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self.state), self._server)
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(self.state), self._server)
-        operations = OperationMessages()
-        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.state, operations), self._server)
-        operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(self.state, operations), self._server)
+        made = OperationMessages()  # every service whose methods give operations says here how what they make is shown
+        audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.state, made), self._server)
+        operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(self.state, made), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import grpc
-import numpy as np
 import pytest
 from assay.v1 import audit_pb2
 from assay.v1 import audit_service_pb2 as service
@@ -14,6 +13,7 @@ from assay_server.audit.findings import ViewKind
 from assay_server.errors import EngineFailure, Overloaded
 from assay_server.jobs.api import AuditCondition, MetadataValue, PromptConcept
 from assay_server.rpc.exporting import CHUNK_BYTES
+from assay_server.rpc.reports import pairs_at
 from assay_server.subject.types import Pair
 
 from tests.support.fake_jobs import FakeJobs, chat
@@ -518,22 +518,9 @@ async def test_a_broken_file_of_the_store_is_an_incident_without_its_words(harne
     assert (error.code, error.info.reason) == (grpc.StatusCode.INTERNAL, "BROKEN")
 
 
-def test_tokens_of_one_character_and_across_the_prompts_border_are_merged_and_cut() -> None:
-    from assay_server.rpc.highlights import merge_tokens
-    from assay_server.subject.types import TokenInfo
-
-    spans = [(0, 0, 3), (0, 3, 6), (0, 6, 7), (0, 6, 7), (0, 7, 9), (0, 10, 12), (-1, 0, 0), (1, 0, 5)]
-    tokens = [TokenInfo(0, "", message, start, end) for message, start, end in spans]
-    activations = np.array([[1, 2, 3, 0, 0, 1, 9, 9], [0, 0, 0, 4, 0, 0.5, 9, 9]], dtype=np.float32)
-    found = merge_tokens(tokens, activations, 0, 5)
-    assert [(mark.start, mark.end, mark.value) for mark in found] == [(0, 2, 4.0), (5, 7, 1.0)]
-
-
-async def test_a_report_reads_the_evidence_of_the_surest_findings_only(harness: Harness) -> None:
+async def test_a_report_reads_the_chunks_that_hold_its_pairs_only(harness: Harness) -> None:
     jobs: FakeJobs = harness.jobs
     found = await audited(harness)
-    from assay_server.rpc.reports import pairs_at
-
     dataset = (await jobs.get_audit(found)).dataset
     jobs.asked.clear()
     assert await pairs_at(jobs, dataset, [1, 2, 4, 9]) == {1: PAIRS[1], 2: PAIRS[2], 4: PAIRS[4]}
