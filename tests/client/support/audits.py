@@ -41,6 +41,7 @@ class Shelf:
         upload_ends: how the next uploads end, one each: (batches stored before, status).
         seconds_a_batch: how long storing one takes.
         states: what looking at any operation gives, one a look; the last one stays.
+        created: what the next CreateAudit give, one each; then an operation that waits.
         refusals: how the next looks fail, one each.
         hypotheses: of every audit.
         requests: everything that was asked, by method.
@@ -53,6 +54,7 @@ class Shelf:
     forget: bool = False
     received: list[list[int]] = field(default_factory=list)  # sequences, by connection
     states: deque[operations_pb2.Operation] = field(default_factory=deque)
+    created: deque[operations_pb2.Operation] = field(default_factory=deque)
     refusals: deque[status_pb2.Status] = field(default_factory=deque)
     stopped: list[str] = field(default_factory=list)
     hypotheses: list[audit_pb2.Hypothesis] = field(default_factory=list)
@@ -146,7 +148,7 @@ class Audits(audit_service_pb2_grpc.AuditServiceServicer):
 
     def CreateAudit(self, request: Any, context: grpc.ServicerContext) -> operations_pb2.Operation:
         self._shelf.requests.append(("CreateAudit", request))
-        return operation(phase="waiting")
+        return self._shelf.created.popleft() if self._shelf.created else operation(phase="waiting")
 
     def TestHypothesis(self, request: Any, context: grpc.ServicerContext) -> operations_pb2.Operation:
         self._shelf.requests.append(("TestHypothesis", request))

@@ -1,9 +1,13 @@
-"""The command line: ``assay serve | info | score | summarize``.
+"""The command line: ``assay serve | info | score | summarize | audit | test | decide | ...``.
 
     assay serve --model ... --sae ...                     starts a server (needs assay[server])
     assay info                                            what the server has loaded
     assay score pairs.jsonl --out scores.parquet          scores a file; the same command goes on after an interruption
     assay summarize scores.parquet                        what the pairs teach, feature by feature
+    assay audit pairs.jsonl --report report.html          the same, tested, corrected, controlled for length
+    assay test pairs.jsonl --concept examples.jsonl       one hypothesis of your own
+    assay decide AUDIT HYPOTHESIS explain-away            what is wanted of a finding; assay decisions lists them
+    assay audits | datasets | concepts                    what the server keeps
 
 | exit code | meaning                                                                          |
 |-----------|----------------------------------------------------------------------------------|
@@ -12,7 +16,7 @@
 | 2         | the command, the input file or the request is at fault                           |
 | 3         | the server is not there, not ready, or too busy; a scores file can be resumed    |
 | 4         | --strict, and a row could not be read or a pair not scored; can be resumed       |
-| 130       | interrupted by Ctrl-C or SIGTERM; can be resumed                                 |
+| 130       | interrupted by Ctrl-C or SIGTERM; can be resumed, and an audit goes on meanwhile |
 
 Invariant: standard output carries results only; progress, summaries of a run and errors go to standard error.
 """
@@ -21,7 +25,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from assay.cli import info, score, summarize
+from assay.cli import audit, audits, concepts, datasets, decide, info, score, summarize, test
+from assay.cli.reading import StrictStop
 from assay.errors import (
     AssayError,
     ConnectionFailed,
@@ -64,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _code(error: AssayError) -> int:
-    if isinstance(error, score.StrictStop):
+    if isinstance(error, StrictStop):
         return 4
     if isinstance(error, ConnectionFailed | NotReady | Overloaded | DeadlineExceeded):
         return _ABSENT
@@ -77,11 +82,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="assay",
         description="Reads what preference pairs teach a language model, through its own sparse autoencoder.",
         epilog="exit codes: 0 done; 1 server fault; 2 wrong command, input or request; 3 no server, not ready or too busy; "
-        "4 stopped by --strict; 130 interrupted. After 3, 4 and 130 the same `assay score` goes on where it stopped.",
+        "4 stopped by --strict; 130 interrupted. After 3, 4 and 130 the same command goes on where it stopped.",
     )
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     commands.add_parser("serve", help="start a server (assay serve --help)", add_help=False)
-    for module in (info, score, summarize):
+    for module in (info, score, summarize, audit, test, decide, audits, datasets, concepts):
         module.add_command(commands)
     return parser

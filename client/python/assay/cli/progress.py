@@ -18,9 +18,13 @@ class Progress:
         total: rows there are.
         done: rows that an earlier run has done; they count as progress, not as speed.
         quiet: show nothing.
+        what: what is done to them.
     """
 
-    def __init__(self, total: int, done: int = 0, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, total: int, done: int = 0, *, quiet: bool = False, stream: TextIO | None = None, what: str = "scoring"
+    ) -> None:
+        self._what = what
         self._stream = stream or sys.stderr
         self._total = total
         self._start_rows = done
@@ -44,7 +48,7 @@ class Progress:
         if progress is not None:
             console = rich("rich.console")
             self._bar = progress.Progress(
-                progress.TextColumn("scoring"),
+                progress.TextColumn(self._what),
                 progress.BarColumn(),
                 progress.MofNCompleteColumn(),
                 progress.TextColumn("{task.fields[rate]}"),

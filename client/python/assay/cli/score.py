@@ -8,24 +8,32 @@ the same command goes on after its last part, also after a crash or ``kill -9``.
 import argparse
 import json
 import shutil
-import signal
-import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from assay.cli.connect import add_flags, connect
+from assay.cli.interrupts import INTERRUPTED, Interrupts, interrupts
 from assay.cli.parts import Parts, ResumeRefused, manifest_of
 from assay.cli.progress import Progress, duration
+from assay.cli.reading import (
+    FILE_HELP,
+    StrictStop,
+    add_reading_flags,
+    announcement,
+    check_limit,
+    how,
+    opened,
+    say,
+    total_of,
+)
 from assay.cli.table import Record, plain, record
 from assay.cli.tally import add_counts, counts_text
 from assay.client import Client
-from assay.data import Format, PairFile, Row, open_pairs
+from assay.data import PairFile, Row
 from assay.data.formats import As
 from assay.errors import AssayError, InputError
 from assay.extras import pyarrow
@@ -37,34 +45,18 @@ from assay.summary import Summary
 
 PART_ROWS = 512
 PART_SECONDS = 20.0
-INTERRUPTED = 130
 
 Outcome = tuple[Row, PairResult | None]
 Refused = ResumeRefused
 
 
-class StrictStop(AssayError):
-    """--strict, and a row could not be read or a pair not scored."""
-
-
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("score", help="score the pairs of a file", description=__doc__)
-    parser.add_argument("file", type=Path, help=".jsonl, .json (both also .gz), .parquet, or a datasets folder")
+    parser.add_argument("file", type=Path, help=FILE_HELP)
     parser.add_argument("--out", required=True, help=".parquet or .jsonl file; - for JSON lines on standard output")
     parser.add_argument("--overwrite", action="store_true", help="replace an output, and throw away a half-written one")
-    reading = parser.add_argument_group("reading")
-    reading.add_argument("--format", choices=["auto", *(one.value for one in Format)], default="auto")
-    reading.add_argument(
-        "--as",
-        dest="as_",
-        choices=["auto", "chat", "text"],
-        default="auto",
-        help="read text prompts and transcripts as chat turns or as raw text; auto: chat where the model has a template",
-    )
-    reading.add_argument("--split", help="split of a datasets folder")
-    reading.add_argument("--limit", type=int, help="score the first rows only")
-    reading.add_argument("--strict", action="store_true", help="stop at the first row or pair that fails")
+    add_reading_flags(parser)
     asking = parser.add_argument_group("asking")
     asking.add_argument("--top-k", type=int, help="features in each ranking (default: the server's, 16)")
     asking.add_argument("--include-features", action="store_true", help="write every pooled feature of both responses")
@@ -86,18 +78,17 @@ def add_command(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Scores the file."""
     kind = _check(args)
-    with connect(args) as client, _interrupts() as interrupts:
+    with connect(args) as client, interrupts() as signals:
         model = client.model()
         options = options_of(args)
-        as_: As = args.as_ if args.as_ != "auto" else "chat" if model.has_chat_template else "text"
-        file = open_pairs(args.file, format=None if args.format == "auto" else Format(args.format), as_=as_, split=args.split)
+        file = opened(args, args.file, model)
         if kind == "-":
             return _to_stdout(args, client, file, options)
-        manifest = _manifest(args, file, as_, model)
+        manifest = _manifest(args, file, how(args, model), model)
         out = Path(args.out)
         if _finished(args, out, manifest):
             return 0
-        return _to_file(args, client, file, options, Parts(out, manifest), interrupts, kind)
+        return _to_file(args, client, file, options, Parts(out, manifest), signals, kind)
 
 
 def outcomes(rows: Iterator[Row], client: Client, options: ScoreOptions) -> Iterator[Outcome]:
@@ -143,15 +134,15 @@ def _to_file(
     file: PairFile,
     options: ScoreOptions,
     parts: Parts,
-    interrupts: "_Interrupts",
+    interrupts: Interrupts,
     kind: str,
 ) -> int:
-    total = file.total if args.limit is None else min(file.total, args.limit)
+    total = total_of(args, file)
     with parts:
         if not args.quiet:
-            _say(_announcement(file, total))
+            say(announcement(file, total))
         if parts.rows and not args.quiet:
-            _say(f"going on after the {parts.rows:,} rows that are in {parts.folder}")
+            say(f"going on after the {parts.rows:,} rows that are in {parts.folder}")
         rows = islice(file.rows(skip=parts.rows), max(0, total - parts.rows))
         start, before = time.monotonic(), parts.rows
         writer = _Writer(parts, interrupts)
@@ -164,23 +155,23 @@ def _to_file(
             writer.flush()
         except (KeyboardInterrupt, AssayError) as stop:
             writer.flush()
-            _say(f"stopped after {parts.rows:,} of {total:,} rows; the same command goes on from there")
+            say(f"stopped after {parts.rows:,} of {total:,} rows; the same command goes on from there")
             if isinstance(stop, AssayError):
                 raise
             return INTERRUPTED
         _report(parts, file, parts.rows - before, time.monotonic() - start, quiet=args.quiet)
         parts.join(kind)
         if not args.quiet:
-            _say(f"wrote {parts.rows:,} rows to {parts.out}")
+            say(f"wrote {parts.rows:,} rows to {parts.out}")
             if kind == "parquet":
-                _say(f"what they teach: assay summarize {parts.out}")
+                say(f"what they teach: assay summarize {parts.out}")
     return 0
 
 
 class _Writer:
     """Gathers rows into parts; a signal never splits a part from its count."""
 
-    def __init__(self, parts: Parts, interrupts: "_Interrupts") -> None:
+    def __init__(self, parts: Parts, interrupts: Interrupts) -> None:
         self._parts = parts
         self._interrupts = interrupts
         self._records: list[Record] = []
@@ -199,46 +190,9 @@ class _Writer:
             self._since = time.monotonic()
 
 
-class _Interrupts:
-    """Ctrl-C and SIGTERM as KeyboardInterrupt, but not in the middle of what must be whole."""
-
-    def __init__(self) -> None:
-        self._deferring = False
-        self._pending = False
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        if self._deferring:
-            self._pending = True
-        else:
-            raise KeyboardInterrupt
-
-    @contextmanager
-    def deferred(self) -> Generator[None, None, None]:
-        self._deferring = True
-        try:
-            yield
-        finally:
-            self._deferring = False
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
-
-
-@contextmanager
-def _interrupts() -> Generator[_Interrupts, None, None]:
-    interrupts = _Interrupts()
-    before = {number: signal.signal(number, interrupts.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interrupts
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _check(args: argparse.Namespace) -> str:
     """The kind of output: "parquet", "jsonl" or "-"; InputError where it is none of them."""
-    if args.limit is not None and args.limit < 0:
-        raise InputError(f"--limit {args.limit} is negative", reason="BAD_LIMIT")
+    check_limit(args)
     if args.out == "-":
         return "-"
     suffix = Path(args.out).suffix
@@ -277,7 +231,7 @@ def _finished(args: argparse.Namespace, out: Path, manifest: Mapping[str, Any]) 
         return False
     if out.suffix == ".parquet" and manifest_of(out) == json.loads(json.dumps(manifest)):
         shutil.rmtree(folder, ignore_errors=True)  # left by a crash between the last rename and the tidying up
-        _say(f"{out} is there already, complete, from the same input, options and model")
+        say(f"{out} is there already, complete, from the same input, options and model")
         return True
     raise ResumeRefused(f"{out} exists, from another run: --overwrite replaces it", reason="OUTPUT_EXISTS")
 
@@ -299,27 +253,13 @@ def _stop_if_strict(args: argparse.Namespace, row: Row, result: PairResult | Non
         raise StrictStop(f"line {row.line}: {error.message}", reason=error.reason)
 
 
-def _announcement(file: PairFile, total: int) -> str:
-    """What is read, and as what: told by the first row that can be read, before thousands are."""
-    first = next((row for row in islice(file.rows(), 100) if row.pair is not None), None)
-    file.formats.clear()
-    if first is None or first.pair is None or first.format is None:
-        return f"{file.path.name}: {total:,} rows, of which the first {min(total, 100)} hold no pair"
-    how = "raw text" if isinstance(first.pair.prompt, str) else "chat turns"
-    return f"{file.path.name}: {total:,} rows, the first in the format {first.format.value}, prompts read as {how}"
-
-
 def _report(parts: Parts, file: PairFile, rows: int, seconds: float, *, quiet: bool) -> None:
     if quiet:
         return
     summary = Summary()
     add_counts(summary, parts.batches())
-    _say(counts_text(summary))
+    say(counts_text(summary))
     formats = ", ".join(f"{one.value} {count:,}" for one, count in file.formats.most_common()) or "nothing"
     if rows:
-        _say(f"read as             {formats}")
-        _say(f"this run            {rows:,} rows in {duration(seconds)}, {rows / max(seconds, 1e-9):.1f} pairs/s")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+        say(f"read as             {formats}")
+        say(f"this run            {rows:,} rows in {duration(seconds)}, {rows / max(seconds, 1e-9):.1f} pairs/s")
