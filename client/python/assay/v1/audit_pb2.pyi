@@ -182,7 +182,7 @@ class SubjectRef(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., sae_id: _Optional[str] = ..., sae_fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., template_fingerprint: _Optional[str] = ..., hook: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class ViewSummary(_message.Message):
-    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason")
+    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note")
     VIEW_FIELD_NUMBER: _ClassVar[int]
     TESTS_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_RAW_FIELD_NUMBER: _ClassVar[int]
@@ -190,6 +190,7 @@ class ViewSummary(_message.Message):
     KEPT_FIELD_NUMBER: _ClassVar[int]
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     view: View
     tests: int
     findings_raw: int
@@ -197,7 +198,8 @@ class ViewSummary(_message.Message):
     kept: int
     conditions: int
     reason: str
-    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    note: str
+    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
 
 class NuisanceSummary(_message.Message):
     __slots__ = ("names", "gamma", "accuracy", "reason")

@@ -127,7 +127,8 @@ class AuditServiceServicer(object):
     def UploadPairs(self, request_iterator, context):
         """Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
         dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
-        Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence expected.
+        A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
+        expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,7 +212,8 @@ class AuditServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetHypothesis(self, request, context):
-        """One hypothesis with its evidence.
+        """One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
+        another subject made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

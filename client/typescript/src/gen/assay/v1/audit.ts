@@ -436,6 +436,8 @@ export interface ViewSummary {
   conditions: number;
   /** Why the view tested nothing, in a sentence; "" otherwise. */
   reason: string;
+  /** What was done otherwise than the options say, and why, in a sentence; "" where nothing was. */
+  note: string;
 }
 
 /** The nuisance model of an audit: P(chosen preferred) = sigmoid(gamma . x). */
@@ -1567,6 +1569,7 @@ function createBaseViewSummary(): ViewSummary {
     kept: 0,
     conditions: 0,
     reason: "",
+    note: "",
   };
 }
 
@@ -1592,6 +1595,9 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     }
     if (message.reason !== "") {
       writer.uint32(58).string(message.reason);
+    }
+    if (message.note !== "") {
+      writer.uint32(66).string(message.note);
     }
     return writer;
   },
@@ -1665,6 +1671,14 @@ export const ViewSummary: MessageFns<ViewSummary> = {
             message.reason = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1689,6 +1703,7 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     message.kept = object.kept ?? 0;
     message.conditions = object.conditions ?? 0;
     message.reason = object.reason ?? "";
+    message.note = object.note ?? "";
     return message;
   },
 };

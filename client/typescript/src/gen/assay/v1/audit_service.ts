@@ -220,6 +220,7 @@ export interface ListHypothesesRequest {
   /**
    * Conditions joined by AND, each FIELD OP VALUE: fields view, finding, q, p, effect, rank, inside, concept, condition, label; ops
    * = != < <= > >= and : (contains). Text in double quotes. For example: view = "global" AND q <= 0.05 AND label : "list".
+   * q, p and effect are the controlled effect's where effects were controlled, else the raw one's. At most 4 KiB and 32 conditions.
    */
   filter: string;
   /** A field of the filter, "desc" after it for descending; default "view, rank". */
@@ -2476,7 +2477,8 @@ export const AuditServiceService = {
   /**
    * Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
    * dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
-   * Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence expected.
+   * A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
+   * expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
    */
   uploadPairs: {
     path: "/assay.v1.AuditService/UploadPairs" as const,
@@ -2602,7 +2604,10 @@ export const AuditServiceService = {
       Buffer.from(ListHypothesesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListHypothesesResponse => ListHypothesesResponse.decode(value),
   },
-  /** One hypothesis with its evidence. */
+  /**
+   * One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
+   * another subject made.
+   */
   getHypothesis: {
     path: "/assay.v1.AuditService/GetHypothesis" as const,
     requestStream: false as const,
@@ -2652,7 +2657,8 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   /**
    * Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
    * dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
-   * Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence expected.
+   * A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
+   * expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
    */
   uploadPairs: handleClientStreamingCall<UploadPairsRequest, UploadPairsResponse>;
   /** Where an upload stands. */
@@ -2677,7 +2683,10 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   testHypothesis: handleUnaryCall<TestHypothesisRequest, Operation>;
   /** An audit's hypotheses, page by page. */
   listHypotheses: handleUnaryCall<ListHypothesesRequest, ListHypothesesResponse>;
-  /** One hypothesis with its evidence. */
+  /**
+   * One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
+   * another subject made.
+   */
   getHypothesis: handleUnaryCall<GetHypothesisRequest, GetHypothesisResponse>;
   /** An audit as a file, in chunks: the HTML report, or Parquet. */
   exportAudit: handleServerStreamingCall<ExportAuditRequest, ExportAuditResponse>;
@@ -2691,7 +2700,8 @@ export interface AuditServiceClient extends Client {
   /**
    * Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
    * dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
-   * Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence expected.
+   * A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
+   * expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
    */
   uploadPairs(
     callback: (error: ServiceError | null, response: UploadPairsResponse) => void,
@@ -2885,7 +2895,10 @@ export interface AuditServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListHypothesesResponse) => void,
   ): ClientUnaryCall;
-  /** One hypothesis with its evidence. */
+  /**
+   * One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
+   * another subject made.
+   */
   getHypothesis(
     request: GetHypothesisRequest,
     callback: (error: ServiceError | null, response: GetHypothesisResponse) => void,
