@@ -3,8 +3,8 @@
     python -m benchmarks.validity.calibration --pairs PAIRS.jsonl.gz [--swaps 200] [--limit 1512]
 
 Every null is true in two ways. *Swapped*: on real pairs a fair coin a prompt decides which response is called chosen. *Length*:
-P(chosen) = σ(γ Δ log tokens), with γ as fitted to the real labels, and with one three times as strong; a concept is then
-preferred for the length that it goes with and for nothing else, so that a test which does not control for length must fail.
+P(chosen) = σ(γ Δ log tokens), with γ as fitted to the real labels (global view) and with one three times as strong (all views).
+A concept is then preferred for the length that it goes with and for nothing else, so a test without control for length must fail.
 
 Uniformity is tested on one p-value a run, of a test drawn at random, so that the values are independent. Sign-flip totals are
 whole numbers, and their p-values come in steps: the Kolmogorov-Smirnov test gets p − U·P(|T| = |t|), U uniform, which is exactly
@@ -179,13 +179,13 @@ def experiment(
     """All three ways in which every null is true: bars, and the figures behind them."""
     gamma = float(fit_nuisance(features.length).gamma[0])
     ways = {
-        "swapped": coins(features.prompts),
-        "length": by_length(features, gamma),
-        "length x3": by_length(features, STRONG * gamma),
+        "swapped": (coins(features.prompts), views),
+        "length": (by_length(features, gamma), (ViewKind.GLOBAL,)),
+        "length x3": (by_length(features, STRONG * gamma), views),
     }
     raw: dict[str, Any] = {"gamma": gamma, "shares": SHARES.tolist(), "pairs": len(features), "concepts": len(concepts.names)}
-    for way, relabel in ways.items():
-        tallies = run(features, concepts, relabel, swaps=swaps, seed=seed, views=views, **knobs)
+    for way, (relabel, chosen_views) in ways.items():
+        tallies = run(features, concepts, relabel, swaps=swaps, seed=seed, views=chosen_views, **knobs)
         raw[way] = {view: {name: tally.summary() for name, tally in kinds.items()} for view, kinds in tallies.items()}
     return metrics(raw), raw
 

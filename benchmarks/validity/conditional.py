@@ -11,6 +11,7 @@ names both sides when both are right and it says "more, inside". As much by luck
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 import time
@@ -29,20 +30,17 @@ from benchmarks.validity.audits import audit, decisive
 from benchmarks.validity.concepts import best, column_aurocs, concept_set
 from benchmarks.validity.data import Features, prompt_text, read
 from benchmarks.validity.planting import TOP, Planting, prepare
+from benchmarks.validity.power import reference_rows
 
-# Words of everyday topics; those that hold between LEAST and MOST of the pairs are used.
+# Those that hold between LEAST and MOST of the pairs are used: the view asks a feature to fire in a tenth of the pairs.
 TOPICS = {
     "crime": r"steal|stole|theft|thief|rob|robbery|crime|criminal|illegal|police|cops?|jail|prison|arrested",
     "drugs and drink": r"drugs?|weed|alcohol|beer|wine|drunk|drink|drinking|smok\w+|pills?|marijuana|cocaine",
     "family": r"mom|mother|dad|father|wife|husband|brother|sister|kids?|child|children|son|daughter|baby|parents?",
     "money": r"money|bank|credit|pay|paid|buy|sell|dollars?|cash|cheap|price",
-    "school and work": r"school|college|teacher|class|homework|job|boss|work|office|coworkers?",
-    "animals": r"dogs?|cats?|animals?|pets?|birds?|horses?|fish",
-    "food": r"food|eat|eating|cook|cooking|recipe|meal|dinner|meat|vegetables?",
 }
-LEAST, MOST = 0.08, 0.25
-EDITED = ("bold", "flattery", "refusal opening")
-REFERENCE = 150
+LEAST, MOST = 0.10, 0.25
+EDITED = ("bold", "flattery")
 FIRST = 10
 
 
@@ -70,10 +68,12 @@ def topics(pairs: Sequence[Pair], features: Features) -> list[Topic]:
     return found
 
 
-def plant(pairs: Sequence[Pair], concepts: ConceptSet, topic: Topic, name: str, seed: int) -> Planting:
-    """The concept in every pair of the topic; what is right is learnt from pairs outside it."""
-    outside = np.random.default_rng([seed, 11]).permutation(np.flatnonzero(~topic.about))[:REFERENCE]
-    return prepare(name, pairs, concepts, np.flatnonzero(topic.about), outside, seed=seed)
+def plant(pairs: Sequence[Pair], features: Features, concepts: ConceptSet, topic: Topic, name: str, seed: int) -> Planting:
+    """The concept in every pair of the topic but those that tell what is right."""
+    others = reference_rows(len(pairs), seed)
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    rows = np.setdiff1d(np.flatnonzero(topic.about), others)
+    return prepare(name, pairs, features, concepts, rows, others, seed=seed, say=say)
 
 
 def judge(table: TestTable, topic: Topic, right: Ints) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def experiment(pairs: Sequence[Pair], features: Features, concepts: ConceptSet, 
         entry: dict[str, Any] = {"pairs": int(topic.about.sum()), "features": topic.right.tolist(), "aurocs": topic.aurocs}
         flips = (np.random.default_rng([seed, 13]).random(len(features)) < 0.5) & ~topic.about
         for name in EDITED:
-            planting = plant(pairs, concepts, topic, name, seed)
+            planting = plant(pairs, features, concepts, topic, name, seed)
             right = planting.right[np.isin(planting.right, feature_columns)]
             entry[name] = {"features": right.tolist()}
             for background, base in (("real", features), ("swapped", features.swapped(flips))):

@@ -21,7 +21,7 @@ import numpy as np
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints
 from assay_server.audit.shards import PairShard
 from assay_server.errors import AssayError
-from assay_server.subject.types import Message, Pair, PooledSpan, SpanName
+from assay_server.subject.types import Message, Pair, PooledSpan, PromptedResponse, SpanName
 from scipy import sparse
 
 from benchmarks.common import MODEL, ROOT, SAE
@@ -30,6 +30,7 @@ SCRATCH = ROOT / ".build" / "validity"
 DTYPE = "bfloat16"  # the fastest on a CPU that has it; every contender of an experiment reads the same features
 FORMAT = 1
 _CHUNK = 64
+Item = Pair | PromptedResponse
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,17 +139,26 @@ def read(pairs: Sequence[Pair], *, say: Callable[[str], None] = lambda _: None) 
     Raises:
         AssayError: a pair cannot be scored; pairs are filtered beforehand.
     """
-    path = SCRATCH / f"{_digest(pairs)}.npz"
+    prompt, chosen, rejected = _cached(pairs, tuple(SpanName), say)
+    return Features(prompt, chosen, rejected, numbered([_key(pair.prompt) for pair in pairs]))
+
+
+def read_responses(items: Sequence[PromptedResponse], *, say: Callable[[str], None] = lambda _: None) -> Spans:
+    """The features of single responses, without their prompts'. Raises as `read`."""
+    return _cached(items, (SpanName.CHOSEN,), say)[0]
+
+
+def _cached(items: Sequence[Item], names: Sequence[SpanName], say: Callable[[str], None]) -> list[Spans]:
+    path = SCRATCH / f"{_digest(items)}.npz"
     if not path.exists():
-        say(f"reading {len(pairs)} pairs with the model")
+        say(f"reading {len(items)} items with the model")
         SCRATCH.mkdir(parents=True, exist_ok=True)
-        parts = asyncio.run(_score(pairs))
+        parts = asyncio.run(_score(items, names))
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, **{f"{name}_{key}": array for name, span in parts.items() for key, array in _arrays(span).items()})
         partial.rename(path)
     with np.load(path) as stored:
-        prompt, chosen, rejected = (_spans(stored, name.value) for name in SpanName)
-    return Features(prompt, chosen, rejected, numbered([_key(pair.prompt) for pair in pairs]))
+        return [_spans(stored, name.value) for name in names]
 
 
 def numbered(keys: Sequence[str]) -> Ints:
@@ -162,15 +172,14 @@ def prompt_text(pair: Pair) -> str:
     return pair.prompt if isinstance(pair.prompt, str) else "\n".join(turn.content for turn in pair.prompt)
 
 
-async def _score(pairs: Sequence[Pair]) -> dict[str, Spans]:
+async def _score(items: Sequence[Item], names: Sequence[SpanName]) -> dict[str, Spans]:
     from assay_server.cache import build_cache
     from assay_server.scorer import Scored, ScoreOptions, build_scorer
-    from assay_server.subject.subject import load_subject
 
-    scorer = build_scorer(load_subject(str(MODEL), str(SAE), dtype=DTYPE), build_cache(None, lru_bytes=0))
-    options = ScoreOptions(include_prompt=True, bypass_cache=True, patient=True)
+    scorer = build_scorer(_subject(), build_cache(None, lru_bytes=0))
+    options = ScoreOptions(include_prompt=SpanName.PROMPT in names, bypass_cache=True, patient=True)
     try:
-        chunks = [pairs[start : start + _CHUNK] for start in range(0, len(pairs), _CHUNK)]
+        chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
         scored = [item for part in await asyncio.gather(*(scorer.score(c, options) for c in chunks)) for item in part]
         d_sae = scorer.info.d_sae
     finally:
@@ -179,7 +188,14 @@ async def _score(pairs: Sequence[Pair]) -> dict[str, Spans]:
         if isinstance(item, AssayError):
             raise item
     pooled = [item.pooled for item in scored if isinstance(item, Scored)]
-    return {name.value: _pack([item.spans[name] for item in pooled], d_sae) for name in SpanName}
+    return {name.value: _pack([item.spans[name] for item in pooled], d_sae) for name in names}
+
+
+@cache
+def _subject() -> Any:
+    from assay_server.subject.subject import load_subject
+
+    return load_subject(str(MODEL), str(SAE), dtype=DTYPE)
 
 
 def _pack(spans: Sequence[PooledSpan], d_sae: int) -> Spans:
@@ -217,10 +233,11 @@ def _key(prompt: Sequence[Message] | str) -> str:
     return prompt if isinstance(prompt, str) else json.dumps([[turn.role, turn.content] for turn in prompt])
 
 
-def _digest(pairs: Sequence[Pair]) -> str:
+def _digest(items: Sequence[Item]) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, DTYPE, _files()]).encode())
-    for pair in pairs:
-        digest.update(json.dumps([_key(pair.prompt), pair.chosen, pair.rejected]).encode())
+    for item in items:
+        texts = [item.chosen, item.rejected] if isinstance(item, Pair) else [item.response]
+        digest.update(json.dumps([_key(item.prompt), *texts]).encode())
     return digest.hexdigest()[:24]
 
 

@@ -13,11 +13,11 @@ import numpy as np
 from assay_server.audit.matrices import Bools, Floats, Ints
 from assay_server.audit.multiplicity import q_values
 from assay_server.audit.shards import ConceptSet
-from assay_server.subject.types import Pair
+from assay_server.subject.types import Pair, PromptedResponse
 from scipy import stats
 
 from benchmarks.validity.concepts import best, column_aurocs, disparities, expression
-from benchmarks.validity.data import Features, Spans, read
+from benchmarks.validity.data import Features, Spans, read_responses
 from benchmarks.validity.edits import Half, edited
 
 TOP = 5
@@ -43,6 +43,7 @@ class Planting:
 def prepare(
     name: str,
     pairs: Sequence[Pair],
+    features: Features,
     concepts: ConceptSet,
     rows: Ints,
     reference: Ints,
@@ -50,28 +51,29 @@ def prepare(
     seed: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> Planting:
-    """Edit and read the chosen responses at `rows` (to plant) and at `reference` (to learn what is right); they are disjoint."""
+    """Edit and read the chosen responses at `rows` (to plant) and at `reference` (to learn what is right); they are disjoint.
+
+    Args:
+        features: of all `pairs`.
+    """
     rows, reference = np.sort(rows), np.sort(reference)
     if np.isin(rows, reference).any():
         raise ValueError("a pair cannot be both planted and used as a reference")
-    changed = [_changed(pairs[row], name, Half.PLANTED, seed) for row in rows]
-    changed += [_changed(pairs[row], name, Half.REFERENCE, seed) for row in reference]
-    features = read(changed, say=lambda text: say(f"{name}: {text}"))
-    planted, held = features.take(np.arange(len(rows))), features.take(np.arange(len(rows), len(features)))
-    aurocs = column_aurocs(expression(held.chosen, concepts), expression(held.rejected, concepts))
+
+    def written(where: Ints, half: Half) -> Spans:
+        items = [PromptedResponse(pairs[row].prompt, edited(name, pairs[row].chosen, half, seed)) for row in where]
+        return read_responses(items, say=lambda text: say(f"{name}, {half.name.lower()}: {text}"))
+
+    originals, held = features.chosen.take(reference), written(reference, Half.REFERENCE)
+    aurocs = column_aurocs(expression(held, concepts), expression(originals, concepts))
     right = best(aurocs, TOP)
-    return Planting(name, rows, planted.chosen, right, aurocs[right], raised(held, concepts))
+    return Planting(name, rows, written(rows, Half.PLANTED), right, aurocs[right], raised(held, originals, concepts))
 
 
-def raised(edited_pairs: Features, concepts: ConceptSet, level: float = 0.05) -> Bools:
-    """Which concepts the edited texts (chosen) express more than the originals (rejected): sign tests at a false discovery
-    rate of `level`."""
-    u = disparities(edited_pairs.chosen, edited_pairs.rejected, concepts)
+def raised(edited_texts: Spans, originals: Spans, concepts: ConceptSet, level: float = 0.05) -> Bools:
+    """Which concepts the edited texts express more than the originals, pair by pair: sign tests at a false discovery rate of
+    `level`, [concepts]."""
+    u = disparities(edited_texts, originals, concepts)
     up, down = (u > 0).sum(axis=0), (u < 0).sum(axis=0)
     p = np.where(up + down > 0, np.minimum(1.0, 2 * stats.binom.sf(np.maximum(up, down) - 1, np.maximum(up + down, 1), 0.5)), 1.0)
     return (q_values(p) <= level) & (up > down)
-
-
-def _changed(pair: Pair, name: str, half: Half, seed: int) -> Pair:
-    """The edited response as the chosen one, the original as the rejected one."""
-    return Pair(pair.prompt, edited(name, pair.chosen, half, seed), pair.chosen)

@@ -13,6 +13,7 @@ top ten that the edit truly raises by a sign test on the other pairs.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Sequence
@@ -34,15 +35,24 @@ from benchmarks.validity.planting import Planting, prepare
 RATES = (0.005, 0.01, 0.02, 0.05, 0.10)
 BACKGROUNDS = ("real", "swapped")
 LEVEL, FIRST = 0.05, 10
-POOL, REFERENCE = 0.2, 0.1  # shares of the pairs that planting draws from, and that tell what is right
+POOL = 0.12  # share of the pairs that planting draws from
+REFERENCE = 100  # pairs that tell what is right
 
 
-def plantings(pairs: Sequence[Pair], concepts: ConceptSet, *, seed: int, names: Sequence[str] = tuple(EDITS)) -> list[Planting]:
+def reference_rows(pairs: int, seed: int) -> Ints:
+    """Pairs that tell what is right and are never planted, in every experiment."""
+    return np.random.default_rng([seed, 3]).permutation(pairs)[: min(REFERENCE, pairs // 4)]
+
+
+def plantings(
+    pairs: Sequence[Pair], features: Features, concepts: ConceptSet, *, seed: int, names: Sequence[str] = tuple(EDITS)
+) -> list[Planting]:
     """Every concept edited into the same pool of pairs."""
-    order = np.random.default_rng([seed, 3]).permutation(len(pairs))
-    pool, reference = round(POOL * len(pairs)), round(REFERENCE * len(pairs))
-    rows, others = order[:pool], order[pool : pool + reference]
-    return [prepare(name, pairs, concepts, rows, others, seed=seed, say=lambda t: print(t, file=sys.stderr)) for name in names]
+    others = reference_rows(len(pairs), seed)
+    free = np.setdiff1d(np.arange(len(pairs)), others)
+    rows = np.random.default_rng([seed, 4]).permutation(free)[: round(POOL * len(pairs))]
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    return [prepare(name, pairs, features, concepts, rows, others, seed=seed, say=say) for name in names]
 
 
 def trial(features: Features, concepts: ConceptSet, planting: Planting, rows: Ints, flips: Ints | None) -> dict[str, Any]:
@@ -147,7 +157,7 @@ def main() -> None:
     pairs = read_pairs(args.pairs, args.limit)
     features = read(pairs, say=lambda text: print(text, file=sys.stderr, flush=True))
     concepts = concept_set(features, response_clusters(features))
-    planted = plantings(pairs, concepts, seed=args.seed)
+    planted = plantings(pairs, features, concepts, seed=args.seed)
     began = time.perf_counter()
     raw = experiment(features, concepts, planted, repeats=args.repeats, seed=args.seed)
     found = metrics(raw)
