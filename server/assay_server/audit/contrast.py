@@ -173,7 +173,7 @@ def contrasts(sums: GroupMoments, shared: SharedPromptSums | None = None, *, lev
     z = np.divide(delta, se, out=np.zeros_like(delta), where=stands)
     df = _welch_freedom(errors, units_in, units_out, stands)
     width = special.stdtrit(df, (1 + level) / 2) * se
-    half_deltas = np.stack([_compare(sums, slice(half, half + 1)).delta for half in (0, 1)])
+    halves = half_deltas(sums)
     pooled = sides.pooled_variance
     return Contrasts(
         delta=delta,
@@ -184,12 +184,17 @@ def contrasts(sums: GroupMoments, shared: SharedPromptSums | None = None, *, lev
         low=delta - width,
         high=delta + width,
         d=np.divide(delta, np.sqrt(pooled), out=np.zeros_like(delta), where=stands & (pooled > 0)),
-        consistent=(np.abs(half_deltas) > MIN_SHIFT).all(axis=0) & (np.sign(half_deltas[0]) == np.sign(half_deltas[1])),
-        delta_min=np.abs(half_deltas).min(axis=0),
+        consistent=(np.abs(halves) > MIN_SHIFT).all(axis=0) & (np.sign(halves[0]) == np.sign(halves[1])),
+        delta_min=np.abs(halves).min(axis=0),
         inside=sides.n_in,
         outside=sides.n_out,
         reason=reason,
     )
+
+
+def half_deltas(sums: GroupMoments) -> Floats:
+    """Δ within even and within odd rows, [2, groups, concepts]; 0 where a half has no inside or no outside."""
+    return np.stack([_compare(sums, slice(half, half + 1)).delta for half in (0, 1)])
 
 
 @dataclass(frozen=True, eq=False)

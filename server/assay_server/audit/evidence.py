@@ -6,7 +6,6 @@ pairs. Ties go to the lower row. A pair without a disparity is no evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,31 +32,38 @@ class _Best:
     value: Floats  # times the hypothesis's direction
 
 
-def collect_evidence(
-    parts: Iterable[EvidenceBlock], concept: Ints, condition: Ints, direction: Floats, count: int
-) -> tuple[Evidence, ...]:
-    """The `count` most telling pairs on both sides of every hypothesis.
+class EvidenceCollector:
+    """The most telling pairs on both sides of every hypothesis, block by block, in any order."""
 
-    Args:
-        parts: all pairs, in any order.
-        concept: column of `values` of each hypothesis, [hypotheses].
-        condition: column of `inside`, [hypotheses]; −1 takes all pairs.
-        direction: sign of the hypothesis's effect, [hypotheses]; 0 counts as positive.
-        count: pairs a side.
-    """
-    many = len(concept)
-    sign = np.where(direction < 0, -1.0, 1.0)
-    best = [_nothing(), _nothing()]
-    for part in parts:
-        entries = _entries(part, concept, condition, sign)
-        best = [_strongest(best[0], entries, count), _strongest(best[1], _turned(entries), count)]
-    found: list[Evidence] = []
-    edges = [np.searchsorted(side.hypothesis, np.arange(many + 1)) for side in best]
-    for h in range(many):
-        pro, con = (slice(edge[h], edge[h + 1]) for edge in edges)
-        supporting, contradicting = best[0].value[pro] * sign[h], -best[1].value[con] * sign[h]
-        found.append(Evidence(best[0].row[pro], supporting, best[1].row[con], contradicting))
-    return tuple(found)
+    def __init__(self, concept: Ints, condition: Ints, direction: Floats, count: int) -> None:
+        """Say what is looked for.
+
+        Args:
+            concept: column of `values` of each hypothesis, [hypotheses].
+            condition: column of `inside`, [hypotheses]; −1 takes all pairs.
+            direction: sign of the hypothesis's effect, [hypotheses]; 0 counts as positive.
+            count: pairs a side.
+        """
+        self._concept, self._condition, self._count = concept, condition, count
+        self._sign = np.where(direction < 0, -1.0, 1.0)
+        self._supporting = self._contradicting = _nothing()
+
+    def add(self, part: EvidenceBlock) -> None:
+        """Look through one block."""
+        entries = _entries(part, self._concept, self._condition, self._sign)
+        self._supporting = _strongest(self._supporting, entries, self._count)
+        self._contradicting = _strongest(self._contradicting, _turned(entries), self._count)
+
+    def finish(self) -> tuple[Evidence, ...]:
+        """What was found, one a hypothesis."""
+        many = np.arange(len(self._concept) + 1)
+        edges = [np.searchsorted(side.hypothesis, many) for side in (self._supporting, self._contradicting)]
+        found: list[Evidence] = []
+        for h, sign in enumerate(self._sign):
+            pro, con = (slice(edge[h], edge[h + 1]) for edge in edges)
+            supporting, contradicting = self._supporting.value[pro] * sign, -self._contradicting.value[con] * sign
+            found.append(Evidence(self._supporting.row[pro], supporting, self._contradicting.row[con], contradicting))
+        return tuple(found)
 
 
 def _entries(part: EvidenceBlock, concept: Ints, condition: Ints, sign: Floats) -> _Best:

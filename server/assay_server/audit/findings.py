@@ -42,6 +42,8 @@ class AuditOptions:
     response_clusters: int = 0
     top_share: float = 0.1
     svd_rank: int = 128
+    delta_of_freq: bool = False  # response deltas of freq instead of max
+    prompt_values: bool = False  # a prompt's activity by the value of its features instead of whether they fire
     seed: int = 0
     keep: int = 1000
     evidence: int = 5
@@ -131,3 +133,4 @@ class TestTable:
     reason: str = ""  # why nothing was tested
     evidence: tuple[Evidence, ...] = field(default=())  # of the first `keep` rows
     note: str = ""  # what was done differently from the options, and why
+    members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions

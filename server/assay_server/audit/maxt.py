@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from assay_server.audit.draws import drawn_bits
 from assay_server.audit.matrices import Csr, Floats, Ints, prompt_ids
 
 FLIPS = 1_024
 _WORD = 64
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = 0xFFFFFFFFFFFFFFFF
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +65,7 @@ def merge_flip_sums(left: FlipSums, right: FlipSums) -> FlipSums:
 
 def prompt_signs(prompts: Ints, word: int, seed: int) -> NDArray[np.int8]:
     """The coins, ±1, of flips 64·word to 64·word + 63 for each prompt id: [pairs, 64]."""
-    key = np.uint64((seed * _GOLDEN + 0x632BE59BD9B4E019 * (word + 1)) & _MASK)
-    bits = _mix(_mix(prompts.astype(np.uint64)) ^ _mix(np.full(len(prompts), key, np.uint64)))
+    bits = drawn_bits(prompts, word, seed)
     picked = (bits[:, None] >> np.arange(_WORD, dtype=np.uint64)) & np.uint64(1)
     return (2 * picked.astype(np.int8) - 1).astype(np.int8)
 
@@ -102,11 +100,3 @@ def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike) -> Floats:
     result = np.ones(columns)
     result[weakest_first] = p
     return np.where(scales > 0, result, 1.0)
-
-
-def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): every input bit reaches every output bit."""
-    state = state + np.uint64(_GOLDEN)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,11 +34,18 @@ class Survey:
     fit: NuisanceFit | None  # None where nothing is controlled for
     open_prompts: Ints  # prompts whose pairs lie in more than one block
     d_sae: int
+    response_spans: Ints  # [d_sae] chosen and rejected responses in which the feature fires
+    prompt_spans: Ints  # [d_sae] pairs in whose prompt it fires
 
     @property
     def pairs(self) -> int:
         """Usable pairs."""
         return len(self.rows)
+
+    @cached_property
+    def order(self) -> Ints:
+        """Places of the pairs in order of their rows, [pairs]."""
+        return np.argsort(self.rows, kind="stable").astype(np.int64)
 
     @property
     def nuisance_accuracy(self) -> float:
@@ -50,7 +58,12 @@ class Survey:
 
 def survey(shards: Shards, progress: Progress | None = None) -> Survey:
     """Read once what every view needs: rows, prompts and nuisances; and fit the nuisance model on all pairs."""
-    parts = [(block.rows, block.prompts, block.nuisance) for block in blocks(shards, "survey", progress)]
+    parts: list[tuple[Ints, Ints, Floats]] = []
+    spans = [np.zeros(shards.d_sae, np.int64) for _ in range(2)]
+    for block in blocks(shards, "survey", progress):
+        parts.append((block.rows, block.prompts, block.nuisance))
+        for index, fired in ((0, block.freq_chosen), (0, block.freq_rejected), (1, block.freq_prompt)):
+            spans[index] += np.bincount(fired.indices, minlength=shards.d_sae)
     empty = np.zeros(0, np.int64)
     rows = np.concatenate([empty, *(part[0] for part in parts)])
     prompts = np.concatenate([empty, *(part[1] for part in parts)])
@@ -62,6 +75,8 @@ def survey(shards: Shards, progress: Progress | None = None) -> Survey:
         fit=fit_nuisance(nuisance) if nuisance.shape[1] else None,
         open_prompts=_in_several_blocks(prompts),
         d_sae=shards.d_sae,
+        response_spans=spans[0],
+        prompt_spans=spans[1],
     )
 
 
@@ -84,6 +99,11 @@ def blocks(shards: Shards, phase: str = "", progress: Progress | None = None, *,
         yield _joined(waiting)
     if progress:
         progress(phase, shards.pairs, shards.pairs)
+
+
+def places(block: PairShard, known: Survey) -> Ints:
+    """Where each pair of a block stands among the pairs of the survey, [pairs]."""
+    return known.order[np.searchsorted(known.rows, block.rows, sorter=known.order)]
 
 
 def disparities(block: PairShard, concepts: ConceptSet, tau: float) -> Disparity:

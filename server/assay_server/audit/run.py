@@ -1,21 +1,29 @@
 """An audit's statistics from end to end: the views over a dataset, and one stated hypothesis.
 
-A first pass fits the nuisance model on all pairs, each view passes over the shards as often as it must, and one last pass a view
-gathers evidence. The same shards, concepts, options and seed give the same bits.
+A first pass fits the nuisance model on all pairs, each view passes over the shards as often as it must, and a last pass gathers
+the evidence of all views. The same shards, concepts, options and seed give the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
-from assay_server.audit.evidence import EvidenceBlock, collect_evidence
+from assay_server.audit.evidence import EvidenceBlock, EvidenceCollector
+from assay_server.audit.feature_view import feature_view, inside_groups, labels_of
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.global_view import global_view
-from assay_server.audit.passes import Progress, Survey, blocks, disparities, survey
-from assay_server.audit.shards import ConceptSet, Shards
+from assay_server.audit.matrices import Csr, Floats, Ints
+from assay_server.audit.passes import Progress, Survey, blocks, disparities, places, survey
+from assay_server.audit.prompt_view import PromptClusters, prompt_view, response_disparities
+from assay_server.audit.shards import ConceptSet, PairShard, Shards
+from assay_server.audit.stated import stated_view
+
+# From a block, its u of every concept and its pairs' places, to what a view tested.
+_Part: TypeAlias = Callable[[PairShard, Csr, Ints], EvidenceBlock]
 
 
 def run_views(
@@ -43,24 +51,108 @@ def run_views(
     options = resolved(options, shards.pairs)
     known = known or survey(shards, progress)
     tables: dict[ViewKind, TestTable] = {}
+    parts: dict[ViewKind, _Part] = {}
     if ViewKind.GLOBAL in options.views:
-        table = global_view(shards, concepts, options, known, progress)
-        tables[ViewKind.GLOBAL] = _with_evidence(table, _disparity_blocks(shards, concepts, options, progress), options)
-    return tables
+        tables[ViewKind.GLOBAL] = global_view(shards, concepts, options, known, progress)
+        parts[ViewKind.GLOBAL] = _everywhere
+    if ViewKind.FEATURE_CONDITIONED in options.views:
+        table = feature_view(shards, concepts, options, known, given, progress)
+        tables[ViewKind.FEATURE_CONDITIONED] = table
+        parts[ViewKind.FEATURE_CONDITIONED] = _by_features(table, concepts, known)
+    if ViewKind.PROMPT_CONDITIONED in options.views:
+        table, clusters = prompt_view(shards, options, known, progress)
+        tables[ViewKind.PROMPT_CONDITIONED] = table
+        if clusters is not None:
+            parts[ViewKind.PROMPT_CONDITIONED] = _by_prompts(clusters, options)
+    return _with_evidence(tables, parts, shards, concepts, options, known, progress)
 
 
-def _disparity_blocks(
-    shards: Shards, concepts: ConceptSet, options: AuditOptions, progress: Progress | None
-) -> Iterator[EvidenceBlock]:
-    for block in blocks(shards, "evidence", progress):
-        yield EvidenceBlock(block.rows, disparities(block, concepts, options.tau).values(), None)
+def test_stated(
+    shards: Shards,
+    concepts: ConceptSet,
+    options: AuditOptions,
+    *,
+    inside: int | Sequence[int] | None = None,
+    condition: Condition | None = None,
+    progress: Progress | None = None,
+    known: Survey | None = None,
+) -> TestTable:
+    """One stated hypothesis, raw and controlled, corrected for nothing (METHOD.md §3.4).
+
+    Args:
+        shards: the dataset.
+        concepts: the one concept.
+        options: tau, levels, seed and evidence are used; top_share where a prompt concept has several features.
+        inside: where it should hold: a column of `PairShard.groups`; or the features of a concept of the prompt (see
+            `stated.prompt_inside`); None everywhere.
+        condition: what to call that place; made from `inside` by default.
+        progress: as in `run_views`.
+        known: as in `run_views`.
+
+    Raises:
+        ValueError: there is not exactly one concept, or no such column or feature.
+    """
+    if len(concepts.names) != 1:
+        raise ValueError(f"a stated hypothesis is about one concept, got {len(concepts.names)}")
+    options = replace(resolved(options, shards.pairs), max_t_flips=0)
+    known = known or survey(shards, progress)
+    if inside is None:
+        table = replace(global_view(shards, concepts, options, known, progress), view=ViewKind.STATED)
+        held = None
+    else:
+        table, held = stated_view(shards, concepts, options, known, inside, condition, progress)
+
+    def part(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
+        return EvidenceBlock(block.rows, u, None if held is None else Csr(held[place]))
+
+    found = _with_evidence({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, concepts, options, known, progress)
+    return found[ViewKind.STATED]
 
 
-def _with_evidence(table: TestTable, parts: Iterator[EvidenceBlock], options: AuditOptions) -> TestTable:
+def _everywhere(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
+    return EvidenceBlock(block.rows, u, None)
+
+
+def _by_features(table: TestTable, concepts: ConceptSet, known: Survey) -> _Part:
+    place_of = {name: column for column, name in enumerate(concepts.names)}
+    columns = np.array([place_of[concept.name] for concept in table.concepts], np.int64)
+    label = labels_of(table, known)
+
+    def part(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
+        return EvidenceBlock(block.rows, Csr(u[:, columns]), inside_groups(block, label[place], len(table.members)))
+
+    return part
+
+
+def _by_prompts(clusters: PromptClusters, options: AuditOptions) -> _Part:
+    def part(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
+        return EvidenceBlock(block.rows, response_disparities(block, clusters, options), Csr(clusters.inside[place]))
+
+    return part
+
+
+def _with_evidence(
+    tables: dict[ViewKind, TestTable],
+    parts: dict[ViewKind, _Part],
+    shards: Shards,
+    concepts: ConceptSet,
+    options: AuditOptions,
+    known: Survey,
+    progress: Progress | None,
+) -> dict[ViewKind, TestTable]:
+    """One more pass, for all tables that have rows."""
     kept = slice(0, options.keep)
-    if not options.evidence or not len(table.concept[kept]):
-        return table
+    wanted = [view for view in parts if options.evidence and len(tables[view].concept[kept])]
+    collectors = {view: _collector(tables[view], kept, options.evidence) for view in wanted}
+    for block in blocks(shards, "evidence", progress) if wanted else ():
+        u, place = disparities(block, concepts, options.tau).values(), places(block, known)
+        for view, collector in collectors.items():
+            collector.add(parts[view](block, u, place))
+    found = {view: replace(tables[view], evidence=collector.finish()) for view, collector in collectors.items()}
+    return {**tables, **found}
+
+
+def _collector(table: TestTable, kept: slice, count: int) -> EvidenceCollector:
     decisive = table.raw if table.controlled is None else table.controlled
-    direction = np.sign(decisive.estimate[kept])
-    found = collect_evidence(parts, table.concept[kept], table.condition[kept], direction, options.evidence)
-    return replace(table, evidence=found)
+    direction: Floats = np.sign(decisive.estimate[kept])
+    return EvidenceCollector(table.concept[kept], table.condition[kept], direction, count)

@@ -63,11 +63,44 @@ def shared_prompt_sums(values: Any, groups: Csr, prompts: ArrayLike, *, compared
     mask = np.ones(pairs, np.bool_) if compared is None else np.asarray(compared, np.bool_)
     if members.shape[0] != pairs or mask.shape != (pairs,):
         raise ValueError(f"groups and compared must have {pairs} rows, got {members.shape[0]} and {mask.shape}")
-    keep = np.flatnonzero(mask)
-    matrix, members, ids = Csr(matrix[keep]).astype(dtype), Csr(members[keep]), ids[keep]
+    _, inverse, counts = np.unique(ids[mask], return_inverse=True, return_counts=True)
+    alone = np.zeros(pairs, np.bool_)
+    alone[mask] = counts[np.ravel(inverse)] == 1
+    shared = mask & ~alone
+    single, several = np.flatnonzero(alone), np.flatnonzero(shared)
+    own = _single_sums(Csr(matrix[single]).astype(dtype), Csr(members[single]))
+    if not len(several):
+        return own
+    return merge_shared_prompt_sums(own, _several_sums(Csr(matrix[several]).astype(dtype), Csr(members[several]), ids[several]))
+
+
+def _single_sums(matrix: Csr, members: Csr) -> SharedPromptSums:
+    """Of prompts with one compared pair, whose sums over prompts are sums over pairs."""
+    by_group = Csr(members.T).astype(matrix.dtype)
+    inside, squared = (np.asarray((by_group @ part).toarray()) for part in (matrix, _squared(matrix)))
+    held, pairs = dense_row(members.sum(axis=0)).astype(np.int64), matrix.shape[0]
+    return SharedPromptSums(
+        aa=squared,
+        at=squared,
+        a_inside=inside,
+        a_pairs=inside,
+        t_inside=inside,
+        tt=dense_row(_squared(matrix).sum(axis=0)),
+        t_pairs=dense_row(matrix.sum(axis=0)),
+        inside_squared=held,
+        inside_pairs=held,
+        pairs_squared=np.asarray(pairs, np.int64),
+        prompts_inside=held,
+        prompts_outside=pairs - held,
+    )
+
+
+def _several_sums(matrix: Csr, members: Csr, ids: Ints) -> SharedPromptSums:
+    """Of prompts with any number of pairs."""
+    dtype = matrix.dtype
     whole, count = sum_by_prompt(matrix, ids), sum_by_prompt(members, ids).rows
     total, size, n_groups = whole.rows, whole.pairs, members.shape[1]
-    pair_of, group_of = np.repeat(np.arange(len(keep)), np.diff(members.indptr)), members.indices.astype(np.int64)
+    pair_of, group_of = np.repeat(np.arange(len(ids)), np.diff(members.indptr)), members.indices.astype(np.int64)
     cells, cell = np.unique(np.searchsorted(whole.ids, ids)[pair_of] * n_groups + group_of, return_inverse=True)
     inside = sum_by_prompt(Csr(matrix[pair_of]), np.asarray(cell, np.int64).ravel()).rows
     prompt, group = cells // max(n_groups, 1), cells % max(n_groups, 1)

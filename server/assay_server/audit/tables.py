@@ -86,7 +86,7 @@ def stable_ranks(rank: Ints, first: Ints, second: Ints, consistent: Bools, *, fa
     return consistent & (np.maximum(first, second) <= factor * rank + slack)
 
 
-def untested(view: ViewKind, options: AuditOptions, reason: str, *, controlled: bool, note: str = "") -> TestTable:
+def untested(view: ViewKind, reason: str, *, controlled: bool, note: str = "") -> TestTable:
     """A view that could test nothing, and says why."""
     none, zero, no = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.bool_)
     shown = effects(none, none, none, none, none, np.zeros(0, np.uint8))

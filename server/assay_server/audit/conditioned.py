@@ -1,0 +1,230 @@
+"""Inside against outside over a whole dataset, raw and controlled, and the table that comes of it.
+
+The raw contrast is Welch's on u, clustered by prompt (`contrast`). The controlled one is the same contrast on what the nuisance
+model leaves of u,
+
+    v_i = 2 u_i (1 − σ(γ̂·x_i)).
+
+Why that is a test: let the model hold, P(chosen ≻ rejected) = σ(γ·x). Given a pair without its labels, one labelling has (u, x)
+with probability σ(γ·x) and the other (−u, −x) with probability 1 − σ(γ·x). Both terms of E[v] are 2uσ(γ·x)(1 − σ(γ·x)), one with
+either sign, so E[v] = 0 for every pair, and its mean is 0 inside and outside any group that was formed without the labels. Where
+nothing is controlled for, γ = 0 and v = u: raw and controlled are one scale. γ is estimated, and −∂v/∂γ = 2w u x is the
+covariance of v with γ's score r x, so the variance of Δ with γ̂ is the variance with γ less a square (Pierce 1982). Leaving that
+square in, as is done here, errs towards caution, by little unless the group is most of the data and the concept nearly length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+
+from assay_server.audit.contrast import Contrasts, GroupMoments, contrasts, group_moments, half_deltas, merge_group_moments
+from assay_server.audit.findings import AuditOptions, Condition, Effects, TestedConcept, TestTable, ViewKind
+from assay_server.audit.matrices import Bools, Csr, Floats, Ints
+from assay_server.audit.nuisance import NuisanceFit
+from assay_server.audit.passes import BLOCK
+from assay_server.audit.reason import Reason
+from assay_server.audit.shared_prompts import SharedPromptSums, merge_shared_prompt_sums, shared_prompt_sums
+from assay_server.audit.tables import effects, found, ordered, stable_ranks, strength_ranks, untested
+
+
+@dataclass(frozen=True, eq=False)
+class Contrasted:
+    """Every condition against its outside for every concept; arrays are [conditions, concepts]."""
+
+    raw: Contrasts
+    raw_halves: Floats  # [2, conditions, concepts]
+    controlled: Contrasts | None
+    controlled_halves: Floats | None
+    prompts: Ints  # [conditions] independent prompts inside
+
+
+def stacked(first: Contrasted, second: Contrasted) -> Contrasted:
+    """The conditions of both, one behind the other, for the same concepts."""
+
+    def stack(one: Contrasts, two: Contrasts) -> Contrasts:
+        names = [field.name for field in fields(Contrasts)]
+        return Contrasts(**{name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in names})
+
+    result = Contrasted(
+        raw=stack(first.raw, second.raw),
+        raw_halves=np.concatenate([first.raw_halves, second.raw_halves], axis=1),
+        controlled=None,
+        controlled_halves=None,
+        prompts=np.concatenate([first.prompts, second.prompts]),
+    )
+    if first.controlled is None or second.controlled is None:
+        return result
+    assert first.controlled_halves is not None and second.controlled_halves is not None  # noqa: PT018 - set together
+    halves = np.concatenate([first.controlled_halves, second.controlled_halves], axis=1)
+    return replace(result, controlled=stack(first.controlled, second.controlled), controlled_halves=halves)
+
+
+class Contrasting:
+    """Adds up a dataset block by block. Prompts that blocks split are kept back, and counted when all of them are there."""
+
+    def __init__(self, sizes: Ints, open_prompts: Ints, fit: NuisanceFit | None) -> None:
+        self._fit = fit
+        self._raw = _Sums(sizes, open_prompts)
+        self._controlled = None if fit is None else _Sums(sizes, open_prompts)
+
+    def add(
+        self, values: Csr, groups: Csr, prompts: Ints, rows: Ints, nuisance: Floats, *, compared: Bools | None = None
+    ) -> None:
+        """Count one block.
+
+        Args:
+            values: numerators (integers) or finite values, [pairs, concepts].
+            groups: 0/1 membership, [pairs, conditions].
+            prompts: prompt id, [pairs].
+            rows: row in the dataset, [pairs]; even and odd rows are the halves.
+            nuisance: x, [pairs, nuisances].
+            compared: pairs that take part, [pairs]; all by default.
+        """
+        self._raw.add(values, groups, prompts, rows, compared)
+        if self._controlled is not None and self._fit is not None:
+            left = np.repeat(2 * self._fit.residuals(nuisance), np.diff(values.indptr))
+            scaled = Csr((values.data * left, values.indices, values.indptr), shape=values.shape)
+            self._controlled.add(scaled, groups, prompts, rows, compared)
+
+    def finish(self, level: float) -> Contrasted | None:
+        """The contrasts of all pairs; None where there was no block."""
+        ended = self._raw.finish()
+        if ended is None:
+            return None
+        raw, shared = ended
+        result = Contrasted(contrasts(raw, shared, level=level), half_deltas(raw), None, None, shared.prompts_inside)
+        controlled = self._controlled.finish() if self._controlled else None
+        if controlled is None or self._fit is None:
+            return result
+        left = contrasts(*controlled, level=level)
+        return replace(result, controlled=_unless(left, self._fit.reason), controlled_halves=half_deltas(controlled[0]))
+
+
+def conditioned_table(
+    view: ViewKind,
+    tested: Contrasted,
+    concepts: tuple[TestedConcept, ...],
+    conditions: tuple[Condition, ...],
+    eligible: Bools,
+    options: AuditOptions,
+    *,
+    both_halves: bool = True,
+) -> TestTable:
+    """The `keep` strongest tests: findings first, then those that both halves agree on, then by Δmin (METHOD.md §3.2).
+
+    Args:
+        view: which view this is.
+        tested: contrasts of all conditions and concepts.
+        concepts: what the columns are.
+        conditions: what the rows are.
+        eligible: what counts as tested, [conditions, concepts]; decided without looking at the outcome.
+        options: levels and limits.
+        both_halves: whether a finding must have the same sign in both halves ([A]'s SC).
+    """
+    raw = _effects(tested.raw, eligible)
+    controlled = None if tested.controlled is None else _effects(tested.controlled, eligible)
+    decisive, by, halves = raw, tested.raw, tested.raw_halves
+    if controlled is not None and tested.controlled is not None and tested.controlled_halves is not None:
+        decisive, by, halves = controlled, tested.controlled, tested.controlled_halves
+    counted = (eligible & (by.reason == Reason.NONE)).ravel()
+    finding, raw_finding = (found(effect, options) for effect in (decisive, raw))
+    if both_halves:
+        finding, raw_finding = finding & by.consistent.ravel(), raw_finding & tested.raw.consistent.ravel()
+    if not counted.any():
+        return untested(view, _why_nothing(tested, by, eligible), controlled=controlled is not None)
+    first, second = (strength_ranks(np.abs(half).ravel(), counted) for half in halves)
+    rank = strength_ranks(np.abs(by.delta).ravel(), counted)
+    consistent, many = by.consistent.ravel(), len(concepts)
+    condition, concept = np.divmod(np.arange(len(conditions) * many), many)
+    table = TestTable(
+        view=view,
+        concepts=concepts,
+        conditions=conditions,
+        concept=concept,
+        condition=condition,
+        raw=raw,
+        controlled=controlled,
+        finding=finding,
+        cohen_d=tested.raw.d.ravel(),
+        consistent=consistent,
+        delta_min=by.delta_min.ravel(),
+        inside=np.repeat(by.inside, many),
+        outside=np.repeat(by.outside, many),
+        prompts=np.repeat(tested.prompts, many),
+        rank_first_half=first,
+        rank_second_half=second,
+        rank_stable=stable_ranks(rank, first, second, consistent & counted),
+        tests=int(counted.sum()),
+        findings_raw=int(raw_finding.sum()),
+        findings_controlled=int(finding.sum()),
+    )
+    strongest = np.lexsort((-table.delta_min, decisive.p, ~counted))[: min(int(counted.sum()), options.keep)]
+    order = np.lexsort((decisive.p[strongest], -table.delta_min[strongest], ~consistent[strongest], ~finding[strongest]))
+    return ordered(table, strongest[order])
+
+
+def _effects(shown: Contrasts, eligible: Bools) -> Effects:
+    tested = (eligible & (shown.reason == Reason.NONE)).ravel()
+    estimate, low, high, z, p = (part.ravel() for part in (shown.delta, shown.low, shown.high, shown.z, shown.p))
+    return effects(estimate, low, high, z, p, shown.reason.ravel(), tested=tested)
+
+
+def _why_nothing(tested: Contrasted, by: Contrasts, eligible: Bools) -> str:
+    reasons = by.reason[by.reason != Reason.NONE]
+    if len(reasons):
+        return Reason(int(np.bincount(reasons).argmax())).text
+    if eligible.size:
+        largest = int(tested.raw.inside.max(initial=0))
+        return f"no condition holds enough pairs and no concept enough features: the largest condition holds {largest} pairs"
+    return "there is no condition or no concept to test"
+
+
+def _unless(shown: Contrasts, reason: Reason) -> Contrasts:
+    """The same, with nothing tested where the nuisance fit says why there is none."""
+    if reason == Reason.NONE:
+        return shown
+    nothing = {name: np.zeros_like(getattr(shown, name)) for name in ("delta", "low", "high", "se", "z", "d", "delta_min")}
+    no = np.zeros_like(shown.consistent)
+    return replace(shown, **nothing, p=np.ones_like(shown.p), consistent=no, reason=np.full_like(shown.reason, reason))
+
+
+class _Sums:
+    def __init__(self, sizes: Ints, open_prompts: Ints) -> None:
+        self._sizes, self._open = sizes, open_prompts
+        self._moments: GroupMoments | None = None
+        self._shared: SharedPromptSums | None = None
+        self._waiting: list[tuple[Csr, Csr, Ints, Bools]] = []
+
+    def add(self, values: Csr, groups: Csr, prompts: Ints, rows: Ints, compared: Bools | None) -> None:
+        halves, mask = rows % 2, np.ones(len(rows), np.bool_) if compared is None else compared
+        part = group_moments(values, groups, self._sizes, compared=mask, halves=halves)
+        self._moments = part if self._moments is None else merge_group_moments(self._moments, part)
+        waits = np.isin(prompts, self._open)
+        held = np.flatnonzero(waits)
+        if len(held):
+            self._waiting.append((Csr(values[held]), Csr(groups[held]), prompts[held], mask[held]))
+        self._share(values, groups, prompts, mask & ~waits)
+
+    def finish(self) -> tuple[GroupMoments, SharedPromptSums] | None:
+        if self._waiting:
+            values = Csr(sparse.vstack([part[0] for part in self._waiting], format="csr"))
+            groups = Csr(sparse.vstack([part[1] for part in self._waiting], format="csr"))
+            prompts = np.concatenate([part[2] for part in self._waiting])
+            mask = np.concatenate([part[3] for part in self._waiting])
+            self._waiting = []
+            order = np.argsort(prompts, kind="stable")
+            starts = np.searchsorted(prompts[order], prompts[order])
+            # Cut where a prompt starts, about every BLOCK pairs.
+            edges = np.unique(starts[::BLOCK]).tolist()
+            for first, last in pairwise([*edges, len(order)]):
+                rows = order[first:last]
+                self._share(Csr(values[rows]), Csr(groups[rows]), prompts[rows], mask[rows])
+        return None if self._moments is None or self._shared is None else (self._moments, self._shared)
+
+    def _share(self, values: Csr, groups: Csr, prompts: Ints, mask: Bools) -> None:
+        part = shared_prompt_sums(values, groups, prompts, compared=mask)
+        self._shared = part if self._shared is None else merge_shared_prompt_sums(self._shared, part)

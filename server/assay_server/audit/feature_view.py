@@ -1,0 +1,208 @@
+"""The feature-conditioned view: what do chosen responses express more among pairs where this happens? (METHOD.md §3.2)
+
+Pairs are grouped by s, the activity of the SAE's feature clusters in both responses together, which no swap of the responses
+changes; u is what is tested. Centroids are fitted on a seeded sample of the pairs whose size depends on the number of groups
+alone, then every pair is assigned in a pass. Conditions that are known beforehand are tested beside the groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from assay_server.audit.conditioned import Contrasted, Contrasting, conditioned_table, stacked
+from assay_server.audit.contrast import groups_from_labels
+from assay_server.audit.disparity import activity, membership
+from assay_server.audit.draws import drawn_bits
+from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
+from assay_server.audit.grouping import Grouping, assign, group_pairs
+from assay_server.audit.matrices import Csr, Floats, Ints
+from assay_server.audit.passes import Progress, Survey, blocks, disparities
+from assay_server.audit.reason import Reason
+from assay_server.audit.shards import ConceptSet, PairShard, Shards
+from assay_server.audit.tables import named, untested
+
+SAMPLE_PAIRS = 8_192
+SAMPLE_PAIRS_A_GROUP = 128
+MAX_STEPS = 30
+FALLBACK_CONCEPTS = 1_024
+FALLBACK_FEATURES = 4_096
+NAMED_FEATURES = 16
+_SAMPLE_STREAM = 1 << 21
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    members: Csr  # [d_sae, columns] what s sums over
+    centroids: Floats  # [groups, columns]
+    silent_below: float
+
+
+def feature_view(
+    shards: Shards,
+    concepts: ConceptSet,
+    options: AuditOptions,
+    known: Survey,
+    given: tuple[Condition, ...] = (),
+    progress: Progress | None = None,
+) -> TestTable:
+    """Every data cluster and given condition against its outside, for every concept that is large enough.
+
+    Raises:
+        ValueError: the shards hold groups of another number than `given`.
+    """
+    controlled = known.fit is not None
+    if not known.pairs:
+        return untested(ViewKind.FEATURE_CONDITIONED, Reason.NO_PAIRS.text, controlled=controlled)
+    columns, note = columns_to_test(concepts, options, known)
+    if not len(columns):
+        return untested(ViewKind.FEATURE_CONDITIONED, "there is no concept to test", controlled=controlled)
+    groups = _fit_groups(shards, concepts, options, known, progress)
+    labels, sums, fired = _contrast(shards, concepts, options, known, columns, groups, len(given), progress)
+    clusters = len(groups.centroids)
+    conditions = tuple(Condition(f"data-cluster/{k}", _telling(fired, k, labels, known.response_spans)) for k in range(clusters))
+    everything = named(concepts, len(concepts.names))
+    table = conditioned_table(
+        ViewKind.FEATURE_CONDITIONED,
+        sums,
+        tuple(everything[column] for column in columns),
+        (*conditions, *given),
+        np.broadcast_to((sums.raw.inside >= options.min_inside)[:, None], sums.raw.p.shape),
+        options,
+    )
+    notes = [note, *_untested_conditions(sums, given, clusters, options)]
+    members = tuple(np.sort(known.rows[labels == k]) for k in range(clusters))
+    return replace(table, note=" ".join(note for note in notes if note), members=members)
+
+
+def columns_to_test(concepts: ConceptSet, options: AuditOptions, known: Survey) -> tuple[Ints, str]:
+    """Concepts of at least `min_features` features ([A]), and directions, which have no size; and a note.
+
+    Where no concept made of features is that large, the filter would leave nothing: then the 1,024 features that fire in most
+    responses are tested singly instead, and the note says so. Neither choice looks at which response was chosen.
+    """
+    sizes = np.asarray(concepts.members.sum(axis=0)).ravel()
+    directions = np.arange(len(sizes), len(concepts.names))
+    large = np.flatnonzero(sizes >= options.min_features)
+    if len(large):
+        return np.concatenate([large, directions]), ""
+    single = np.flatnonzero(sizes == 1)
+    by_column = concepts.members.T.tocsr()
+    spans = known.response_spans[by_column.indices[by_column.indptr[single]]] if len(single) else np.zeros(0, np.int64)
+    chosen = np.sort(single[np.argsort(-spans, kind="stable")[: min(FALLBACK_CONCEPTS, int((spans > 0).sum()))]])
+    note = f"No concept holds {options.min_features} features, so the {len(chosen)} most frequent features were tested singly."
+    return np.concatenate([chosen, directions]), note if len(chosen) else ""
+
+
+def labels_of(table: TestTable, known: Survey) -> Ints:
+    """The data cluster of each pair of the survey, [pairs]; −1 for silent ones."""
+    label, rows = np.full(known.pairs, -1, np.int64), known.rows[known.order]
+    for k, members in enumerate(table.members):
+        label[known.order[np.searchsorted(rows, members)]] = k
+    return label
+
+
+def inside_groups(block: PairShard, label: Ints, clusters: int) -> Csr:
+    """The pairs of a block inside each condition of the table: data clusters, then given ones."""
+    return Csr(sparse.hstack([groups_from_labels(label, clusters), block.groups], format="csr"))
+
+
+def _fit_groups(shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, progress: Progress | None) -> _Groups:
+    members = _grouping_members(concepts, known)
+    wanted = max(SAMPLE_PAIRS, SAMPLE_PAIRS_A_GROUP * options.data_clusters)
+    sampled = np.zeros(known.pairs, np.bool_)
+    sampled[np.argsort(drawn_bits(known.rows, _SAMPLE_STREAM, options.seed), kind="stable")[:wanted]] = True
+    norms, kept, first = np.zeros(known.pairs), [], 0
+    for block in blocks(shards, "grouping", progress):
+        last = first + len(block.rows)
+        s = activity(block.freq_chosen, block.freq_rejected, members)
+        norms[first:last] = np.sqrt(np.asarray(s.multiply(s).sum(axis=1)).ravel())
+        kept.append(Csr(s[np.flatnonzero(sampled[first:last])]))
+        first = last
+    threshold = float(np.percentile(norms, options.silent_percentile))
+    rows = Csr(sparse.vstack(kept, format="csr"))
+    order = np.argsort(known.rows[sampled], kind="stable")
+    active = order[(norms[sampled] >= threshold)[order]]
+    fitted: Grouping = group_pairs(
+        rows[active], options.data_clusters, seed=options.seed, max_steps=MAX_STEPS, silent_percentile=0.0
+    )
+    return _Groups(members, fitted.centroids, threshold)
+
+
+def _grouping_members(concepts: ConceptSet, known: Survey) -> Csr:
+    """What s sums over: the feature clusters; where there are fewer than two, the 4,096 features that fire most often."""
+    clusters = [column for column, name in enumerate(concepts.names[: concepts.members.shape[1]]) if name.startswith("cluster/")]
+    if len(clusters) >= 2:
+        return Csr(concepts.members[:, np.array(clusters)])
+    busiest = np.argsort(-known.response_spans, kind="stable")[:FALLBACK_FEATURES]
+    features = np.sort(busiest[known.response_spans[busiest] > 0])
+    return membership([[int(feature)] for feature in features], known.d_sae)
+
+
+def _contrast(
+    shards: Shards,
+    concepts: ConceptSet,
+    options: AuditOptions,
+    known: Survey,
+    columns: Ints,
+    groups: _Groups,
+    given: int,
+    progress: Progress | None,
+) -> tuple[Ints, Contrasted, NDArray[np.int32]]:
+    """Labels of all pairs, contrasts of clusters (silent pairs left out) and of given conditions (all pairs), and firings."""
+    clusters = len(groups.centroids)
+    labels, fired, first = np.full(known.pairs, -1, np.int64), np.zeros((clusters, known.d_sae), np.int32), 0
+    sums: list[Contrasting] = []
+    for block in blocks(shards, ViewKind.FEATURE_CONDITIONED, progress):
+        if block.groups.shape[1] != given:
+            raise ValueError(f"{given} conditions are given, but the pairs are in {block.groups.shape[1]} groups")
+        last = first + len(block.rows)
+        label = _labels(block, groups)
+        labels[first:last] = label
+        _count_firings(fired, block, label)
+        u = disparities(block, concepts, options.tau)
+        if not sums:
+            sums = [Contrasting(u.sizes[columns], known.open_prompts, known.fit) for _ in range(2)]
+        values = Csr(u.numerators[:, columns])
+        rows = (block.prompts, block.rows, block.nuisance)
+        sums[0].add(values, groups_from_labels(label, clusters), *rows, compared=label >= 0)
+        if given:
+            sums[1].add(values, block.groups, *rows)
+        first = last
+    parts = [part for part in (total.finish(options.interval_level) for total in sums) if part is not None]
+    return labels, parts[0] if len(parts) == 1 else stacked(parts[0], parts[1]), fired
+
+
+def _labels(block: PairShard, groups: _Groups) -> Ints:
+    s = activity(block.freq_chosen, block.freq_rejected, groups.members)
+    norms = np.sqrt(np.asarray(s.multiply(s).sum(axis=1)).ravel())
+    return np.where((norms >= groups.silent_below) & (norms > 0), assign(s, groups.centroids)[0], -1)
+
+
+def _count_firings(fired: NDArray[np.int32], block: PairShard, label: Ints) -> None:
+    for spans in (block.freq_chosen, block.freq_rejected):
+        cluster = np.repeat(label, np.diff(spans.indptr))
+        grouped = cluster >= 0
+        np.add.at(fired, (cluster[grouped], spans.indices[grouped]), 1)
+
+
+def _telling(fired: NDArray[np.int32], cluster: int, labels: Ints, spans: Ints) -> tuple[int, ...]:
+    """The features whose firing rate inside is most above their rate over all pairs, at most 16."""
+    rate = fired[cluster] / max(2 * int((labels == cluster).sum()), 1) - spans / max(2 * len(labels), 1)
+    best = np.argsort(-rate, kind="stable")[:NAMED_FEATURES]
+    return tuple(int(feature) for feature in best if rate[feature] > 0)
+
+
+def _untested_conditions(sums: Contrasted, given: tuple[Condition, ...], clusters: int, options: AuditOptions) -> list[str]:
+    """A sentence for each given condition that could not be tested."""
+    notes: list[str] = []
+    for k, condition in enumerate(given, start=clusters):
+        inside, outside = int(sums.raw.inside[k]), int(sums.raw.outside[k])
+        if inside < options.min_inside:
+            notes.append(f"{condition.name} holds {inside} pairs, fewer than {options.min_inside}: it was not tested.")
+        elif outside < 2:
+            notes.append(f"{condition.name} holds all but {outside} pairs: there is nothing to compare it with.")
+    return notes

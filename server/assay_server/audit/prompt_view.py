@@ -1,0 +1,206 @@
+"""The prompt-conditioned view: what do chosen responses express more where the prompt is about this? (METHOD.md §3.3)
+
+Prompt features are clustered by how they fire over prompts, response features by how their difference between chosen and
+rejected moves over pairs. The clusters are fitted on one half of the prompts and tested on the other (beyond [A]): response
+clusters are built from the very differences that are then tested, and on the same pairs that would prove itself. A coin a
+prompt decides, so no prompt is on both sides. Which pairs are inside depends on prompts alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+
+from assay_server.audit.conditioned import Contrasting, conditioned_table
+from assay_server.audit.draws import drawn_bits
+from assay_server.audit.feature_clusters import (
+    SVD_PASSES,
+    ColumnSums,
+    Subspace,
+    cluster_features,
+    column_sums,
+    prompt_filter,
+    response_filter,
+)
+from assay_server.audit.findings import AuditOptions, Condition, TestedConcept, TestTable, ViewKind
+from assay_server.audit.matrices import Bools, Csr, Floats, Ints, csr
+from assay_server.audit.passes import Progress, Survey, blocks, places
+from assay_server.audit.reason import Reason
+from assay_server.audit.shards import PairShard, Shards
+from assay_server.audit.tables import untested
+
+_HALF_STREAM, _TIE_STREAM = 1 << 22, 1 << 23
+_VIEW = ViewKind.PROMPT_CONDITIONED
+
+
+@dataclass(frozen=True, eq=False)
+class PromptClusters:
+    """What was fitted on one half of the prompts, and which pairs of the other half stand inside."""
+
+    prompt: tuple[Ints, ...]  # features of each prompt cluster A_k, strongest first
+    response: tuple[Ints, ...]  # features of each response cluster R_m, strongest first
+    scaling: Csr  # [d_sae, response clusters] 1/(σ_f |R_m|): takes D to the mean of z-scored D, up to a constant
+    inside: Csr  # [pairs of the survey, prompt clusters] 0/1 int64
+    tested: Bools  # [pairs of the survey] the half that is tested
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    kept: Bools  # [d_sae]
+    sums: ColumnSums
+
+
+def prompt_view(
+    shards: Shards, options: AuditOptions, known: Survey, progress: Progress | None = None
+) -> tuple[TestTable, PromptClusters | None]:
+    """Every prompt cluster against its outside, for every response cluster, over the half that no cluster was fitted on."""
+    fitting = fitting_half(known.prompts, options.seed)
+    reason = Reason.NO_PAIRS.text if not known.pairs else ""
+    if known.pairs and (fitting.all() or not fitting.any()):
+        prompts = len(np.unique(known.prompts))
+        reason = f"{prompts} different prompts are too few to form clusters on one half of them and test on the other"
+    response, prompt = _columns(shards, options, known, fitting, progress)
+    if not reason and min(response.kept.sum(), prompt.kept.sum()) < 2:
+        reason = (
+            f"{prompt.kept.sum()} prompt features and {response.kept.sum()} response features fire in "
+            f"{options.min_firings} pairs and vary: too few to form clusters"
+        )
+    if reason:
+        return untested(_VIEW, reason, controlled=known.fit is not None), None
+    clusters = _fit(shards, options, known, fitting, response, prompt, progress)
+    return _contrast(shards, options, known, clusters, progress), clusters
+
+
+def response_disparities(block: PairShard, clusters: PromptClusters, options: AuditOptions) -> Csr:
+    """u[i, m], the mean of z-scored D over R_m less the same constant for every pair, [pairs, response clusters]."""
+    return Csr(response_delta(block, options) @ clusters.scaling)
+
+
+def fitting_half(prompts: Ints, seed: int) -> Bools:
+    """True for the pairs that clusters are fitted on: a seeded coin a prompt, [pairs]."""
+    return (drawn_bits(prompts, _HALF_STREAM, seed) & np.uint64(1)).astype(np.bool_)
+
+
+def response_delta(block: PairShard, options: AuditOptions) -> Csr:
+    """D = X_chosen − X_rejected, float64 [pairs, d_sae]; X is max, or freq where the options say so."""
+    if options.delta_of_freq:
+        return Csr(block.freq_chosen.astype(np.float64) - block.freq_rejected.astype(np.float64))
+    return Csr(block.max_chosen.astype(np.float64) - block.max_rejected.astype(np.float64))
+
+
+def _columns(
+    shards: Shards, options: AuditOptions, known: Survey, fitting: Bools, progress: Progress | None
+) -> tuple[_Columns, _Columns]:
+    """Which response and prompt features take part. Firings are counted over all pairs, values over the fitting half alone."""
+    zero = np.zeros(known.d_sae)
+    sums = [ColumnSums(0, zero, zero, zero) for _ in range(2)]
+    firings = [np.zeros(known.d_sae, np.int64) for _ in range(2)]
+    for block in blocks(shards, "prompt features", progress):
+        fit = np.flatnonzero(fitting[places(block, known)])
+        either = Csr(block.freq_chosen + block.freq_rejected)
+        for index, values in enumerate((response_delta(block, options), block.freq_prompt)):
+            fired = either if index == 0 else values
+            firings[index] += np.bincount(fired.indices, minlength=known.d_sae)
+            sums[index] = sums[index] + column_sums(Csr(values[fit]))
+    return (
+        _Columns(response_filter(sums[0], firings[0], options.min_firings), sums[0]),
+        _Columns(prompt_filter(sums[1], firings[1], options.min_firings), sums[1]),
+    )
+
+
+def _fit(
+    shards: Shards,
+    options: AuditOptions,
+    known: Survey,
+    fitting: Bools,
+    response: _Columns,
+    prompt: _Columns,
+    progress: Progress | None,
+) -> PromptClusters:
+    spaces = [Subspace(part.sums, part.kept, options.svd_rank, options.seed) for part in (response, prompt)]
+    for number in range(SVD_PASSES):
+        for space in spaces if number else ():
+            space.turn()
+        for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", progress):
+            fit = np.flatnonzero(fitting[places(block, known)])
+            spaces[0].add(Csr(response_delta(block, options)[fit]))
+            spaces[1].add(Csr(block.freq_prompt[fit]))
+    found: list[tuple[Ints, ...]] = []
+    for space, part, wanted in zip(spaces, (response, prompt), (options.response_clusters, options.prompt_clusters), strict=True):
+        features = np.flatnonzero(part.kept)
+        groups = cluster_features(space.embedding()[features], wanted, options.seed)
+        found.append(tuple(features[group] for group in groups))
+    inside = _inside(shards, options, known, ~fitting, found[1], progress)
+    weights = [1.0 / response.sums.sigma[group] / len(group) for group in found[0]]
+    return PromptClusters(found[1], found[0], _by_cluster(found[0], weights, known.d_sae), inside, ~fitting)
+
+
+def _inside(
+    shards: Shards,
+    options: AuditOptions,
+    known: Survey,
+    tested: Bools,
+    groups: tuple[Ints, ...],
+    progress: Progress | None,
+) -> Csr:
+    """S(k): the tested pairs with the largest c[i, k] > 0, at most `top_share` of them; a seeded draw decides between equals."""
+    members = _by_cluster(groups, [np.ones(len(group)) for group in groups], known.d_sae)
+    parts: list[Csr] = []
+    where: list[Ints] = []
+    for block in blocks(shards, "prompt conditions", progress):
+        place = places(block, known)
+        rows = np.flatnonzero(tested[place])
+        prompt = Csr(block.freq_prompt[rows])
+        fires = prompt.data > np.float32(options.tau)
+        activity = prompt.data.astype(np.float64) if options.prompt_values else fires.astype(np.float64)
+        activity = Csr((activity * fires, prompt.indices, prompt.indptr), shape=prompt.shape)
+        parts.append(Csr(Csr(activity @ members).astype(np.float32)))
+        where.append(place[rows])
+    by_cluster = Csr(sparse.vstack(parts, format="csr")).T.tocsr()
+    place, limit = np.concatenate(where), int(options.top_share * tested.sum())
+    draw = drawn_bits(known.rows[place], _TIE_STREAM, options.seed)
+    picked: list[Ints] = []
+    for first, last in pairwise(by_cluster.indptr.tolist()):
+        pairs, values = by_cluster.indices[first:last], by_cluster.data[first:last]
+        pairs, values = pairs[values > 0], values[values > 0]
+        picked.append(place[pairs[np.lexsort((draw[pairs], -values))[:limit]]])
+    columns = np.repeat(np.arange(len(picked)), [len(rows) for rows in picked])
+    rows = np.concatenate([np.zeros(0, np.int64), *picked])
+    return csr(Csr((np.ones(len(rows), np.int64), (rows, columns)), shape=(known.pairs, len(picked))))
+
+
+def _contrast(
+    shards: Shards, options: AuditOptions, known: Survey, clusters: PromptClusters, progress: Progress | None
+) -> TestTable:
+    sums = Contrasting(np.ones(len(clusters.response), np.int64), known.open_prompts, known.fit)
+    for block in blocks(shards, _VIEW, progress):
+        place = places(block, known)
+        values, inside = response_disparities(block, clusters, options), Csr(clusters.inside[place])
+        sums.add(values, inside, block.prompts, block.rows, block.nuisance, compared=clusters.tested[place])
+    tested = sums.finish(options.interval_level)
+    assert tested is not None, "a dataset without pairs was turned away before"
+    table = conditioned_table(
+        _VIEW,
+        tested,
+        tuple(TestedConcept(f"response-cluster/{m}", _listed(group), len(group)) for m, group in enumerate(clusters.response)),
+        tuple(Condition(f"prompt-cluster/{k}", _listed(group)) for k, group in enumerate(clusters.prompt)),
+        np.broadcast_to((tested.raw.inside >= options.min_inside)[:, None], tested.raw.p.shape),
+        options,
+    )
+    by_cluster = clusters.inside.T.tocsr()
+    members = tuple(np.sort(known.rows[by_cluster.indices[a:b]]) for a, b in pairwise(by_cluster.indptr.tolist()))
+    return replace(table, members=members)
+
+
+def _by_cluster(groups: tuple[Ints, ...], weights: list[Floats], features: int) -> Csr:
+    """Weights as an array [d_sae, clusters]."""
+    rows = np.concatenate([np.zeros(0, np.int64), *groups])
+    columns = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    return csr(Csr((np.concatenate([np.zeros(0), *weights]), (rows, columns)), shape=(features, len(groups))))
+
+
+def _listed(features: Ints) -> tuple[int, ...]:
+    return tuple(int(feature) for feature in features)
