@@ -108,7 +108,7 @@ class SubjectRef:
 
 @dataclass(frozen=True, slots=True)
 class ViewSummary:
-    """What one view tested and found; fields as in ``assay.v1.ViewSummary``."""
+    """What one view tested and found; fields as in ``assay.v1.ViewSummary``. ``note``: what was done otherwise than asked."""
 
     view: ViewKind
     tests: int
@@ -117,6 +117,7 @@ class ViewSummary:
     kept: int
     conditions: int
     reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.shards import PairShard
@@ -27,8 +29,38 @@ class ShardGone(AssayError):
     default_reason = "SHARD_GONE"
 
 
-Group = Callable[[FeatureShard, list[Mapping[str, str]]], "np.ndarray[tuple[int], np.dtype[np.bool_]]"]
-"""Which pairs of a shard stand in a condition, given their features and metadata."""
+class Groups(Protocol):
+    """Conditions that are known beforehand."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def metadata_keys(self) -> tuple[str, ...]:
+        """Keys that they look at."""
+        ...
+
+    def columns(self, rows: Ints, metadata: Sequence[Mapping[str, str]]) -> Csr:
+        """Which pairs of a shard stand in each condition, 0/1 int64 [pairs, conditions].
+
+        Args:
+            rows: the pairs' rows in the dataset.
+            metadata: of each pair; empty where no key is asked for.
+        """
+        ...
+
+
+class NoGroups:
+    """None."""
+
+    count = 0
+    metadata_keys: tuple[str, ...] = ()
+
+    def columns(self, rows: Ints, metadata: Sequence[Mapping[str, str]]) -> Csr:
+        """No column."""
+        return Csr((len(rows), 0), dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +72,12 @@ class ShardSpec:
         directions: concepts that are directions.
         thresholds: the score above which a response shows each of them.
         groups: conditions that are known beforehand.
-        wants_metadata: whether the groups look at metadata.
     """
 
     nuisances: tuple[Nuisance, ...] = ()
     directions: DirectionSet = field(default_factory=lambda: DirectionSet(np.zeros((0, 0), np.float32)))
     thresholds: tuple[float, ...] = ()
-    groups: tuple[Group, ...] = ()
-    wants_metadata: bool = False
+    groups: Groups = field(default_factory=NoGroups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,35 +130,35 @@ class DatasetShards:
             rows=shard.rows[keep],
             prompts=shard.prompts[keep],
             tokens=tokens,
-            freq_chosen=self._matrix(chosen, _frequencies(chosen), keep),
-            freq_rejected=self._matrix(rejected, _frequencies(rejected), keep),
-            freq_prompt=self._matrix(prompt, _frequencies(prompt), keep),
+            freq_chosen=self._matrix(chosen, frequencies(chosen), keep),
+            freq_rejected=self._matrix(rejected, frequencies(rejected), keep),
+            freq_prompt=self._matrix(prompt, frequencies(prompt), keep),
             max_chosen=self._matrix(chosen, chosen.max, keep),
             max_rejected=self._matrix(rejected, rejected.max, keep),
             nuisance=nuisance_columns(shard, self.spec.nuisances)[keep],
             directions=self._directions(index, keep),
-            groups=self._groups(index, shard, keep),
+            groups=self._groups(index, shard.rows, keep),
         )
 
-    def _matrix(self, span: SpanColumns, values: np.ndarray, keep: Ints) -> Csr:
+    def _matrix(self, span: SpanColumns, values: NDArray[np.float32], keep: Ints) -> Csr:
         matrix = Csr((values, span.features, span.indptr), shape=(len(span.tokens), self.d_sae))
         return matrix if len(keep) == len(span.tokens) else matrix[keep]
 
     def _directions(self, index: int, keep: Ints) -> Csr:
         if not self.spec.thresholds:
-            return _columns([], len(keep))
+            return Csr((len(keep), 0), dtype=np.int64)
         scores = self.features.read_directions(self.spec.directions, index, self.dataset.shards[index])
         if scores is None:
             raise _gone(index)
         chosen, rejected = [(side[keep] > np.array(self.spec.thresholds)).astype(np.int64) for side in scores]
         return Csr(chosen - rejected)
 
-    def _groups(self, index: int, shard: FeatureShard, keep: Ints) -> Csr:
+    def _groups(self, index: int, rows: Ints, keep: Ints) -> Csr:
         metadata: list[Mapping[str, str]] = []
-        if self.spec.wants_metadata:
-            column = self.datasets.columns(self.dataset, index, ("metadata",))["metadata"]
-            metadata = [dict(entries) for entries in column.to_pylist()]
-        return _columns([group(shard, metadata)[keep].astype(np.int64) for group in self.spec.groups], len(keep))
+        if self.spec.groups.metadata_keys:
+            column = self.datasets.columns(self.dataset, index, ("metadata",))["metadata"].to_pylist()
+            metadata = [dict(column[place]) for place in keep]
+        return self.spec.groups.columns(rows[keep], metadata)
 
 
 def nuisance_names(nuisances: Sequence[Nuisance]) -> tuple[str, ...]:
@@ -153,15 +183,10 @@ def nuisance_columns(shard: FeatureShard, nuisances: Sequence[Nuisance]) -> Floa
     return np.stack(columns, axis=1) if columns else np.zeros((len(shard.rows), 0))
 
 
-def _frequencies(span: SpanColumns) -> np.ndarray:
+def frequencies(span: SpanColumns) -> NDArray[np.float32]:
+    """Share of the span's tokens on which each of its features fires, [nnz]."""
     tokens = np.repeat(np.maximum(1, span.tokens), np.diff(span.indptr))
     return (span.count / tokens).astype(np.float32)
-
-
-def _columns(columns: Sequence[Ints], pairs: int) -> Csr:
-    if not columns:
-        return Csr((pairs, 0), dtype=np.int64)
-    return Csr(np.stack(columns, axis=1))
 
 
 def _gone(index: int) -> ShardGone:

@@ -232,6 +232,11 @@ class Operations:
             await self.cancel(f"operations/{operation.id}")
             await operation.over.wait()
 
+    async def forget_target(self, target: str) -> None:
+        """Forget the operations that made this resource, which is gone; those that run stay."""
+        for operation in [one for one in self._operations.values() if one.target == target and one.done]:
+            await self.delete(f"operations/{operation.id}")
+
     async def delete(self, name: str) -> None:
         """Forget an operation. Raises FailedPrecondition (NOT_DONE) while it runs."""
         operation = self._find(name)

@@ -63,6 +63,14 @@ class Progress:
             self._marks.clear()
             self._mark()
 
+    def at(self, phase: str, done: int, total: int) -> None:
+        """So much of a phase is finished; a new phase begins where it is another one. A safe point."""
+        self.check()
+        if (phase, total) != (self._phase, self._total) or done < self._done:
+            self.enter(phase, total, done)
+        else:
+            self.advance(done - self._done)
+
     def advance(self, count: int) -> None:
         """So many more are finished."""
         with self._guard:

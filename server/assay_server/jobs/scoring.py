@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +44,6 @@ class ScoringOptions:
     max_text_bytes: int = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What scoring took this time; shards that were there cost nothing."""
-
-    pairs: int = 0
-    cost: ShardCost = field(default_factory=ShardCost)
-
-
 def chunk_pairs_for(batch_tokens: int) -> int:
     """Pairs of a sealed call: enough that its last, partly filled batch costs a few percent of it at most."""
     return max(64, batch_tokens // 16)
@@ -65,8 +57,11 @@ async def score_missing(
     directions: DirectionSet,
     options: ScoringOptions,
     progress: Progress,
-) -> Spent:
+) -> ShardCost:
     """Score what is missing of a dataset's features, and of its scores along the directions, shard by shard.
+
+    Returns:
+        What passes cost that stored no features, only scores along directions: the others' costs are stored with them.
 
     Raises:
         DataLoss: a shard of pairs is damaged.
@@ -76,7 +71,7 @@ async def score_missing(
     lacks_directions = set(await asyncio.to_thread(features.missing_directions, directions, dataset.shards))
     todo = sorted(lacks_features | lacks_directions)
     progress.enter("scoring", dataset.pairs, dataset.pairs - sum(dataset.shards[shard].pairs for shard in todo))
-    spent = Spent()
+    apart: list[ShardCost] = []
     for shard in todo:
         entry = dataset.shards[shard]
         pairs = await asyncio.to_thread(datasets.read, dataset, shard)
@@ -90,8 +85,22 @@ async def score_missing(
         if shard in lacks_features:
             pooled = [outcome.pooled if isinstance(outcome, Scored) else outcome for outcome in outcomes]
             await asyncio.to_thread(features.write, shard, entry, pairs, pooled, cost)
-        spent = _added(spent, len(pairs), cost)
-    return spent
+        else:
+            apart.append(cost)
+    return total_cost(apart)
+
+
+def total_cost(costs: Iterable[ShardCost]) -> ShardCost:
+    """Costs added up."""
+    total = ShardCost()
+    for cost in costs:
+        total = ShardCost(
+            total.tokens_read + cost.tokens_read,
+            total.tokens_shared + cost.tokens_shared,
+            total.cache_hits + cost.cache_hits,
+            total.seconds + cost.seconds,
+        )
+    return total
 
 
 class _Shard:
@@ -175,14 +184,3 @@ def _cost(outcomes: Sequence[Scored | str], seconds: float) -> ShardCost:
     computed: list[Pooled] = [one.pooled for one in scored if one.timings.cache_state not in (CacheState.HIT, CacheState.SHARED)]
     hits = sum(one.timings.cache_state is CacheState.HIT for one in scored)
     return ShardCost(sum(one.read for one in computed), sum(one.shared for one in computed), hits, seconds)
-
-
-def _added(spent: Spent, pairs: int, cost: ShardCost) -> Spent:
-    before = spent.cost
-    total = ShardCost(
-        before.tokens_read + cost.tokens_read,
-        before.tokens_shared + cost.tokens_shared,
-        before.cache_hits + cost.cache_hits,
-        before.seconds + cost.seconds,
-    )
-    return Spent(spent.pairs + pairs, total)

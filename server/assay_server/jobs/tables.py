@@ -1,8 +1,8 @@
 """Result tables as Parquet, and back, bit for bit.
 
 A view's table has one row a test, its columns named as in ``assay.v1.Hypothesis``; the table of its conditions has one row a
-condition with the dataset rows that stand in it. What has no row of its own (counts, reasons) stands in the ``TableHead``, kept
-as JSON beside them.
+condition, with the dataset rows that stand in it where the view made it. What has no row of its own (counts, reasons) stands in
+the ``TableHead``, kept as JSON beside them.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def to_arrow(table: TestTable) -> Any:
 
 def conditions_to_arrow(table: TestTable) -> Any:
     """One row a condition, whether or not a test of it was kept."""
-    members = table.members or [None] * len(table.conditions)
+    members = [*table.members, *[None] * (len(table.conditions) - len(table.members))]
     return pa.table(
         {
             "condition": pa.array([one.name for one in table.conditions], pa.string()),

@@ -138,6 +138,19 @@ class Features:
         """The shards that have to be scored (again): not there, damaged, or of other pairs."""
         return [shard for shard, entry in enumerate(entries) if self._get(f"{self.root}/{shard:05d}", entry) is None]
 
+    def summary(self, entries: Sequence[ShardEntry]) -> tuple[bool, int]:
+        """Whether all shards seem to be stored, and how many pairs are unusable, by their records alone: a quick look."""
+        unusable = 0
+        for shard, entry in enumerate(entries):
+            try:
+                meta = self._files.read_json(f"{self.root}/{shard:05d}.json")
+            except (FileNotFoundError, DataLoss):
+                return False, 0
+            if not _is_of(meta, entry):
+                return False, 0
+            unusable += int(meta["unusable"])
+        return True, unusable
+
     def cost(self, shard: int) -> tuple[ShardCost, int]:
         """What a stored shard cost, and how many of its pairs are unusable. Raises FileNotFoundError, DataLoss."""
         meta = self._files.read_json(f"{self.root}/{shard:05d}.json")
@@ -201,13 +214,17 @@ class Features:
             data = self._files.read(f"{path}.parquet")
         except (FileNotFoundError, DataLoss):
             return None
-        same = (meta["version"], meta["start"], meta["pairs_sha256"]) == (FORMAT_VERSION, entry.start, entry.sha256)
-        return data if same and sha256(data) == meta["sha256_file"] else None
+        return data if _is_of(meta, entry) and sha256(data) == meta["sha256_file"] else None
 
 
 def delete_features(files: Files, dataset: str) -> None:
     """Delete a dataset's features under every subject."""
     files.delete_tree(f"features/{dataset}")
+
+
+def _is_of(meta: Mapping[str, Any], entry: ShardEntry) -> bool:
+    """Whether a file's record is of these pairs, in the form that is written now."""
+    return (meta["version"], meta["start"], meta["pairs_sha256"]) == (FORMAT_VERSION, entry.start, entry.sha256)
 
 
 def _identity(info: SubjectInfo) -> dict[str, Any]:

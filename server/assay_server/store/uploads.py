@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
@@ -135,10 +135,12 @@ class Uploads:
         self._drop_batches(request_id)
         self._files.write_json(_head(request_id), asdict(Upload(upload.display_name, time.time())))
 
-    def expire(self, max_age_seconds: float) -> list[str]:
-        """Remove uploads, complete or not, whose head is older than that. Returns their ids."""
+    def expire(self, max_age_seconds: float, keep: Container[str] = ()) -> list[str]:
+        """Remove uploads, complete or not, whose head is older than that, but for those to keep. Returns their ids."""
         gone: list[str] = []
         for request_id in self._files.names("uploads"):
+            if request_id in keep:
+                continue
             try:
                 created = float(self._files.read_json(_head(request_id))["created"])
             except (FileNotFoundError, DataLoss):

@@ -1,0 +1,303 @@
+"""Datasets: uploads that survive, imports, deletion that asks first.
+
+Invariants:
+- What an upload acknowledged or counts is on disk.
+- Of one upload one call writes at a time; calls of different uploads do not wait for each other.
+- Completing an upload twice, or two uploads of equal pairs, give one dataset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
+from assay_server.jobs.api import DatasetInfo, OperationInfo, UploadPosition
+from assay_server.jobs.operations import Operations, check_request_id
+from assay_server.jobs.progress import Progress
+from assay_server.store.datasets import Dataset, Datasets
+from assay_server.store.features import Features, delete_features
+from assay_server.store.files import Files, sha256
+from assay_server.store.uploads import Position, Upload, Uploads
+from assay_server.subject.types import Pair, SubjectInfo
+
+KIND = "import"
+_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
+_CHUNK = 256
+
+ReadPairs = Callable[[Path], Iterator[Pair]]
+"""From a file to its pairs. Raises InvalidItem with the line of a row that is none."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Open:
+    """An upload that is under way, as this process knows it."""
+
+    upload: Upload
+    position: Position
+    touched: float = field(default_factory=time.monotonic)
+
+
+class DatasetJobs:
+    """The datasets of one data directory. Confined to one event loop.
+
+    Args:
+        files: the data directory's.
+        datasets: those in it.
+        uploads: those in it.
+        operations: where imports run; not started yet.
+        info: the loaded subject.
+        import_roots: folders that files may be imported from.
+        read_pairs: how a file is read.
+        lane: of imports.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        datasets: Datasets,
+        uploads: Uploads,
+        operations: Operations,
+        info: SubjectInfo,
+        *,
+        import_roots: Sequence[str] = (),
+        read_pairs: ReadPairs | None = None,
+        lane: str = "imports",
+    ) -> None:
+        self._files = files
+        self._datasets = datasets
+        self._uploads = uploads
+        self._operations = operations
+        self._info = info
+        self._roots = tuple(Path(root).resolve() for root in import_roots)
+        self._read_pairs = read_pairs
+        self._open: dict[str, _Open] = {}
+        self._guards: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+        operations.register(KIND, self._import, lane=lane)
+
+    # Uploads
+
+    async def begin(self, request_id: str, display_name: str) -> UploadPosition:
+        """See ``AuditJobs.begin_upload``."""
+        _require_request_id(request_id)
+        async with self._guarded(request_id):
+            upload, position = await asyncio.to_thread(self._uploads.begin, request_id, display_name)
+            if upload.dataset:
+                if (known := await self._known(upload.dataset)) is not None:
+                    return UploadPosition(0, known.pairs, known)
+                await asyncio.to_thread(self._uploads.reopen, request_id, upload)
+                upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+            self._open[request_id] = _Open(upload, position)
+            return UploadPosition(position.next_sequence, position.pairs)
+
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
+        """See ``AuditJobs.append``."""
+        async with self._guarded(request_id):
+            held = await self._held(request_id)
+            if held.upload.dataset:
+                raise _complete(request_id)
+            held.position = await _to_the_end(asyncio.to_thread(self._uploads.append, request_id, held.position, sequence, pairs))
+            return UploadPosition(held.position.next_sequence, held.position.pairs)
+
+    async def finish(self, request_id: str) -> DatasetInfo:
+        """See ``AuditJobs.finish_upload``."""
+        async with self._guarded(request_id):
+            held = await self._held(request_id)
+            if held.upload.dataset:
+                return await self.get(f"datasets/{held.upload.dataset}")
+            dataset = await _to_the_end(asyncio.to_thread(self._complete, request_id, held))
+            self._open.pop(request_id, None)
+            return await self._info_of(dataset)
+
+    async def position(self, request_id: str) -> UploadPosition:
+        """See ``AuditJobs.get_upload``."""
+        _require_request_id(request_id)
+        async with self._guarded(request_id):
+            try:
+                upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+            except NotFound:
+                return UploadPosition(0, 0)
+            if upload.dataset:
+                known = await self._known(upload.dataset)
+                return UploadPosition(0, 0) if known is None else UploadPosition(0, known.pairs, known)
+            self._open[request_id] = _Open(upload, position)
+            return UploadPosition(position.next_sequence, position.pairs)
+
+    async def expire(self, max_age_seconds: float) -> None:
+        """Remove uploads that began longer ago, but for those that somebody added to meanwhile."""
+        young = {id for id, held in self._open.items() if time.monotonic() - held.touched < max_age_seconds}
+        gone = await asyncio.to_thread(self._uploads.expire, max_age_seconds, keep=young)
+        for request_id in gone:
+            self._open.pop(request_id, None)
+        if gone:
+            _log.info("removed %d uploads that were older than %.0f s", len(gone), max_age_seconds)
+
+    # Imports
+
+    async def import_file(self, uri: str, display_name: str, request_id: str) -> OperationInfo:
+        """See ``AuditJobs.import_file``."""
+        check_request_id(request_id)
+        path = self._path(uri)
+        return await self._operations.submit(
+            KIND,
+            target="",
+            arguments={"path": str(path), "display_name": display_name or path.name[:256]},
+            request_id=request_id or sha256(uri.encode())[:32],
+        )
+
+    async def _import(self, arguments: Mapping[str, Any], progress: Progress) -> str:
+        path = self._path(Path(arguments["path"]).as_uri())  # the roots may have changed since
+        progress.enter("writing")
+
+        def pairs() -> Iterator[list[Pair]]:
+            assert self._read_pairs is not None, "_path refuses where files cannot be read"
+            chunk: list[Pair] = []
+            for pair in self._read_pairs(path):
+                chunk.append(pair)
+                if len(chunk) == _CHUNK:
+                    progress.advance(len(chunk))
+                    yield chunk
+                    chunk = []
+            yield chunk
+
+        def write() -> Dataset:
+            return self._datasets.write(pairs, arguments["display_name"], check=progress.check)
+
+        return f"datasets/{(await progress.in_thread(write)).id}"
+
+    def _path(self, uri: str) -> Path:
+        parts = urlsplit(uri)
+        if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise _unreadable("is not of the form file:///path")
+        path = Path(unquote(parts.path)).resolve()
+        if self._read_pairs is None or not any(path.is_relative_to(root) for root in self._roots):
+            raise _unreadable("is under none of the server's import_roots")
+        if not path.name.endswith(_ENDINGS):
+            raise _unreadable(f"is of a kind that is not read; give {', '.join(_ENDINGS)}")
+        if not path.is_file():
+            raise _unreadable("is not a file there")
+        return path
+
+    # Datasets
+
+    async def get(self, name: str) -> DatasetInfo:
+        """See ``AuditJobs.get_dataset``."""
+        return await self._info_of(await self.find(name))
+
+    async def all(self) -> list[DatasetInfo]:
+        """See ``AuditJobs.list_datasets``."""
+        found = [await self._known(id) for id in await asyncio.to_thread(self._datasets.ids)]
+        return sorted([info for info in found if info], key=lambda info: (info.created, info.name), reverse=True)
+
+    async def find(self, name: str, field: str = "name") -> Dataset:
+        """A dataset's manifest. Raises NotFound, DataLoss."""
+        id = name.removeprefix("datasets/")
+        try:
+            if not name.startswith("datasets/") or "/" in id:
+                raise NotFound(f"There is no dataset {name!r}; ListDatasets names those that are.")
+            return await asyncio.to_thread(self._datasets.get, id)
+        except NotFound as error:
+            raise NotFound(error.message, field=field) from error
+
+    async def delete(self, name: str) -> None:
+        """See ``AuditJobs.delete_dataset``."""
+        dataset = await self.find(name)
+        if any(arguments.get("dataset") == name for arguments in self._operations.open_arguments()):
+            raise FailedPrecondition(
+                f"{name} is being worked on; wait for its operations, or cancel them.", reason="IN_USE", field="name"
+            )
+        await asyncio.to_thread(self._datasets.delete, dataset.id)
+        await asyncio.to_thread(delete_features, self._files, dataset.id)
+
+    async def read(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
+        """See ``AuditJobs.read_pairs``."""
+        chunks = self._datasets.chunks(await self.find(name), start)
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            yield chunk
+
+    @asynccontextmanager
+    async def _guarded(self, request_id: str) -> AsyncGenerator[None]:
+        """One call of an upload at a time."""
+        guard = self._guards.setdefault(request_id, asyncio.Lock())
+        self._users[request_id] += 1
+        try:
+            async with guard:
+                yield
+        finally:
+            self._users[request_id] -= 1
+            if not self._users[request_id]:
+                del self._users[request_id], self._guards[request_id]
+
+    async def _held(self, request_id: str) -> _Open:
+        _require_request_id(request_id)
+        if request_id not in self._open:
+            upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+            self._open[request_id] = _Open(upload, position)
+        return self._open[request_id]
+
+    def _complete(self, request_id: str, held: _Open) -> Dataset:
+        dataset = self._datasets.write(lambda: self._uploads.pairs(request_id, held.position), held.upload.display_name)
+        self._uploads.complete(request_id, held.upload, dataset.id)
+        return dataset
+
+    async def _known(self, id: str) -> DatasetInfo | None:
+        try:
+            return await self.get(f"datasets/{id}")
+        except NotFound:
+            return None
+
+    async def _info_of(self, dataset: Dataset) -> DatasetInfo:
+        features = Features(self._files, dataset.id, self._info)
+        scored, unusable = await asyncio.to_thread(features.summary, dataset.shards)
+        return DatasetInfo(
+            name=f"datasets/{dataset.id}",
+            display_name=dataset.display_name,
+            fingerprint=dataset.fingerprint,
+            pairs=dataset.pairs,
+            unusable_pairs=unusable,
+            prompts=dataset.prompts,
+            metadata_keys=dataset.metadata_keys,
+            created=dataset.created,
+            scored=scored,
+        )
+
+
+async def _to_the_end(work: Any) -> Any:
+    """Await work that must not be left half known: where the caller is cancelled, it is waited for before the next one begins."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
+def _require_request_id(request_id: str) -> None:
+    if not request_id:
+        raise InvalidItem("request_id is missing; give the upload a name.", reason="INVALID_REQUEST_ID", field="request_id")
+    check_request_id(request_id)
+
+
+def _complete(request_id: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The upload {request_id} is complete; use another request_id for other pairs.",
+        reason="UPLOAD_COMPLETE",
+        field="request_id",
+    )
+
+
+def _unreadable(why: str) -> InvalidItem:
+    return InvalidItem(f"The URI {why}.", reason="INVALID_URI", field="uri")

@@ -1,0 +1,45 @@
+"""Which subject stored work belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from assay_server.errors import SubjectMismatch
+from assay_server.jobs.api import SubjectRef
+from assay_server.subject.types import SubjectInfo
+
+
+def subject_ref(info: SubjectInfo) -> SubjectRef:
+    """The loaded subject."""
+    return SubjectRef(
+        model_id=info.model_id,
+        model_fingerprint=info.model_fingerprint,
+        sae_id=info.sae_id,
+        sae_fingerprint=info.sae_fingerprint,
+        tokenizer_fingerprint=info.tokenizer_fingerprint,
+        template_fingerprint=info.template_fingerprint,
+        hook=info.hook,
+        dtype=info.dtype,
+    )
+
+
+def same_subject(ref: SubjectRef, info: SubjectInfo) -> bool:
+    """Whether it is the loaded subject, whatever its parts are called."""
+    return not _differences(ref, info)
+
+
+def require_subject(ref: SubjectRef, info: SubjectInfo) -> None:
+    """Raises SubjectMismatch (OTHER_SUBJECT) where work belongs to a subject that is not loaded."""
+    if differences := _differences(ref, info):
+        raise SubjectMismatch(
+            f"This was asked of another subject; the loaded one differs in {', '.join(differences)}. Load {ref.model_id} with "
+            f"{ref.sae_id} at {ref.hook} in {ref.dtype}, or ask anew.",
+            reason="OTHER_SUBJECT",
+            details={"differs": ", ".join(differences), "hook": ref.hook, "loaded_hook": info.hook},
+        )
+
+
+def _differences(ref: SubjectRef, info: SubjectInfo) -> list[str]:
+    loaded = asdict(subject_ref(info))
+    names = ("model_fingerprint", "sae_fingerprint", "tokenizer_fingerprint", "template_fingerprint", "hook", "dtype")
+    return [name for name in names if loaded[name] != getattr(ref, name)]
