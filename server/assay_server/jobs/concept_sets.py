@@ -1,13 +1,13 @@
 """What an audit tests: features that fire, clusters, and stored concepts, as columns (METHOD.md §2, §3).
 
-columns = concept_set(d_sae, firing=ids, clusters=clusters, stored=concepts)
+columns = concept_set(d_sae, firing=ids, clusters=clusters.clusters, stored=concepts)
 columns.concepts          # audit.shards.ConceptSet: names, and members [d_sae, concepts]
 columns.directions        # tested by score > threshold, one column of PairShard.directions each, after those
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from assay_server.audit.matrices import Csr
 from assay_server.audit.shards import ConceptSet
 from assay_server.errors import FailedPrecondition
-from assay_server.store.clusters import StoredClusters
+from assay_server.store.clusters import Cluster
 from assay_server.store.concepts import ConceptKind, StoredConcept
 
 
@@ -46,7 +46,7 @@ def concept_set(
     d_sae: int,
     *,
     firing: Sequence[int] | NDArray[np.int64] = (),
-    clusters: StoredClusters | None = None,
+    clusters: Sequence[Cluster] = (),
     stored: Sequence[StoredConcept] = (),
 ) -> ConceptColumns:
     """The concepts that an audit tests, as columns.
@@ -54,7 +54,7 @@ def concept_set(
     Args:
         d_sae: features of the SAE.
         firing: features that are concepts of their own, ascending: those that fire in the dataset.
-        clusters: each is a concept; None for none.
+        clusters: each is a concept.
         stored: stored concepts beside them, of the loaded subject.
 
     Raises:
@@ -62,7 +62,7 @@ def concept_set(
             given without examples and so has no threshold (NO_THRESHOLD).
     """
     named: list[tuple[str, Sequence[int] | NDArray[np.int64]]] = [(f"feature/{id}", (int(id),)) for id in firing]
-    named += [(f"cluster/{cluster.id}", cluster.features) for cluster in (clusters.clusters if clusters else ())]
+    named += [(f"cluster/{cluster.id}", cluster.features) for cluster in clusters]
     directions: list[DirectionalConcept] = []
     for concept in stored:
         if concept.kind is ConceptKind.DIRECTION:
@@ -71,22 +71,6 @@ def concept_set(
             named.append((concept.name, _members(concept)))
     names = (*(name for name, _ in named), *(direction.name for direction in directions))
     return ConceptColumns(ConceptSet(names, _columns(d_sae, [features for _, features in named])), tuple(directions))
-
-
-def concept_members(
-    names: Sequence[str], clusters: StoredClusters | None, stored: Mapping[str, StoredConcept]
-) -> Mapping[str, tuple[int, ...]]:
-    """The features of concepts by name ("feature/17", "cluster/3", "concepts/x"); () for what has none."""
-    found: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        kind, _, id = name.partition("/")
-        if kind == "feature":
-            found[name] = (int(id),)
-        elif kind == "cluster" and clusters is not None and int(id) < len(clusters):
-            found[name] = clusters.clusters[int(id)].features
-        else:
-            found[name] = tuple(int(feature) for feature in stored[name].features) if name in stored else ()
-    return found
 
 
 def _members(concept: StoredConcept) -> NDArray[np.int64]:
