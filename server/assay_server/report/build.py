@@ -56,6 +56,8 @@ _OPTION_TITLES = {
     "response_clusters": "Response clusters",
     "top_share": "Largest share inside a prompt condition",
     "svd_rank": "Rank of the decomposition",
+    "delta_of_freq": "Response deltas of frequency instead of maximum",
+    "prompt_values": "Prompt activity by value instead of firing",
     "seed": "Seed",
     "keep": "Hypotheses kept a view",
     "evidence": "Evidence pairs a side",
@@ -140,6 +142,7 @@ def _views(result: AuditResult, highlights: Callable[[str, int], Highlights | No
                 findings_controlled=summary.findings_controlled,
                 conditions=summary.conditions,
                 reason=summary.reason,
+                note=summary.note,
                 hypotheses=tuple(_hypothesis(result, row, highlights) for row in rows),
             )
         )
@@ -251,6 +254,8 @@ def _option(name: str, value: object) -> str:
         return "Benjamini-Yekutieli" if value else "Benjamini-Hochberg"
     if name in ("interval_level", "top_share") and isinstance(value, float):
         return f"{100 * value:g}%"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return ", ".join(str(part).replace("_", " ") for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

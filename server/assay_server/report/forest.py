@@ -17,11 +17,10 @@ from assay_server.report.wording import (
     VIEW_UNITS,
     arrow,
     concept_note,
-    condition_title,
     controlled_words,
     direction,
     link,
-    where,
+    place,
 )
 
 ROWS = 12
@@ -85,17 +84,12 @@ def _row(item: Hypothesis, scale: Scale) -> Html:
         numbers.append(el("span", " raw ", figures.signed(item.raw.estimate), class_="rawvalue"))
     if effect.reason:
         numbers = [el("span", "not tested: ", effect.reason, class_="ci")]
-    place = []
-    if item.condition:
-        words, _ = where(item.condition)
-        title = el("bdi", condition_title(item.condition))
-        place = [el("span", words, " ", title, f" ({figures.plural(item.inside, 'pair')})", class_="where")]
     return el(
         "tr",
         el(
             "th",
             el("span", arrow(item), " ", link(item), class_="title"),
-            *place,
+            place(item.condition, f" ({figures.plural(item.inside, 'pair')})"),
             el("span", concept_note(item.concept), class_="note"),
             scope="row",
             role="rowheader",

@@ -17,7 +17,7 @@ from assay_server.report.wording import (
     controlled_words,
     level,
     link,
-    where,
+    place,
 )
 
 NAMED_GLOBAL = 5
@@ -88,7 +88,7 @@ def _global(report: Report, view: View) -> list[Html]:
     if view.reason or not view.tests:
         reason = view.reason or "no concept fires in any pair"
         return [el("p", f"Over all pairs nothing could be tested: {_sentence(reason)}", class_="lede")]
-    tested, pairs = figures.plural(view.tests, "concept"), figures.plural(report.dataset.pairs, "pair")
+    tested, pairs = figures.plural(view.tests, "concept"), figures.plural(report.dataset.pairs - report.dataset.unusable, "pair")
     if not view.findings_controlled:
         return [
             el(
@@ -121,15 +121,11 @@ def _stated(view: View) -> list[Html]:
 
 
 def _lesson(hypothesis: Hypothesis) -> Html:
-    place: list[str] = []
-    if hypothesis.condition:
-        words, title = where(hypothesis.condition)
-        place = [el("span", " ", words, " ", el("q", clip(title, TITLE_LIMIT), dir="auto"), class_="where")]
     return el(
         "li",
         arrow(hypothesis),
         " ",
-        el("span", link(hypothesis), *place, class_="what"),
+        el("span", link(hypothesis), place(hypothesis.condition), class_="what"),
         " ",
         el("span", figures.signed(hypothesis.effect.estimate), class_="num"),
     )

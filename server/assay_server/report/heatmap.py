@@ -78,15 +78,16 @@ def _cell(item: Hypothesis | None, top: float, column: str) -> Html:
     if item is None:
         return el("td", el("span", "not kept", class_="sr"), role="gridcell", tabindex=-1, class_="none")
     value = item.effect.estimate
+    text = _short(value)
     shade = min(_SHADES, 1 + int(_SHADES * abs(value) / top * 0.999))
-    side = "less" if value < 0 else "more"
+    side = "even" if text == "0" else f"less{shade}" if value < 0 else f"more{shade}"
     label = f"{concept_title(item.concept)}, {column}: {figures.signed(value)}, {'a finding' if item.finding else 'no finding'}"
     return el(
         "td",
-        _short(value),
+        text,
         role="gridcell",
         tabindex=-1,
-        class_=f"{side}{shade}{' found' if item.finding else ''}",
+        class_=f"{side}{' found' if item.finding else ''}",
         data_h=anchor(item),
         aria_label=label,
     )

@@ -203,5 +203,5 @@ def _cost(report: Report) -> list[tuple[str, str]]:
 
 
 def _pairs(entries: Sequence[tuple[str, str]]) -> Html:
-    rows = [el("div", el("dt", what), el("dd", el("bdi", clip(value, VALUE_LIMIT)))) for what, value in entries]
+    rows = [el("div", el("dt", clip(what, 80)), el("dd", el("bdi", clip(value, VALUE_LIMIT)))) for what, value in entries]
     return el("dl", *rows, class_="facts-list")

@@ -146,6 +146,7 @@ class View:
     findings_controlled: int
     conditions: int = 0
     reason: str = ""  # why nothing was tested
+    note: str = ""  # what was done otherwise than the options say, and why
     hypotheses: tuple[Hypothesis, ...] = ()
 
 

@@ -62,6 +62,8 @@ def _sections(report: Report) -> list[Html]:
 
 def _view(report: Report, view: View) -> Html:
     heading = [el("h2", VIEW_TITLES[view.kind]), el("p", VIEW_LEADS[view.kind], class_="lead")]
+    if view.note:
+        heading.append(el("p", el("strong", "Done otherwise than asked. "), _sentence(view.note), class_="empty"))
     if view.reason or not view.hypotheses:
         reason = view.reason or _why_empty(report, view)
         return el(

@@ -44,7 +44,7 @@ class _Budget:
     def take(self, evidence: Evidence) -> Row | None:
         """The evidence as a row of the block, or None where it does not fit any more."""
         pair = self.report.pairs.get(evidence.row)
-        if pair is None:
+        if pair is None or (evidence.row not in self.pairs and _at_least(pair) > self.left):
             return None
         entry: Row = [
             evidence.row,
@@ -163,6 +163,12 @@ def _effect(effect: Effect) -> Row:
 def _pair(pair: PairText) -> Row:
     turns = [[turn.role[:40], *_text(turn.content)] for turn in pair.prompt[-TURNS:]]
     return [pair.id[:120], len(pair.prompt) - len(turns), turns, _text(pair.chosen), _text(pair.rejected)]
+
+
+def _at_least(pair: PairText) -> int:
+    """Bytes that the pair takes for certain: a quick no once the budget is nearly spent."""
+    texts = (pair.chosen, pair.rejected, *(turn.content for turn in pair.prompt[-TURNS:]))
+    return sum(min(len(text), TEXT) for text in texts)
 
 
 def _text(text: str) -> Row:

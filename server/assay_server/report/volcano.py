@@ -15,7 +15,7 @@ from assay_server.report.headline import strongest
 from assay_server.report.markup import Html, el
 from assay_server.report.model import Hypothesis, Report, View
 from assay_server.report.scale import Scale, linear, tick_label
-from assay_server.report.wording import VIEW_TITLES, VIEW_UNITS, anchor, arrow, condition_title, level, link, where
+from assay_server.report.wording import VIEW_TITLES, VIEW_UNITS, anchor, arrow, level, link, place
 
 HEIGHT = 280
 NUMBERED = 8
@@ -156,10 +156,5 @@ def _numbers(named: Sequence[Hypothesis], across: Scale, top: float) -> list[Htm
 def _names(named: Sequence[Hypothesis]) -> Html:
     if not named:
         return Html("")
-    entries: list[Html] = []
-    for item in named:
-        place: list[str] = []
-        if item.condition:
-            place = [el("span", " ", where(item.condition)[0], " ", el("bdi", condition_title(item.condition)), class_="where")]
-        entries.append(el("li", arrow(item), " ", link(item), *place))
+    entries = [el("li", arrow(item), " ", link(item), place(item.condition)) for item in named]
     return el("ol", *entries, class_="names")

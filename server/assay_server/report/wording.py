@@ -60,6 +60,14 @@ def where(condition: Condition) -> tuple[str, str]:
     return "where the prompt carries", title
 
 
+def place(condition: Condition | None, tail: str = "") -> Html:
+    """Where a hypothesis holds, in words: "where the prompt is about cooking", with the title set off; "" for everywhere."""
+    if condition is None:
+        return Html("")
+    words, title = where(condition)
+    return el("span", " ", words, " ", el("bdi", title), tail, class_="where")
+
+
 def direction(hypothesis: Hypothesis) -> str:
     """ "more", "less" or "even": what the chosen responses carry of the concept."""
     estimate = hypothesis.effect.estimate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from functools import lru_cache
 
 from assay_server.audit.findings import ViewKind
 from assay_server.report.model import (
@@ -170,7 +171,7 @@ def _global(rng: random.Random, rows: int) -> View:
     ]
     named = sorted(named + noise, key=lambda entry: -abs(entry[3]))
     items = tuple(_hypothesis(ViewKind.GLOBAL, rank, *entry, None, 2309, 0.02, rng) for rank, entry in enumerate(named, 1))
-    return View(ViewKind.GLOBAL, 4_102, 1_485, 397, 0, "", items)
+    return View(ViewKind.GLOBAL, 4_102, 1_485, 397, 0, "", "", items)
 
 
 def _clusters(rng: random.Random, rows: int) -> View:
@@ -194,7 +195,7 @@ def _clusters(rng: random.Random, rows: int) -> View:
             )
         )
     findings = sum(item.finding for item in items)
-    return View(ViewKind.FEATURE_CONDITIONED, 840, findings + 9, findings, 7, "", tuple(items))
+    return View(ViewKind.FEATURE_CONDITIONED, 840, findings + 9, findings, 7, "", "", tuple(items))
 
 
 def _topics(rng: random.Random, rows: int) -> View:
@@ -207,7 +208,7 @@ def _topics(rng: random.Random, rows: int) -> View:
             _hypothesis(ViewKind.PROMPT_CONDITIONED, place + 1, concept, words, effect * 1.05, effect, topic, 231, 0.1, rng)
         )
     findings = sum(item.finding for item in items)
-    return View(ViewKind.PROMPT_CONDITIONED, 600, findings + 2, findings, 7, "", tuple(items))
+    return View(ViewKind.PROMPT_CONDITIONED, 600, findings + 2, findings, 7, "", "", tuple(items))
 
 
 def _hypothesis(
@@ -254,6 +255,7 @@ def _evidence(row: int, words: str, disparity: float) -> Evidence:
     return Evidence(row, disparity, _marks(chosen, words), _marks(rejected, words))
 
 
+@lru_cache
 def _marks(text: str, words: str) -> tuple[Highlight, ...]:
     found = [(at, word) for word in WORDS[words] for at in range(len(text)) if text.startswith(word, at)]
     return tuple(Highlight(at, at + len(word), 1.0 + at % 7) for at, word in sorted(found))
@@ -331,7 +333,7 @@ def nothing(reason: str = "", *, pairs: int = 10, hypotheses: tuple[Hypothesis, 
     report = lively(rows=20)
     tests = 0 if reason else len(hypotheses) or 40
     views = tuple(
-        View(view.kind, tests, 0, 0, 0, reason, hypotheses if view.kind is ViewKind.GLOBAL else ()) for view in report.views
+        View(view.kind, tests, 0, 0, 0, reason, "", hypotheses if view.kind is ViewKind.GLOBAL else ()) for view in report.views
     )
     return replace(
         report, views=views, decisions=(), dataset=replace(report.dataset, pairs=pairs, unusable=0, prompts=min(pairs, 1))
@@ -351,7 +353,7 @@ def stated() -> Report:
     """One stated hypothesis, with nothing controlled for."""
     report = lively(rows=20)
     item = replace(report.views[2].hypotheses[0], view=ViewKind.STATED, controlled=None, rank=1, finding=True)
-    return replace(report, views=(View(ViewKind.STATED, 1, 1, 1, 1, "", (item,)),), nuisance=Nuisance())
+    return replace(report, views=(View(ViewKind.STATED, 1, 1, 1, 1, "", "", (item,)),), nuisance=Nuisance())
 
 
 def huge(hypotheses: int = 1000, characters: int = 20_000) -> Report:

@@ -15,7 +15,7 @@ function h(tag, attributes, ...children) {
     if (value === true) element.setAttribute(name, "");
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
@@ -52,9 +52,11 @@ const place = (item) =>
   item.condition ? h("span", { class: "where" }, " ", item.condition.words, " ", h("bdi", null, item.condition.title)) : null;
 const opener = (item) => h("a", { class: "open", href: "#" + item.id, dir: "auto" }, item.concept.title);
 
+const qOf = (effect) => (effect.q > 0 ? `q\u00a0=\u00a0${probability(effect.q)}` : `q ${probability(effect.q)}`);
+
 // One line about a hypothesis, for readouts.
 function sentence(item) {
   const where = item.condition ? ` ${item.condition.words} ${item.condition.title}` : "";
   const found = item.finding ? "a finding" : "no finding";
-  return `${item.way} ${item.concept.title}${where}: ${signed(item.effect.estimate)}, q ${probability(item.effect.q)}, ${found}`;
+  return `${item.way} ${item.concept.title}${where}: ${signed(item.effect.estimate)}, ${qOf(item.effect)}, ${found}`;
 }

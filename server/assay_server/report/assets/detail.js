@@ -135,8 +135,8 @@ function verdict(item) {
   if (effect.reason) return `It could not be tested: ${effect.reason}.`;
   const carry = item.way === "even" ? "Chosen and rejected responses carry it alike" : `Chosen responses carry it ${item.way}`;
   const sure = item.finding
-    ? `This is a finding (q ${probability(effect.q)}).`
-    : `This is no finding (q ${probability(effect.q)}${effect.q <= block.level ? ", but the halves of the data disagree" : ""}).`;
+    ? `This is a finding (${qOf(effect)}).`
+    : `This is no finding (${qOf(effect)}${effect.q <= block.level ? ", but the halves of the data disagree" : ""}).`;
   return `${carry}: ${signed(effect.estimate)} ${interval(effect)}. ${sure}`;
 }
 
