@@ -19,6 +19,10 @@ from assay_server.audit.matrices import Csr, Floats, Ints, prompt_ids
 
 FLIPS = 1_024
 _WORD = 64
+# A column with this share of nonzeros is cheaper as a row of a dense product than of a sparse one.
+_DENSE = 0.03
+_DENSE_ROWS = 1_024
+_EXACT_FLOAT32 = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,15 +45,46 @@ def flip_sums(values: Csr, prompts: ArrayLike, *, flips: int = FLIPS, seed: int 
     Raises:
         ValueError: flips is not a positive multiple of 64, or prompts is not one integer a pair.
     """
+    sums = no_flip_sums(values, flips=flips, seed=seed)
+    add_flip_sums(sums, values, prompts)
+    return sums
+
+
+def no_flip_sums(values: Csr, *, flips: int, seed: int) -> FlipSums:
+    """Zeros for columns like those of `values`, to `add_flip_sums` to.
+
+    Raises:
+        ValueError: flips is not a positive multiple of 64.
+    """
     if flips < 1 or flips % _WORD:
         raise ValueError(f"flips must be a positive multiple of {_WORD}, got {flips}")
-    ids = prompt_ids(prompts, values.shape[0])
-    dtype = np.dtype(np.int64 if np.issubdtype(values.dtype, np.integer) else np.float64)
-    by_column = Csr(values.T.astype(dtype))
-    totals = np.zeros((values.shape[1], flips), dtype)
-    for word in range(flips // _WORD):
-        totals[:, word * _WORD : (word + 1) * _WORD] = by_column @ prompt_signs(ids, word, seed).astype(dtype)
-    return FlipSums(seed, totals)
+    dtype = np.int64 if np.issubdtype(values.dtype, np.integer) else np.float64
+    return FlipSums(seed, np.zeros((values.shape[1], flips), dtype))
+
+
+def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike) -> None:
+    """Add the totals of more pairs in place.
+
+    Integers are added in float32 where every partial sum fits its 24 bits, so the result is exact all the same.
+    """
+    ids, totals = prompt_ids(prompts, values.shape[0]), sums.totals
+    integer = np.issubdtype(totals.dtype, np.integer)
+    reach = np.bincount(values.indices, np.abs(values.data), values.shape[1]).max(initial=0.0)
+    dtype = np.float32 if integer and reach < _EXACT_FLOAT32 else np.float64
+    by_column = Csr(values.T.tocsr().astype(dtype))
+    filled = np.diff(by_column.indptr)
+    often = filled > _DENSE * len(ids)
+    common, rarely = np.flatnonzero(often), by_column.data * np.repeat(~often, filled)
+    rare = Csr((rarely, by_column.indices, by_column.indptr), shape=by_column.shape, copy=True)
+    rare.eliminate_zeros()
+    blocks = [common[first : first + _DENSE_ROWS] for first in range(0, len(common), _DENSE_ROWS)]
+    dense = [by_column[block].toarray() for block in blocks]
+    for word in range(totals.shape[1] // _WORD):
+        signs = prompt_signs(ids, word, sums.seed).astype(dtype)
+        span = slice(word * _WORD, (word + 1) * _WORD)
+        totals[:, span] += np.asarray(rare @ signs).astype(totals.dtype)
+        for block, rows in zip(blocks, dense, strict=True):
+            totals[block, span] += (rows @ signs).astype(totals.dtype)
 
 
 def merge_flip_sums(left: FlipSums, right: FlipSums) -> FlipSums:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 from scipy import special, stats
@@ -60,11 +61,13 @@ def sign_flip(sums: Moments, *, exact_work: int = EXACT_WORK, flips: int = FLIPS
     p, method = np.ones(len(z)), np.full(len(z), Method.EXACT, np.uint8)
     normal = normal_serves(sums)
     indptr, values = sums.magnitudes.indptr, sums.magnitudes
-    for concept in np.flatnonzero(prompts):
+    one = np.flatnonzero(np.diff(indptr) == 1)
+    p[one] = _one_magnitude(values.indices[indptr[one]].astype(np.int64), values.data[indptr[one]], total[one])
+    for concept in np.flatnonzero(np.diff(indptr) > 1):
         span = slice(indptr[concept], indptr[concept + 1])
         magnitudes, counts = values.indices[span].astype(np.int64), values.data[span]
         magnitudes, observed = _reduced(magnitudes, int(total[concept]))
-        if len(magnitudes) == 1 or int(counts.sum()) * int(magnitudes @ counts) <= exact_work:
+        if int(counts.sum()) * int(magnitudes @ counts) <= exact_work:
             p[concept] = exact_p(magnitudes, counts, observed)
         elif normal[concept]:
             p[concept], method[concept] = normal_p(magnitudes, counts, observed), Method.NORMAL
@@ -88,14 +91,28 @@ def exact_p(magnitudes: Ints, counts: Ints, total: int) -> float:
     if total == 0:
         return 1.0
     if len(magnitudes) == 1:
-        return min(1.0, 2 * float(special.bdtr((reach - abs(total)) // (2 * int(magnitudes[0])), int(counts[0]), 0.5)))
-    chances = np.ones(1)
-    for magnitude, count in zip(magnitudes.tolist(), counts.tolist(), strict=True):
+        return float(_one_magnitude(magnitudes, counts, np.array([total]))[0])
+    first, *others = np.argsort(-counts, kind="stable").tolist()
+    chances = np.zeros(int(magnitudes[first] * counts[first]) + 1)
+    chances[:: int(magnitudes[first])] = _binomial(int(counts[first]))
+    for magnitude, count in zip(magnitudes[others].tolist(), counts[others].tolist(), strict=True):
         grown = np.zeros(len(chances) + magnitude * count)
-        for hits, weight in enumerate(stats.binom.pmf(np.arange(count + 1), count, 0.5).tolist()):
+        for hits, weight in enumerate(_binomial(count).tolist()):
             grown[hits * magnitude : hits * magnitude + len(chances)] += weight * chances
         chances = grown
     return min(1.0, 2 * float(chances[: (reach - abs(total)) // 2 + 1].sum()))
+
+
+def _one_magnitude(magnitudes: Ints, counts: Ints, totals: Ints) -> Floats:
+    """`exact_p` of several concepts, each of which has one magnitude only, [concepts]."""
+    below = (magnitudes * counts - np.abs(totals)) // (2 * magnitudes)
+    return np.where(totals == 0, 1.0, np.minimum(1.0, 2 * special.bdtr(below, counts, 0.5)))
+
+
+@lru_cache(maxsize=4_096)
+def _binomial(count: int) -> Floats:
+    """P(k of `count` fair coins), [count + 1]."""
+    return np.asarray(stats.binom.pmf(np.arange(count + 1), count, 0.5), np.float64)
 
 
 def normal_p(magnitudes: Ints, counts: Ints, total: int) -> float:
