@@ -162,19 +162,24 @@ def load_labels(path: Path, d_sae: int) -> Labels:
     Raises:
         BadLabels: the file cannot be read, or a line is not an object, or its id or a number is out of range.
     """
-    labels: dict[int, FeatureLabel] = {}
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                entry = _parse_line(line, d_sae, f"{path.name} line {number}")
-                if entry.id in labels:
-                    raise BadLabels(f"{path.name} line {number}: feature {entry.id} has a line already; keep one.")
-                labels[entry.id] = entry
+            return Labels(d_sae, {entry.id: entry for entry in read_lines(lines, d_sae, path.name)})
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise BadLabels(f"Cannot read the labels in {path.name}: {error}.") from error
-    return Labels(d_sae, labels)
+
+
+def read_lines(lines: Iterable[str], d_sae: int, where: str) -> Iterator[FeatureLabel]:
+    """The labels of JSON lines; ``where`` names them in errors. Raises BadLabels."""
+    seen: set[int] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        entry = _parse_line(line, d_sae, f"{where} line {number}")
+        if entry.id in seen:
+            raise BadLabels(f"{where} line {number}: feature {entry.id} has a line already; keep one.")
+        seen.add(entry.id)
+        yield entry
 
 
 def write_labels(path: Path, labels: Iterable[FeatureLabel]) -> None:

@@ -10,11 +10,14 @@ import numpy as np
 from assay_server.errors import NotFound
 from assay_server.jobs.concept_jobs import ConceptJobs
 from assay_server.jobs.concept_sources import ConceptRequest, FitOptions, PairExamples, TextExamples
+from assay_server.jobs.concepts import LANES, Concepts, build_concepts
 from assay_server.jobs.operations import Operations
+from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labels import FeatureLabel, Labels
 from assay_server.scorer import ScorerLike
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptFiles
+from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
 from assay_server.subject.decoder import DecoderRows
 from assay_server.subject.types import Message, Pair, PromptedResponse
@@ -86,6 +89,41 @@ async def concept_jobs(
     await operations.start()
     try:
         yield jobs, operations
+    finally:
+        await operations.aclose()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def concepts_over(
+    folder: Path,
+    scorer: ScorerLike,
+    pairs: Sequence[Pair] = (),
+    *,
+    labels: Labels | None = None,
+    shipped: StoredClusters | None = None,
+    endpoint: EndpointOptions | None = None,
+    shard_pairs: int = 16,
+) -> AsyncIterator[tuple[Concepts, Operations, str]]:
+    """Everything about concepts over a folder, started, and the name of a stored dataset of the pairs."""
+    files = Files(str(folder))
+    datasets = Datasets(files, shard_pairs)
+    operations = Operations(files, LANES)
+    concepts = build_concepts(
+        files,
+        datasets,
+        operations,
+        scorer,
+        Labels(FEATURES) if labels is None else labels,
+        DecoderRows(tiny_subject().sae),
+        shipped=shipped,
+        endpoint=endpoint,
+    )
+    dataset = datasets.write(lambda: [list(pairs)], "some pairs").id if pairs else "none"
+    await concepts.start()
+    await operations.start()
+    try:
+        yield concepts, operations, f"datasets/{dataset}"
     finally:
         await operations.aclose()
         await asyncio.sleep(0)

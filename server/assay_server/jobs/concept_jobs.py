@@ -138,7 +138,7 @@ class ConceptJobs:
                 id = known.target.removeprefix("concepts/")
             else:
                 id = self._free_id(request)
-            arguments = {
+            arguments: dict[str, Any] = {
                 "concept_id": id,
                 "asked_id": request.concept_id,
                 "display_name": request.display_name,
@@ -147,6 +147,8 @@ class ConceptJobs:
                 "features": [] if known else await self._resolved(request),
                 "subject": self.subject,
             }
+            if isinstance(request.source, FromDataset):
+                arguments["dataset"] = request.source.dataset  # where those who would delete it look
             info = await self._operations.submit(
                 kind,
                 target=f"concepts/{id}",

@@ -5,6 +5,7 @@
     examples/{sha256}.json               the texts or pairs that a concept was made from
     clusters/{subject}.json              feature clusters in use for a subject
     labels/{subject}/features.jsonl      labels made here, over those that came with the SAE
+    labels/runs/{id}.json                how far one making of labels is, and what it gave
 
 Both files of a concept are read without us: JSON, and the safetensors format.
 
@@ -254,6 +255,17 @@ class ConceptFiles:
         except FileNotFoundError:
             return ""
 
+    def write_run(self, id: str, record: Mapping[str, Any]) -> None:
+        """Keep how far a making of labels is."""
+        self._files.write_json(_run(id), record)
+
+    def read_run(self, id: str) -> dict[str, Any]:
+        """How far a making of labels is. Raises NotFound, DataLoss."""
+        try:
+            return self._files.read_json(_run(id))
+        except (FileNotFoundError, ValueError) as error:
+            raise NotFound(f"Nothing is known of labels/{id[:64]}.", field="name") from error
+
 
 def unit(vector: NDArray[np.floating], field: str) -> NDArray[np.float32]:
     """A direction at unit length, float32. Raises InvalidItem for one without length."""
@@ -304,3 +316,7 @@ def _clusters(subject: str) -> str:
 
 def _labels(subject: str) -> str:
     return f"labels/{subject[:24]}/features.jsonl"
+
+
+def _run(id: str) -> str:
+    return f"labels/runs/{id}.json"
