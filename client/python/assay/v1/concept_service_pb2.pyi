@@ -206,18 +206,22 @@ class ClusterSummary(_message.Message):
     def __init__(self, clusters: _Optional[int] = ..., features: _Optional[int] = ..., candidates: _Optional[int] = ..., edges: _Optional[int] = ..., samples: _Optional[int] = ...) -> None: ...
 
 class FeatureCluster(_message.Message):
-    __slots__ = ("name", "id", "features", "label", "label_method")
+    __slots__ = ("name", "id", "features", "label", "label_method", "cohesion", "detection_score")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_METHOD_FIELD_NUMBER: _ClassVar[int]
+    COHESION_FIELD_NUMBER: _ClassVar[int]
+    DETECTION_SCORE_FIELD_NUMBER: _ClassVar[int]
     name: str
     id: int
     features: _containers.RepeatedScalarFieldContainer[int]
     label: str
     label_method: str
-    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., features: _Optional[_Iterable[int]] = ..., label: _Optional[str] = ..., label_method: _Optional[str] = ...) -> None: ...
+    cohesion: float
+    detection_score: float
+    def __init__(self, name: _Optional[str] = ..., id: _Optional[int] = ..., features: _Optional[_Iterable[int]] = ..., label: _Optional[str] = ..., label_method: _Optional[str] = ..., cohesion: _Optional[float] = ..., detection_score: _Optional[float] = ...) -> None: ...
 
 class ListClustersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
@@ -260,11 +264,17 @@ class CreateLabelsRequest(_message.Message):
     def __init__(self, features: _Optional[_Iterable[int]] = ..., clusters: _Optional[_Iterable[int]] = ..., dataset: _Optional[str] = ..., method: _Optional[_Union[CreateLabelsRequest.Method, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class LabelSummary(_message.Message):
-    __slots__ = ("labelled", "failed", "median_detection_score")
+    __slots__ = ("labelled", "failed", "median_detection_score", "endpoint_requests", "prompt_tokens", "completion_tokens")
     LABELLED_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     MEDIAN_DETECTION_SCORE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     labelled: int
     failed: int
     median_detection_score: float
-    def __init__(self, labelled: _Optional[int] = ..., failed: _Optional[int] = ..., median_detection_score: _Optional[float] = ...) -> None: ...
+    endpoint_requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    def __init__(self, labelled: _Optional[int] = ..., failed: _Optional[int] = ..., median_detection_score: _Optional[float] = ..., endpoint_requests: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...

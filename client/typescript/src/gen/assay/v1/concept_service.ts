@@ -300,6 +300,13 @@ export interface FeatureCluster {
   label: string;
   /** How the label was made. */
   labelMethod: string;
+  /** Sum of the edges' normalised mutual information inside it over its number of feature pairs, in [0, 1]. */
+  cohesion: number;
+  /**
+   * How well the label predicts where the cluster fires on texts it was not made from; see Feature.detection_score. Unset where it
+   * was not measured.
+   */
+  detectionScore?: number | undefined;
 }
 
 /** Asks for a page of clusters. */
@@ -383,8 +390,14 @@ export interface LabelSummary {
   labelled: number;
   /** Features or clusters for which none could be made. */
   failed: number;
-  /** Median detection score on contexts that the labels were not made from. */
+  /** Median detection score on contexts that the labels were not made from; 0 where none was measured. */
   medianDetectionScore: number;
+  /** Requests to the operator's endpoint, failed ones too; 0 for labels from evidence. */
+  endpointRequests: number;
+  /** Tokens that the endpoint says it read. */
+  promptTokens: number;
+  /** Tokens that it says it wrote. */
+  completionTokens: number;
 }
 
 function createBaseCreateConceptRequest(): CreateConceptRequest {
@@ -1842,7 +1855,7 @@ export const ClusterSummary: MessageFns<ClusterSummary> = {
 };
 
 function createBaseFeatureCluster(): FeatureCluster {
-  return { name: "", id: 0, features: [], label: "", labelMethod: "" };
+  return { name: "", id: 0, features: [], label: "", labelMethod: "", cohesion: 0, detectionScore: undefined };
 }
 
 export const FeatureCluster: MessageFns<FeatureCluster> = {
@@ -1865,6 +1878,12 @@ export const FeatureCluster: MessageFns<FeatureCluster> = {
     }
     if (message.labelMethod !== "") {
       writer.uint32(42).string(message.labelMethod);
+    }
+    if (message.cohesion !== 0) {
+      writer.uint32(49).double(message.cohesion);
+    }
+    if (message.detectionScore !== undefined) {
+      writer.uint32(61).float(message.detectionScore);
     }
     return writer;
   },
@@ -1932,6 +1951,22 @@ export const FeatureCluster: MessageFns<FeatureCluster> = {
             message.labelMethod = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.cohesion = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 61) {
+              break;
+            }
+
+            message.detectionScore = reader.float();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1954,6 +1989,8 @@ export const FeatureCluster: MessageFns<FeatureCluster> = {
     message.features = object.features?.map((e) => e) || [];
     message.label = object.label ?? "";
     message.labelMethod = object.labelMethod ?? "";
+    message.cohesion = object.cohesion ?? 0;
+    message.detectionScore = object.detectionScore ?? undefined;
     return message;
   },
 };
@@ -2236,7 +2273,7 @@ export const CreateLabelsRequest: MessageFns<CreateLabelsRequest> = {
 };
 
 function createBaseLabelSummary(): LabelSummary {
-  return { labelled: 0, failed: 0, medianDetectionScore: 0 };
+  return { labelled: 0, failed: 0, medianDetectionScore: 0, endpointRequests: 0, promptTokens: 0, completionTokens: 0 };
 }
 
 export const LabelSummary: MessageFns<LabelSummary> = {
@@ -2249,6 +2286,15 @@ export const LabelSummary: MessageFns<LabelSummary> = {
     }
     if (message.medianDetectionScore !== 0) {
       writer.uint32(25).double(message.medianDetectionScore);
+    }
+    if (message.endpointRequests !== 0) {
+      writer.uint32(32).int64(message.endpointRequests);
+    }
+    if (message.promptTokens !== 0) {
+      writer.uint32(40).int64(message.promptTokens);
+    }
+    if (message.completionTokens !== 0) {
+      writer.uint32(48).int64(message.completionTokens);
     }
     return writer;
   },
@@ -2290,6 +2336,30 @@ export const LabelSummary: MessageFns<LabelSummary> = {
             message.medianDetectionScore = reader.double();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.endpointRequests = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.promptTokens = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.completionTokens = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2310,6 +2380,9 @@ export const LabelSummary: MessageFns<LabelSummary> = {
     message.labelled = object.labelled ?? 0;
     message.failed = object.failed ?? 0;
     message.medianDetectionScore = object.medianDetectionScore ?? 0;
+    message.endpointRequests = object.endpointRequests ?? 0;
+    message.promptTokens = object.promptTokens ?? 0;
+    message.completionTokens = object.completionTokens ?? 0;
     return message;
   },
 };
