@@ -206,7 +206,9 @@ class FakeJobs:
         if f"operations/{kind}-{request_id}" in self._operations:
             return self._operations[f"operations/{kind}-{request_id}"]
         name = f"audits/a{len(self._audits)}"
-        views = tuple(ViewSummary(view, 1000, 30, 20, rows, 0) for view in settings.statistics.views)
+        views = tuple(
+            ViewSummary(view, 1000, 30, 20, rows, 4, "", "fewer clusters than asked") for view in settings.statistics.views
+        )
         info = AuditInfo(name, dataset.name, title, AuditState.RUNNING, settings, SUBJECT, float(next(self._clock)))
         self._audits[name] = info
 

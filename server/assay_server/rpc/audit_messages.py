@@ -192,6 +192,7 @@ def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:
         kept=summary.kept,
         conditions=summary.conditions,
         reason=summary.reason,
+        note=summary.note,
     )
 
 

@@ -3,6 +3,7 @@
 Invariant: a request is checked whole before the jobs see any of it; names that reach them have the shape of names.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -16,7 +17,7 @@ from assay_server.rpc.audit_options import read_settings
 from assay_server.rpc.audit_requests import read_decision, read_decisions_parent, read_format, read_stated, read_uri
 from assay_server.rpc.exporting import export
 from assay_server.rpc.highlights import Sides, Wanted, check_same_subject, read_again
-from assay_server.rpc.hypotheses import HypothesisPages, check_question
+from assay_server.rpc.hypotheses import check_question, hypotheses_page
 from assay_server.rpc.operations import OperationMessages
 from assay_server.rpc.paging import Place, page_after
 from assay_server.rpc.state import ServerState, deadline_of
@@ -31,7 +32,6 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     def __init__(self, state: ServerState, operations: OperationMessages) -> None:
         self._state = state
         self._operations = operations
-        self._pages = HypothesisPages()
         operations.register("datasets/", self._dataset)
         operations.register("audits/", self._audited)
 
@@ -151,7 +151,8 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.ListHypothesesResponse:
         """A page of hypotheses."""
         check_question(request)
-        return await self._pages.page(await self._state.jobs.hypotheses(request.parent), request)
+        result = await self._state.jobs.hypotheses(request.parent)
+        return await asyncio.to_thread(hypotheses_page, result, request)
 
     async def GetHypothesis(
         self, request: audit_service_pb2.GetHypothesisRequest, context: Context

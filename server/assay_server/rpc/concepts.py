@@ -5,27 +5,34 @@ numbers. Names of concepts are the caller's own words and are not quoted back in
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from assay.v1 import concept_pb2, model_pb2, pair_pb2
 from numpy.typing import NDArray
 
-from assay_server.errors import InvalidItem
+from assay_server.errors import FailedPrecondition, InvalidItem
 from assay_server.ranking import WeightedFeatures
+from assay_server.store.concepts import StoredConcept
 from assay_server.subject.types import Directions
 
 MAX_NAME_BYTES = 128
 
+FindStored = Callable[[str, str], StoredConcept]
+"""From a resource name, and where it stands in the request, to the stored concept of the loaded subject.
+
+Raises NotFound, SubjectMismatch, DataLoss."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What requests are checked against: the limits in force and the subject's widths."""
+    """What requests are checked against: the limits in force, the subject's widths, and its stored concepts, if any are kept."""
 
     limits: model_pb2.Limits
     d_in: int
     d_sae: int
+    stored: FindStored | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +62,34 @@ def read_concepts(
                 raise unknown_feature(spec.feature, bounds, f"{here}.feature")
             concepts.append(Concept(spec.name, weighted=_alone(spec.feature)))
         elif kind == "features":
-            concepts.append(Concept(spec.name, weighted=_read_weights(spec.features, bounds, f"{here}.features")))
+            concepts.append(Concept(spec.name, weighted=read_weights(spec.features, bounds, f"{here}.features")))
         elif kind == "direction":
             concepts.append(Concept(spec.name, direction=len(vectors)))
-            vectors.append(_read_vector(spec.direction, bounds.d_in, f"{here}.direction"))
+            vectors.append(read_vector(spec.direction, bounds.d_in, f"{here}.direction"))
+        elif kind == "stored":
+            known = _find(spec.stored, bounds.stored, f"{here}.stored")
+            if known.direction is None:
+                concepts.append(Concept(spec.name, weighted=WeightedFeatures(known.features, known.weights)))
+            else:
+                concepts.append(Concept(spec.name, direction=len(vectors)))
+                vectors.append(known.direction)
         else:
             raise InvalidItem(
-                f"Concept {position} says nothing to score; set feature, features or direction.",
+                f"Concept {position} says nothing to score; set feature, features, direction or stored.",
                 reason="MISSING_CONCEPT_KIND",
                 field=here,
             )
     return tuple(concepts), _stack(vectors)
+
+
+def _find(name: str, stored: FindStored | None, path: str) -> StoredConcept:
+    if stored is None:
+        raise FailedPrecondition(
+            "This server has no data directory, so it keeps no concepts; start it with --data-dir.",
+            reason="NO_DATA_DIR",
+            field=path,
+        )
+    return stored(name, path)
 
 
 def unknown_feature(id: int, bounds: Bounds, path: str) -> InvalidItem:
@@ -106,7 +130,8 @@ def _check_name(name: str, names: set[str], path: str) -> None:
     names.add(name)
 
 
-def _read_weights(vector: pair_pb2.SparseVector, bounds: Bounds, path: str) -> WeightedFeatures:
+def read_weights(vector: pair_pb2.SparseVector, bounds: Bounds, path: str) -> WeightedFeatures:
+    """Checks and translates features with weights."""
     count, values, most = len(vector.indices), len(vector.values), bounds.limits.max_concept_features
     if count != values:
         raise InvalidItem(
@@ -137,7 +162,8 @@ def _read_weights(vector: pair_pb2.SparseVector, bounds: Bounds, path: str) -> W
     return WeightedFeatures(indices, weights)
 
 
-def _read_vector(tensor: pair_pb2.Tensor, d_in: int, path: str) -> NDArray[np.float32]:
+def read_vector(tensor: pair_pb2.Tensor, d_in: int, path: str) -> NDArray[np.float32]:
+    """Checks and translates a direction, float32 [d_in]."""
     if tensor.dtype not in _ELEMENT_BYTES:
         raise InvalidItem(
             f"dtype is {tensor.dtype}; give DTYPE_FLOAT32, DTYPE_FLOAT16 or DTYPE_BFLOAT16.",

@@ -1,8 +1,6 @@
 """Pages of an audit's hypotheses: filtered, ordered, cut."""
 
-import asyncio
 from collections.abc import Callable, Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from assay.v1 import audit_service_pb2
@@ -17,39 +15,25 @@ from assay_server.rpc.paging import open_token, read_page_size, seal_token
 _VIEWS = tuple(ViewKind)
 
 
-class HypothesisPages:
-    """Answers ListHypotheses; remembers the columns of a result for as long as somebody holds the result."""
+def hypotheses_page(
+    result: AuditResult, request: audit_service_pb2.ListHypothesesRequest
+) -> audit_service_pb2.ListHypothesesResponse:
+    """A page of what the result holds. Tens of thousands of rows take a second: call it in a thread.
 
-    def __init__(self) -> None:
-        self._columns: WeakKeyDictionary[AuditResult, Columns] = WeakKeyDictionary()
-
-    async def page(
-        self, result: AuditResult, request: audit_service_pb2.ListHypothesesRequest
-    ) -> audit_service_pb2.ListHypothesesResponse:
-        """A page of what the result holds.
-
-        Raises:
-            InvalidItem: the filter, the order, the size or the token cannot be used.
-        """
-        return await asyncio.to_thread(self._page, result, request)  # tens of thousands of rows take tens of milliseconds
-
-    def _page(
-        self, result: AuditResult, request: audit_service_pb2.ListHypothesesRequest
-    ) -> audit_service_pb2.ListHypothesesResponse:
-        check_question(request)
-        columns = self._columns.get(result)
-        if columns is None:
-            columns = self._columns[result] = columns_of(result.hypotheses)
-        found = np.flatnonzero(matching(parse_filter(request.filter), columns))
-        rows = ordered(found, parse_order(request.order_by), columns)
-        question = _question(request)
-        start = int(open_token(request.page_token, question) or 0)
-        stop = start + read_page_size(request.page_size)
-        return audit_service_pb2.ListHypothesesResponse(
-            hypotheses=[hypothesis(result.hypotheses[row]) for row in rows[start:stop].tolist()],
-            next_page_token=seal_token(str(stop), question) if stop < len(rows) else "",
-            total_size=len(rows),
-        )
+    Raises:
+        InvalidItem: the filter, the order, the size or the token cannot be used.
+    """
+    columns = columns_of(result.hypotheses)
+    found = np.flatnonzero(matching(parse_filter(request.filter), columns))
+    rows = ordered(found, parse_order(request.order_by), columns)
+    question = _question(request)
+    start = int(open_token(request.page_token, question) or 0)
+    stop = start + read_page_size(request.page_size)
+    return audit_service_pb2.ListHypothesesResponse(
+        hypotheses=[hypothesis(result.hypotheses[row]) for row in rows[start:stop].tolist()],
+        next_page_token=seal_token(str(stop), question) if stop < len(rows) else "",
+        total_size=len(rows),
+    )
 
 
 def check_question(request: audit_service_pb2.ListHypothesesRequest) -> None:

@@ -12,7 +12,7 @@ from assay_server.rpc.concepts import Bounds, unknown_feature
 MAX_DISPLAY_BYTES = 256
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # resources are named after it, and "audits/-" means all of them
 _SHAPES = {
     "datasets/{id}": re.compile(f"datasets/{_ID}"),
     "audits/{id}": re.compile(f"audits/{_ID}"),
@@ -79,7 +79,7 @@ def request_id(id: str, path: str, *, required: bool = False) -> str:
     """The caller's id of a request, "" where none is given. Raises InvalidItem (INVALID_REQUEST_ID)."""
     if (id or required) and not _REQUEST_ID.fullmatch(id):
         raise InvalidItem(
-            f'request_id takes {len(id)} characters; give 1 to 64 letters, digits, "-" and "_".',
+            f'request_id takes {len(id)} characters; give 1 to 64 letters, digits, "-" and "_", a letter or digit first.',
             reason="INVALID_REQUEST_ID",
             field=path,
             details={"characters": len(id), "max_characters": 64},

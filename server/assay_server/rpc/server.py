@@ -11,16 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from assay.v1 import audit_service_pb2, audit_service_pb2_grpc, model_pb2, model_pb2_grpc, scoring_pb2, scoring_pb2_grpc
+from assay.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    concept_service_pb2,
+    concept_service_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    scoring_pb2,
+    scoring_pb2_grpc,
+)
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from assay_server.config import ConfigError, ServerConfig
 from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.concepts import Concepts
 from assay_server.labels import Labels
 from assay_server.rpc.audits import AuditServicer
 from assay_server.rpc.auth import BearerAuth
+from assay_server.rpc.concept_service import ConceptServicer
 from assay_server.rpc.interceptors import Observe
 from assay_server.rpc.model import ModelServicer
 from assay_server.rpc.operations import OperationMessages, OperationsServicer
@@ -29,7 +40,9 @@ from assay_server.rpc.state import ServerState
 from assay_server.scorer import ScorerLike
 from assay_server.telemetry.metrics import Metrics
 
+CONCEPTS = concept_service_pb2.DESCRIPTOR.services_by_name["ConceptService"].full_name
 KEEPING = (  # services that need a data directory
+    CONCEPTS,
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
@@ -66,6 +79,7 @@ class AssayServer:
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(ScoringServicer(self.state), self._server)
         made = OperationMessages()  # every service whose methods give operations says here how what they make is shown
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.state, made), self._server)
+        concept_service_pb2_grpc.add_ConceptServiceServicer_to_server(ConceptServicer(self.state, made), self._server)
         operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(self.state, made), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -93,11 +107,14 @@ class AssayServer:
         await self._server.start()
         return self.port
 
-    async def open(self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None) -> None:
-        """The subject is verified: take work, and say so. Without jobs, the services that need them stay NOT_SERVING."""
-        self.state.open(scorer, labels, jobs)
+    async def open(
+        self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None, concepts: Concepts | None = None
+    ) -> None:
+        """The subject is verified: take work, and say so. Without jobs or concepts, what needs them stays NOT_SERVING."""
+        self.state.open(scorer, labels, jobs, concepts)
+        lacking = {*(KEEPING if jobs is None else ()), *((CONCEPTS,) if concepts is None else ())}
         for service in ("", *SERVICES):
-            await self._health.set(service, _NOT_SERVING if jobs is None and service in KEEPING else _SERVING)
+            await self._health.set(service, _NOT_SERVING if service in lacking else _SERVING)
 
     async def drain(self) -> bool:
         """Stops in order; returns whether all accepted work was finished."""

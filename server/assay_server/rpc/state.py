@@ -17,6 +17,7 @@ from assay_server import __version__
 from assay_server.config import ServerConfig
 from assay_server.errors import FailedPrecondition, NotReady, Overloaded
 from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.concepts import Concepts
 from assay_server.labels import Labels
 from assay_server.ranking import Ranker
 from assay_server.rpc.concepts import Bounds
@@ -35,14 +36,23 @@ class Loaded:
         labels: what the features are taken to mean.
         limits: the limits in force.
         jobs: datasets, audits and operations; None where the server has no data directory.
+        concepts: stored concepts, clusters and labels; None there too.
     """
 
-    def __init__(self, scorer: ScorerLike, labels: Labels, limits: model_pb2.Limits, jobs: AuditJobs | None = None) -> None:
+    def __init__(
+        self,
+        scorer: ScorerLike,
+        labels: Labels,
+        limits: model_pb2.Limits,
+        jobs: AuditJobs | None = None,
+        concepts: Concepts | None = None,
+    ) -> None:
         info = scorer.info
         self.scorer = scorer
         self.labels = labels
         self.jobs = jobs
-        self.bounds = Bounds(limits, info.d_in, info.d_sae)
+        self.concepts = concepts
+        self.bounds = Bounds(limits, info.d_in, info.d_sae, stored=None if concepts is None else concepts.stored.get)
         self.ranker = Ranker(info.d_sae)
 
 
@@ -92,9 +102,19 @@ class ServerState:
             )
         return jobs
 
-    def open(self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None) -> None:
+    @property
+    def concepts(self) -> Concepts:
+        """Stored concepts, clusters and labels. Raises as ``jobs``."""
+        concepts = self.loaded.concepts
+        if concepts is None:
+            raise FailedPrecondition(
+                "This server has no data directory, so it keeps no concepts; start it with --data-dir.", reason="NO_DATA_DIR"
+            )
+        return concepts
+
+    def open(self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None, concepts: Concepts | None = None) -> None:
         """The subject is verified: take work."""
-        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), jobs)
+        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), jobs, concepts)
         self.metrics.loaded(scorer.info, self.version)
         self.metrics.serving(self.serving)
 

@@ -52,6 +52,7 @@ class PairUpload:
             self._check_size(stored + len(batch.pairs), message.ByteSize())
             position = await self._jobs.append(head.request_id, batch.sequence, await _read_pairs(batch.pairs))
             stored = position.pairs
+            self._state.metrics.pairs("UploadPairs", {"OK": len(batch.pairs)})
         return position.dataset or await self._jobs.finish_upload(head.request_id)
 
     def _check(self, message: audit_service_pb2.UploadPairsRequest, loaded: Loaded) -> scoring_pb2.PairBatch:

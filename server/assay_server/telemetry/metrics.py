@@ -120,7 +120,7 @@ class Metrics:
 
     def _declare_calls(self, registry: CollectorRegistry) -> None:
         self._requests = Counter("assay_requests", "Calls that ended.", ("method", "code"), registry=registry)
-        self._pairs = Counter("assay_pairs", "Pairs and responses answered.", ("method", "code"), registry=registry)
+        self._pairs = Counter("assay_pairs", "Pairs and responses answered or stored.", ("method", "code"), registry=registry)
         self._in_flight = Gauge("assay_requests_in_flight", "Calls that are open.", ("method",), registry=registry)
         self._request_seconds = Histogram(
             "assay_request_seconds",

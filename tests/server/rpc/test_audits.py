@@ -96,7 +96,9 @@ async def test_an_audit_says_what_was_asked_with_every_default_filled_in(harness
     assert (audit.options.tau, audit.options.q_level, audit.options.seed, audit.options.keep) == (0.25, 0.05, 7, 1000)
     assert list(audit.options.views) == [audit_pb2.VIEW_GLOBAL]
     assert list(audit.options.nuisances) == [audit_pb2.NUISANCE_UNSPECIFIED]
-    assert [view.view for view in audit.views] == [audit_pb2.VIEW_GLOBAL]
+    (view,) = audit.views
+    assert (view.view, view.tests, view.findings_raw, view.findings_controlled) == (audit_pb2.VIEW_GLOBAL, 1000, 30, 20)
+    assert (view.kept, view.conditions, view.reason, view.note) == (60, 4, "", "fewer clusters than asked")
     assert audit.end_time.seconds > audit.create_time.seconds > 0
     assert harness.jobs.asked[0].nuisances == ()
 

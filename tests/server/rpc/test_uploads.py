@@ -55,6 +55,7 @@ async def test_pairs_become_a_dataset(harness: Harness) -> None:
     assert stored[1].prompt == "raw prompt"
     position = await where(harness)
     assert (position.next_sequence, position.pairs, position.dataset) == (2, 3, dataset)
+    assert 'assay_pairs_total{code="OK",method="UploadPairs"} 3.0' in harness.metrics.exposition().decode()
 
 
 async def test_an_unknown_upload_stands_at_its_beginning(harness: Harness) -> None:
@@ -123,6 +124,7 @@ async def test_a_bad_pair_is_stored_in_its_place_and_does_not_end_the_upload(sta
         ([batch(0)], "STREAM_ORDER", "options"),
         ([Request()], "STREAM_ORDER", "options"),
         ([head("")], "INVALID_REQUEST_ID", "options.request_id"),
+        ([head("-")], "INVALID_REQUEST_ID", "options.request_id"),
         ([head("a b")], "INVALID_REQUEST_ID", "options.request_id"),
         ([head("../../etc")], "INVALID_REQUEST_ID", "options.request_id"),
         ([head("x" * 65)], "INVALID_REQUEST_ID", "options.request_id"),

@@ -45,7 +45,10 @@ export interface UploadPairsRequest {
 
 /** The head of an upload. */
 export interface UploadOptions {
-  /** The caller's name for this upload, to go on with it or to send it twice: letters, digits, "-" and "_", 1 to 64. Required. */
+  /**
+   * The caller's name for this upload, to go on with it or to send it twice: 1 to 64 letters, digits, "-" and "_", a letter or
+   * digit first. Required.
+   */
   requestId: string;
   /** For people. At most 256 bytes. */
   displayName: string;
@@ -131,7 +134,7 @@ export interface CreateAuditRequest {
   options:
     | AuditOptions
     | undefined;
-  /** Idempotency: the same id gives the same operation. Letters, digits, "-" and "_", at most 64. Default: a fresh one. */
+  /** Idempotency: the same id gives the same operation. As in UploadOptions. Default: a fresh one. */
   requestId: string;
 }
 
