@@ -40,10 +40,9 @@ from assay_server.rpc.state import ServerState
 from assay_server.scorer import ScorerLike
 from assay_server.telemetry.metrics import Metrics
 
-CONCEPTS = concept_service_pb2.DESCRIPTOR.services_by_name["ConceptService"].full_name
 KEEPING = (  # services that need a data directory
-    CONCEPTS,
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
+    concept_service_pb2.DESCRIPTOR.services_by_name["ConceptService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 SERVICES = (
@@ -110,11 +109,10 @@ class AssayServer:
     async def open(
         self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None, concepts: Concepts | None = None
     ) -> None:
-        """The subject is verified: take work, and say so. Without jobs or concepts, what needs them stays NOT_SERVING."""
+        """The subject is verified: take work, and say so. Without jobs, the services that need them stay NOT_SERVING."""
         self.state.open(scorer, labels, jobs, concepts)
-        lacking = {*(KEEPING if jobs is None else ()), *((CONCEPTS,) if concepts is None else ())}
         for service in ("", *SERVICES):
-            await self._health.set(service, _NOT_SERVING if service in lacking else _SERVING)
+            await self._health.set(service, _NOT_SERVING if jobs is None and service in KEEPING else _SERVING)
 
     async def drain(self) -> bool:
         """Stops in order; returns whether all accepted work was finished."""

@@ -197,8 +197,8 @@ async def test_a_stored_concept_is_scored_as_what_it_is_made_of(begin: Begin) ->
     item = loud_texts(1).positive[0]
     answer = await service.scoring.ScoreResponses(scoring_pb2.ScoreResponsesRequest(responses=[response(item)], options=options))
     scores = {score.name: score for score in answer.results[0].score.concepts}
-    assert scores["a"].score == pytest.approx(scores["b"].score, rel=1e-5)
-    assert scores["c"].score == scores["d"].score
+    assert scores["a"].chosen == pytest.approx(scores["b"].chosen, rel=1e-5)
+    assert scores["c"].chosen == scores["d"].chosen
     pair = pair_pb2.Pair(text="q", chosen="one", rejected="TWO!!")
     paired = await service.scoring.ScorePairs(scoring_pb2.ScorePairsRequest(pairs=[pair], options=options))
     both = {score.name: (score.chosen, score.rejected) for score in paired.results[0].score.concepts}
@@ -228,9 +228,8 @@ async def test_a_stored_concept_that_cannot_be_used_is_refused_by_its_path(begin
         assert foreign.info.metadata["loaded_subject"] == subject_fingerprint(tiny_subject().info)
 
 
-BAD_PAIRS = pb.ExamplePairs(pairs=[*[pair_pb2.Pair(text="q", chosen="a", rejected="b")] * 11, pair_pb2.Pair(text="q", chosen="a")])
-    pairs=[pair_pb2.Pair(text="q", chosen="a", rejected="b")] * 11 + [pair_pb2.Pair(text="q", chosen="a")]
-)
+GOOD_PAIR = pair_pb2.Pair(text="q", chosen="a", rejected="b")
+BAD_PAIRS = pb.ExamplePairs(pairs=[*[GOOD_PAIR] * 11, pair_pb2.Pair(text="q", chosen="a")])
 
 
 @pytest.mark.parametrize(
