@@ -18,7 +18,7 @@ import numpy as np
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.passes import Survey, survey
 from assay_server.audit.run import run_views, test_stated
-from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure
+from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
 from assay_server.jobs.api import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary, ViewSummary
 from assay_server.jobs.audit_files import AuditFiles
 from assay_server.jobs.conditions import MetadataGroups, RowGroup, metadata_groups
@@ -164,7 +164,10 @@ class _Testing:
         everywhere = condition is None
         inside = None if everywhere else stated["features"] if stated["rows"] is None else 0
         concepts = self._snapshot.columns([], self._d_sae)
-        return test_stated(shards, concepts, statistics, inside=inside, condition=condition, progress=self._report, known=known)
+        table = test_stated(shards, concepts, statistics, inside=inside, condition=condition, progress=self._report, known=known)
+        if not len(table.concept):
+            raise FailedPrecondition(f"The hypothesis cannot be tested: {table.reason}.", reason="NOTHING_TO_TEST")
+        return table
 
     def _shards(self, groups: Groups) -> DatasetShards:
         unusable = 0

@@ -116,7 +116,8 @@ def to_arrow(table: TestTable) -> Any:
 
 def conditions_to_arrow(table: TestTable) -> Any:
     """One row a condition, whether or not a test of it was kept."""
-    members = [*table.members, *[None] * (len(table.conditions) - len(table.members))]
+    # A view that was given conditions made none of them; one that could test nothing names none of those that it made.
+    members = [*table.members, *[None] * len(table.conditions)][: len(table.conditions)]
     return pa.table(
         {
             "condition": pa.array([one.name for one in table.conditions], pa.string()),

@@ -1,0 +1,97 @@
+"""The data directory of one server put to work: operations, concepts and audits over it, started and stopped in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from assay_server.concepts.neighbours import Decoder
+from assay_server.jobs.audit_jobs import ConceptAccess
+from assay_server.jobs.concepts import LANES as CONCEPT_LANES
+from assay_server.jobs.concepts import Concepts, build_concepts
+from assay_server.jobs.dataset_jobs import ReadPairs
+from assay_server.jobs.operations import Operations
+from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
+from assay_server.labelling.endpoint import EndpointOptions
+from assay_server.labels import Labels
+from assay_server.scorer import ScorerLike
+from assay_server.store.clusters import StoredClusters
+from assay_server.store.datasets import Datasets
+from assay_server.store.files import DataDir
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """What one server keeps.
+
+    Attributes:
+        operations: all long work.
+        concepts: concepts, clusters, labels.
+        jobs: datasets, audits, decisions.
+    """
+
+    operations: Operations
+    concepts: Concepts
+    jobs: StoredAuditJobs
+
+    async def start(self) -> None:
+        """Read what is there, and take up what was under way."""
+        await self.concepts.start()
+        await self.jobs.start()
+
+    async def aclose(self) -> None:
+        """Stop what runs at its next safe point; before the scorer closes."""
+        await self.jobs.aclose()
+
+
+def build_library(
+    data: DataDir,
+    scorer: ScorerLike,
+    labels: Labels,
+    decoder: Decoder,
+    options: StoreOptions,
+    *,
+    audits_at_once: int = 1,
+    shipped: StoredClusters | None = None,
+    endpoint: EndpointOptions | None = None,
+    max_concept_features: int = 4096,
+    read_pairs: ReadPairs | None = None,
+) -> Library:
+    """Put the parts together, on the event loop that will run them.
+
+    Args:
+        data: the data directory; closed by whoever opened it.
+        scorer: the one path from text to features.
+        labels: what the server shows.
+        decoder: the SAE's decoder rows.
+        options: how the directory is kept.
+        audits_at_once: audits that run at the same time; others wait in order.
+        shipped: clusters that came with the SAE.
+        endpoint: for labels, if the operator configured one.
+        max_concept_features: features of one concept.
+        read_pairs: how a file is read; None where none may be.
+    """
+    lanes: Mapping[str, int] = {**LANES, **CONCEPT_LANES, "audits": audits_at_once}
+    operations = Operations(data.files, lanes)
+    concepts = build_concepts(
+        data.files,
+        Datasets(data.files, options.shard_pairs),
+        operations,
+        scorer,
+        labels,
+        decoder,
+        shipped=shipped,
+        endpoint=endpoint,
+        scoring=options.scoring,
+        max_features=max_concept_features,
+    )
+    jobs = StoredAuditJobs(
+        data,
+        scorer,
+        operations,
+        options=options,
+        concepts=ConceptAccess(lambda name: concepts.stored.get(name, "concept"), lambda: concepts.clusters.in_use),
+        labels=concepts.look_up,
+        read_pairs=read_pairs,
+    )
+    return Library(operations, concepts, jobs)

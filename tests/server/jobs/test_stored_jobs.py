@@ -1,0 +1,337 @@
+"""The audit jobs end to end over a real tiny subject: uploads to findings, and what is left when they stop in between."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from assay_server.audit.findings import ViewKind
+from assay_server.errors import Cancelled, FailedPrecondition, InvalidItem, NotFound, SubjectMismatch
+from assay_server.jobs.api import (
+    AuditCondition,
+    AuditState,
+    DecisionMode,
+    MetadataValue,
+    Nuisance,
+    PromptConcept,
+)
+from assay_server.scorer import ScoreOptions, Scorer
+from assay_server.subject.types import Pair
+
+from tests.server.jobs.worlds import OPTIONS, QUICK, audit, lesson, only, open_jobs, tiny_scorer, upload
+from tests.support.tiny_subject import FEATURES, Watched, until
+
+PAIRS = lesson(70)
+UNUSABLE = sum(not pair.rejected for pair in PAIRS)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
+    async with tiny_scorer(watched) as scorer:
+        yield scorer
+
+
+async def test_pairs_become_a_dataset_and_a_dataset_findings(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        before = await jobs.get_dataset(dataset)
+        assert (before.pairs, before.scored, before.unusable_pairs, before.display_name) == (70, False, 0, "display up")
+        done = await audit(jobs, dataset, replace(QUICK, metadata_keys=("topic",)), display_name="mine")
+        after = await jobs.get_dataset(dataset)
+        assert (after.scored, after.unusable_pairs) == (True, UNUSABLE)
+        assert (done.state, done.display_name, done.dataset) == (AuditState.DONE, "mine", dataset)
+        assert [view.view for view in done.views] == list(QUICK.statistics.views)
+        assert done.views[0].tests > 20
+        assert done.nuisance.names == ("log_tokens",)
+        assert 0.5 < done.nuisance.accuracy <= 1
+        assert (done.cost.pairs_scored, done.cost.cache_hits, done.cost.device) == (70, 0, "cpu")
+        assert done.cost.tokens_read > 2000
+        result = await jobs.hypotheses(done.name)
+        assert {row.view for row in result.hypotheses} == set(QUICK.statistics.views)
+        assert any(row.condition and row.condition.name.startswith("metadata/topic=") for row in result.hypotheses)
+        numbers = [row.raw.estimate for row in result.hypotheses] + [row.raw.p for row in result.hypotheses]
+        assert np.isfinite(numbers).all()
+        first = result.hypotheses[0]
+        detail = await jobs.get_hypothesis(first.name)
+        assert detail.hypothesis == first
+        assert detail.supporting
+        assert all(one.pair == PAIRS[one.row] for one in (*detail.supporting, *detail.contradicting))
+        assert all(one.disparity * first.raw.estimate > 0 for one in detail.supporting)
+        frame = pd.read_parquet(io.BytesIO(await jobs.export_parquet(done.name)))
+        assert len(frame) == sum(len(table.concept) for table in result.tables.values())
+        operations = await jobs.list_operations()
+        assert [operation.target for operation in operations] == [done.name]
+
+
+async def test_an_audit_says_the_same_whatever_happened_around_it(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
+    """Stopped between shards and taken up, beside live traffic, with a warm cache: not one bit differs."""
+    async with open_jobs(tmp_path / "calm", scorer) as jobs:
+        calm = await audit(jobs, await upload(jobs, PAIRS))
+
+    async with tiny_scorer(watched) as other:
+        await other.score(PAIRS[:20], ScoreOptions(include_prompt=True))
+        resumed = 0
+        request: dict[str, str] = {"request_id": "a"}
+        for number in range(40):
+            async with open_jobs(tmp_path / "stormy", other) as jobs:
+                dataset = await upload(jobs, PAIRS)
+                operation = await jobs.create_audit(dataset, QUICK, **request)
+                traffic = asyncio.ensure_future(other.score(PAIRS[number : number + 3], ScoreOptions()))
+                end = await jobs.wait_operation(operation.name, 0.02 + 0.04 * number)
+                await traffic
+                resumed = end.resumed
+                if end.done:
+                    stormy = await jobs.get_audit(end.response)
+                    break
+        assert resumed >= 2
+    assert stormy.result_fingerprint == calm.result_fingerprint
+    assert stormy.cost.tokens_read == calm.cost.tokens_read
+    assert stormy.cost.pairs_scored == calm.cost.pairs_scored
+
+
+async def test_damaged_features_are_noticed_and_scored_again(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        first = await audit(jobs, dataset)
+        shards = sorted((tmp_path / "features").rglob("0000*.parquet"))
+        assert len(shards) == 5
+        shards[1].write_bytes(shards[1].read_bytes()[:-30])
+        shards[3].unlink()
+        second = await audit(jobs, dataset)
+        assert second.name != first.name
+        assert second.result_fingerprint == first.result_fingerprint
+        assert second.cost.pairs_scored == 32
+        third = await audit(jobs, dataset)
+        assert (third.cost.pairs_scored, third.cost.tokens_read) == (0, 0)
+
+
+async def test_a_damaged_table_is_an_error_and_never_half_a_result(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        done = await audit(jobs, await upload(jobs, PAIRS), only(ViewKind.GLOBAL))
+    path = tmp_path / done.name / "global.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    async with open_jobs(tmp_path, scorer) as jobs:
+        with pytest.raises(Exception, match=r"global\.parquet is damaged"):
+            await jobs.hypotheses(done.name)
+        await jobs.delete_audit(done.name)
+        with pytest.raises(NotFound):
+            await jobs.get_audit(done.name)
+
+
+async def test_equal_uploads_at_once_are_one_dataset(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        names = await asyncio.gather(*[upload(jobs, PAIRS, f"up-{index}", 3 + index) for index in range(4)])
+        assert len(set(names)) == 1
+        (only_one,) = await jobs.list_datasets()
+        again = await jobs.begin_upload("up-2", "")
+        assert again.dataset == only_one
+        assert (await jobs.get_upload("up-3")).dataset == only_one
+        assert (await jobs.get_upload("other")).next_sequence == 0
+        with pytest.raises(FailedPrecondition) as refused:
+            await jobs.append("up-2", 99, PAIRS[:1])
+        assert refused.value.reason == "UPLOAD_COMPLETE"
+        await jobs.delete_dataset(only_one.name)
+        assert await upload(jobs, PAIRS, "up-2") == only_one.name
+        read = [pair async for _, chunk in jobs.read_pairs(only_one.name, start=60) for pair in chunk]
+        assert read == PAIRS[60:]
+
+
+async def test_a_cancelled_audit_stops_soon_and_says_so(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        watched.hold()
+        operation = await jobs.create_audit(dataset, QUICK)
+        waiting = await jobs.create_audit(dataset, QUICK)
+        await until(lambda: bool(watched.reads))
+        with pytest.raises(FailedPrecondition) as refused:
+            await jobs.delete_dataset(dataset)
+        assert refused.value.reason == "IN_USE"
+        with pytest.raises(FailedPrecondition) as refused:
+            await jobs.hypotheses(operation.target)
+        assert refused.value.reason == "NOT_DONE"
+        assert (await jobs.get_operation(operation.name)).phase == "scoring"
+        await jobs.cancel_operation(operation.name)
+        end = await jobs.wait_operation(operation.name, 10)
+        assert isinstance(end.error, Cancelled)
+        assert (await jobs.get_audit(operation.target)).state is AuditState.CANCELLED
+        with pytest.raises(FailedPrecondition) as refused:
+            await jobs.hypotheses(operation.target)
+        assert refused.value.reason == "AUDIT_FAILED"
+        await jobs.delete_audit(waiting.target)
+        assert [info.name for info in await jobs.list_audits()] == [operation.target]
+        watched.release()
+        await jobs.delete_dataset(dataset)
+        assert not list((tmp_path / "features").glob("*"))
+
+
+async def test_stated_hypotheses_hold_where_they_say(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        first = await audit(jobs, dataset, replace(QUICK, metadata_keys=("topic",)))
+        result = await jobs.hypotheses(first.name)
+        concept = result.hypotheses[0].concept.name
+        topic = sum(pair.metadata["topic"] == "sage" and bool(pair.rejected) for pair in PAIRS)
+        conditioned = next(row for row in result.hypotheses if row.condition and row.condition.name.startswith("data-cluster/"))
+        assert conditioned.condition
+        cases = {
+            None: 70 - UNUSABLE,
+            MetadataValue("topic", "sage"): topic,
+            AuditCondition(f"{first.name}/conditions/metadata/topic=sage"): topic,
+            AuditCondition(f"{first.name}/conditions/{conditioned.condition.name}"): conditioned.inside,
+        }
+        for condition, inside in cases.items():
+            operation = await jobs.test_hypothesis(dataset, concept, condition, QUICK)
+            end = await jobs.wait_operation(operation.name, 60)
+            assert end.error is None, end.error
+            row = (await jobs.get_hypothesis(end.response)).hypothesis
+            assert (row.view, row.concept.name, row.inside) == (ViewKind.STATED, concept, inside)
+            if condition is None:
+                assert row.raw.estimate == result.hypotheses[0].raw.estimate
+        often, never = _prompt_features(tmp_path)
+        prompted = await jobs.test_hypothesis(dataset, concept, PromptConcept(f"feature/{often}"), QUICK)
+        end = await jobs.wait_operation(prompted.name, 60)
+        row = (await jobs.get_hypothesis(end.response)).hypothesis
+        assert row.condition is not None
+        assert (row.condition.name, row.inside + row.outside) == (f"feature/{often}", 70 - UNUSABLE)
+        untestable = await jobs.test_hypothesis(dataset, concept, PromptConcept(f"feature/{never}"), QUICK)
+        end = await jobs.wait_operation(untestable.name, 60)
+        assert isinstance(end.error, FailedPrecondition)
+        assert end.error.reason == "NOTHING_TO_TEST"
+        for wrong, error in ((MetadataValue("topic", "x"), InvalidItem), (PromptConcept("feature/999"), NotFound)):
+            with pytest.raises(error):
+                await jobs.test_hypothesis(dataset, concept, wrong, QUICK)
+        with pytest.raises(NotFound):
+            await jobs.test_hypothesis(dataset, f"feature/{FEATURES}", None, QUICK)
+
+
+async def test_decisions_outlive_the_process_and_the_last_one_counts(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        done = await audit(jobs, await upload(jobs, PAIRS), only(ViewKind.GLOBAL))
+        name = f"{done.name}/hypotheses/global-2"
+        kept = await jobs.record_decision(name, DecisionMode.KEEP, note="fine", request_id="r")
+        assert await jobs.record_decision(name, DecisionMode.KEEP, note="fine", request_id="r") == kept
+        with pytest.raises(InvalidItem):
+            await jobs.record_decision(name, DecisionMode.AMPLIFY, request_id="r")
+        last = await jobs.record_decision(name, DecisionMode.EXPLAIN_AWAY, strength=2.0, author="me")
+        for wrong in ("global-41", "prompt-1", "nonsense"):
+            with pytest.raises(NotFound):
+                await jobs.record_decision(f"{done.name}/hypotheses/{wrong}", DecisionMode.KEEP)
+    async with open_jobs(tmp_path, scorer) as jobs:
+        assert await jobs.list_decisions(done.name) == [kept, last]
+        assert await jobs.list_decisions() == [kept, last]
+        assert (await jobs.get_hypothesis(name)).hypothesis.decision == last
+        with pytest.raises(NotFound):
+            await jobs.list_decisions("audits/nope")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "settings"),
+    [
+        (lesson(10), QUICK),
+        (lesson(3), QUICK),
+        ([Pair("same", pair.chosen, pair.rejected) for pair in lesson(30)], QUICK),
+        ([Pair(f"p{index}", "word", "word") for index in range(30)], QUICK),
+        ([Pair("p", "x", "") for _ in range(12)], QUICK),
+        (lesson(30), replace(QUICK, metadata_keys=("only",), nuisances=())),
+        (lesson(30), replace(QUICK, nuisances=(Nuisance.LENGTH, Nuisance.FORMAT))),
+    ],
+    ids=["ten pairs", "three pairs", "one prompt", "constant", "none usable", "one metadata value", "format"],
+)
+async def test_poor_data_gives_an_answer_or_a_reason(tmp_path: Path, scorer: Scorer, pairs: list[Pair], settings: object) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        done = await audit(jobs, await upload(jobs, pairs), settings)  # type: ignore[arg-type]
+        assert done.state is AuditState.DONE
+        for row in (await jobs.hypotheses(done.name)).hypotheses:
+            effects = [row.raw] if row.controlled is None else [row.raw, row.controlled]
+            assert all(np.isfinite([e.estimate, e.low, e.high, e.z, e.p, e.q, e.q_by]).all() for e in effects)
+        for view in done.views:
+            assert view.tests or view.reason
+
+
+async def test_what_another_subject_was_asked_fails_with_the_difference(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        watched.hold()
+        operation = await jobs.create_audit(dataset, QUICK)
+        await until(lambda: bool(watched.reads))
+    watched.release()
+
+    class Other:
+        info = replace(scorer.info, sae_fingerprint="another")
+
+    async with open_jobs(tmp_path, Other()) as jobs:  # type: ignore[arg-type]
+        end = await jobs.wait_operation(operation.name, 10)
+        assert isinstance(end.error, SubjectMismatch)
+        assert "sae_fingerprint" in end.error.message
+        assert (await jobs.get_audit(operation.target)).state is AuditState.FAILED
+
+
+async def test_files_are_imported_from_the_roots_and_nowhere_else(tmp_path: Path, scorer: Scorer) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "pairs.jsonl").write_text("17\n")
+    (tmp_path / "outside.jsonl").write_text("17\n")
+    (root / "link.jsonl").symlink_to(tmp_path / "outside.jsonl")
+    options = replace(OPTIONS, import_roots=(str(root),))
+
+    def read(path: Path) -> object:
+        return iter(lesson(int(path.read_text())))
+
+    async with open_jobs(tmp_path / "data", scorer, options=options, read_pairs=read) as jobs:
+        uri = (root / "pairs.jsonl").as_uri()
+        operation = await jobs.import_file(uri, "named")
+        end = await jobs.wait_operation(operation.name, 30)
+        assert end.error is None, end.error
+        info = await jobs.get_dataset(end.response)
+        assert (info.pairs, info.display_name) == (17, "named")
+        assert (await jobs.import_file(uri, "named")).name == operation.name
+        assert await upload(jobs, lesson(17)) == info.name
+        for wrong in (
+            (tmp_path / "outside.jsonl").as_uri(),
+            (root / "link.jsonl").as_uri(),
+            f"{root.as_uri()}/../outside.jsonl",
+            (root / "missing.jsonl").as_uri(),
+            root.as_uri(),
+            "https://example.org/pairs.jsonl",
+            "pairs.jsonl",
+        ):
+            with pytest.raises(InvalidItem) as refused:
+                await jobs.import_file(wrong)
+            assert refused.value.reason == "INVALID_URI"
+
+
+async def test_the_same_audit_asked_twice_is_one(tmp_path: Path, scorer: Scorer) -> None:
+    async with open_jobs(tmp_path, scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        one, two = await asyncio.gather(*[jobs.create_audit(dataset, QUICK, request_id="x") for _ in range(2)])
+        assert one.name == two.name
+        end = await jobs.wait_operation(one.name, 60)
+        with pytest.raises(InvalidItem) as refused:
+            await jobs.create_audit(dataset, only(ViewKind.GLOBAL), request_id="x")
+        assert refused.value.reason == "REQUEST_ID_REUSED"
+        await jobs.delete_operation(one.name)
+        again = await jobs.wait_operation((await jobs.create_audit(dataset, QUICK, request_id="x")).name, 60)
+        assert again.response == end.response
+        with pytest.raises(InvalidItem) as refused:
+            await jobs.create_audit(dataset, replace(QUICK, metadata_keys=("nope",)))
+        assert refused.value.reason == "UNKNOWN_METADATA_KEY"
+        with pytest.raises(NotFound):
+            await jobs.create_audit("datasets/nope", QUICK)
+
+
+def _prompt_features(folder: Path) -> tuple[int, int]:
+    """A feature that fires in about half of the stored prompts, and one that fires in none."""
+    prompts = pd.concat([pd.read_parquet(path) for path in (folder / "features").rglob("0*.parquet")])
+    fired = np.zeros(FEATURES)
+    for features in prompts["prompt_features"]:
+        fired[features] += 1
+    return int(np.abs(fired - len(prompts) / 2).argmin()), int(fired.argmin())
