@@ -19,6 +19,10 @@ export interface BatchBounds {
   readonly maxBytes: number;
   /** Milliseconds that a begun batch waits for the source to fill it. */
   readonly lingerMs: number;
+  /** Sequence of the first batch. Default: 0. */
+  readonly firstSequence?: number;
+  /** Pairs of the source that are passed over. Default: 0. */
+  readonly skip?: number;
 }
 
 /** Pairs that travel in one message. */
@@ -27,6 +31,8 @@ export interface Batch {
   /** Index in the source of the first pair. */
   readonly first: number;
   readonly pairs: readonly Pair[];
+  /** Bytes of the pairs, at most. */
+  readonly bytes: number;
   /** Bytes of the one pair that no message can hold; undefined in a batch that can be sent. */
   readonly oversized: number | undefined;
 }
@@ -44,14 +50,22 @@ export class Batcher {
   readonly #bounds: BatchBounds;
   #reading: Promise<Sized | undefined> | undefined;
   #batch: Promise<Batch | undefined> | undefined;
-  #sequence = 0;
-  #index = 0;
+  #sequence: number;
+  #index: number;
+  #toSkip: number;
   #ended = false;
   #failure: { readonly reason: unknown } | undefined;
 
   constructor(source: Iterable<PairInput> | AsyncIterable<PairInput>, bounds: BatchBounds) {
     this.#source = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
     this.#bounds = bounds;
+    this.#sequence = bounds.firstSequence ?? 0;
+    this.#index = this.#toSkip = bounds.skip ?? 0;
+  }
+
+  /** Pairs that were to be passed over and that the source did not have; known once it has ended. */
+  get missing(): number {
+    return this.#toSkip;
   }
 
   /** The next batch, or undefined when the source ended or failed: the same promise until `take`. Never rejects. */
@@ -86,7 +100,7 @@ export class Batcher {
       return undefined;
     }
     this.#reading = undefined;
-    if (head.bytes > this.#bounds.maxBytes) return this.#number([{ ...head.pair, ...NO_TEXT }], head.bytes);
+    if (head.bytes > this.#bounds.maxBytes) return this.#number([{ ...head.pair, ...NO_TEXT }], 0, head.bytes);
     const pairs = [head.pair];
     let bytes = head.bytes;
     const linger = timer(this.#bounds.lingerMs);
@@ -98,11 +112,11 @@ export class Batcher {
       bytes += next.bytes;
     }
     linger.cancel();
-    return this.#number(pairs, undefined);
+    return this.#number(pairs, bytes, undefined);
   }
 
-  #number(pairs: readonly Pair[], oversized: number | undefined): Batch {
-    const batch = { sequence: this.#sequence++, first: this.#index, pairs, oversized };
+  #number(pairs: readonly Pair[], bytes: number, oversized: number | undefined): Batch {
+    const batch = { sequence: this.#sequence++, first: this.#index, pairs, bytes, oversized };
     this.#index += pairs.length;
     return batch;
   }
@@ -114,6 +128,7 @@ export class Batcher {
 
   async #advance(): Promise<Sized | undefined> {
     try {
+      for (; this.#toSkip > 0; this.#toSkip--) if ((await this.#source.next()).done === true) return undefined;
       const { done, value } = await this.#source.next();
       if (done === true) return undefined;
       const pair = toPair(value as PairInput);

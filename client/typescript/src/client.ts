@@ -5,20 +5,9 @@
  * for patience. `score` streams: see stream.ts for what it holds to.
  */
 
-import {
-  Channel,
-  type ChannelCredentials,
-  type ChannelOptions,
-  credentials,
-  Metadata,
-  type ServiceError,
-  type CallOptions as GrpcCallOptions,
-  type ClientUnaryCall,
-} from "@grpc/grpc-js";
+import { AuditMethods } from "./audits.js";
 import { Batcher } from "./batches.js";
-import { AssayError } from "./errors.js";
 import type { Feature } from "./gen/assay/v1/concept.js";
-import { type Limits, type Model, ModelServiceClient } from "./gen/assay/v1/model.js";
 import {
   type DeepPartial,
   EncodeTokensRequest,
@@ -29,29 +18,14 @@ import {
   ScoringServiceClient,
 } from "./gen/assay/v1/scoring.js";
 import { type Outcome, type PairInput, type ResponseInput, toOutcome, toPair, toPromptedResponse } from "./items.js";
+import {
+  type CallOptions,
+  type ClientOptions,
+  MESSAGE_OVERHEAD_BYTES,
+  positive,
+  TARGET_MESSAGE_BYTES,
+} from "./session.js";
 import { PairStream } from "./stream.js";
-
-/** Where the server is and how to speak to it. */
-export interface ClientOptions {
-  /** Host and port. Default: "127.0.0.1:50151". */
-  readonly address?: string;
-  /** Sent as a bearer token with every call. Default: none. */
-  readonly token?: string;
-  /** Channel credentials, for example `credentials.createSsl()` of @grpc/grpc-js. Default: plain text. */
-  readonly credentials?: ChannelCredentials;
-  /** Seconds that a unary call may take. Default: 60. */
-  readonly timeoutSeconds?: number;
-  /** Options of the gRPC channel, over this client's own. */
-  readonly channelOptions?: ChannelOptions;
-}
-
-/** How one unary call behaves. */
-export interface CallOptions {
-  /** Seconds that the call may take. Default: the client's. */
-  readonly timeoutSeconds?: number;
-  /** Cancels the call. */
-  readonly signal?: AbortSignal;
-}
 
 /** How `score` streams. */
 export interface StreamOptions {
@@ -74,63 +48,13 @@ export interface StreamOptions {
 /** What to compute and send back; every field has a default, told in the contract. */
 export type Options = DeepPartial<ScoreOptions>;
 
-const DEFAULT_ADDRESS = "127.0.0.1:50151";
-const TARGET_MESSAGE_BYTES = 1 << 20;
-const UNARY_RETRIES = {
-  maxAttempts: 5,
-  initialBackoff: "0.2s",
-  maxBackoff: "5s",
-  backoffMultiplier: 2,
-  retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-};
-const SERVICE_CONFIG = {
-  methodConfig: [
-    {
-      // Not StreamPairs: it resumes by itself, and gRPC would keep all that was sent for a second sending.
-      name: [
-        { service: "assay.v1.ModelService" },
-        { service: "assay.v1.ScoringService", method: "ScorePairs" },
-        { service: "assay.v1.ScoringService", method: "ScoreResponses" },
-        { service: "assay.v1.ScoringService", method: "EncodeTokens" },
-      ],
-      retryPolicy: UNARY_RETRIES,
-    },
-  ],
-};
-
 /** A connection to an Assay server. Close it when done. */
-export class Client {
-  readonly #channel: Channel;
-  readonly #models: ModelServiceClient;
+export class Client extends AuditMethods {
   readonly #scoring: ScoringServiceClient;
-  readonly #timeoutSeconds: number;
-  readonly #metadata = new Metadata();
-  #limits: Limits | undefined;
 
   constructor(options: ClientOptions = {}) {
-    const address = options.address ?? DEFAULT_ADDRESS;
-    const secrets = options.credentials ?? credentials.createInsecure();
-    this.#channel = new Channel(address, secrets, {
-      "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
-      // The server's own limits hold, told by GetModel; results with all features exceed gRPC's default of 4 MiB.
-      "grpc.max_receive_message_length": -1,
-      "grpc.max_send_message_length": -1,
-      "grpc.initial_reconnect_backoff_ms": 100,
-      "grpc.max_reconnect_backoff_ms": 5000,
-      "grpc.keepalive_time_ms": 30_000,
-      "grpc.keepalive_timeout_ms": 10_000,
-      ...options.channelOptions,
-    });
-    this.#models = new ModelServiceClient(address, secrets, { channelOverride: this.#channel });
-    this.#scoring = new ScoringServiceClient(address, secrets, { channelOverride: this.#channel });
-    this.#timeoutSeconds = options.timeoutSeconds ?? 60;
-    if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
-  }
-
-  /** The loaded model, its SAE, their measured fit, and the limits in force. */
-  async model(call: CallOptions = {}): Promise<Model> {
-    const { model } = await this.#unary(this.#models.getModel.bind(this.#models), { name: "" }, call);
-    return present(model, "model");
+    super(options);
+    this.#scoring = new ScoringServiceClient(...this.stubArguments);
   }
 
   /** Scores a few pairs in one call, ahead of bulk streams: one outcome for each, in order. */
@@ -140,7 +64,7 @@ export class Client {
     call: CallOptions = {},
   ): Promise<Outcome<PairScore>[]> {
     const request = { pairs: pairs.map(toPair), options: ScoreOptions.fromPartial(options) };
-    const { results } = await this.#unary(this.#scoring.scorePairs.bind(this.#scoring), request, call);
+    const { results } = await this.unary(this.#scoring.scorePairs.bind(this.#scoring), request, call);
     return results.map((result, index) => toOutcome(result, index));
   }
 
@@ -154,7 +78,7 @@ export class Client {
     stream: StreamOptions = {},
   ): AsyncGenerator<Outcome<PairScore>, void, undefined> {
     const { signal } = stream;
-    const limits = await this.#knownLimits(signal);
+    const limits = await this.knownLimits(signal);
     const pairsPerMessage = Math.min(stream.pairsPerMessage ?? 32, limits.maxPairsPerMessage);
     const batcher = new Batcher(pairs, {
       pairs: positive(pairsPerMessage, "pairsPerMessage"),
@@ -162,7 +86,7 @@ export class Client {
       maxBytes: limits.maxMessageBytes - MESSAGE_OVERHEAD_BYTES,
       lingerMs: stream.lingerMs ?? 20,
     });
-    yield* new PairStream(() => this.#scoring.streamPairs(this.#metadata), batcher, {
+    yield* new PairStream(() => this.#scoring.streamPairs(this.metadata), batcher, {
       options: ScoreOptions.fromPartial(options),
       maxPairsInFlight: positive(stream.maxPairsInFlight ?? 16 * pairsPerMessage, "maxPairsInFlight"),
       maxBytes: limits.maxMessageBytes,
@@ -180,20 +104,20 @@ export class Client {
     call: CallOptions = {},
   ): Promise<Outcome<ResponseScore>[]> {
     const request = { responses: responses.map(toPromptedResponse), options: ScoreOptions.fromPartial(options) };
-    const { results } = await this.#unary(this.#scoring.scoreResponses.bind(this.#scoring), request, call);
+    const { results } = await this.unary(this.#scoring.scoreResponses.bind(this.#scoring), request, call);
     return results.map((result, index) => toOutcome(result, index));
   }
 
   /** Token-level activations of named features on one text, with character offsets. */
   async encodeTokens(request: DeepPartial<EncodeTokensRequest>, call: CallOptions = {}): Promise<EncodeTokensResponse> {
     const message = EncodeTokensRequest.fromPartial(request);
-    return this.#unary(this.#scoring.encodeTokens.bind(this.#scoring), message, call);
+    return this.unary(this.#scoring.encodeTokens.bind(this.#scoring), message, call);
   }
 
   /** Labels and evidence of features, in the order asked. */
   async features(ids: readonly number[], call: CallOptions = {}): Promise<Feature[]> {
     const request = { parent: "", ids: [...ids] };
-    const { features } = await this.#unary(this.#models.batchGetFeatures.bind(this.#models), request, call);
+    const { features } = await this.unary(this.models.batchGetFeatures.bind(this.models), request, call);
     return features;
   }
 
@@ -202,63 +126,9 @@ export class Client {
     let pageToken = "";
     do {
       const request = { parent: "", pageSize: 0, pageToken, filter };
-      const page = await this.#unary(this.#models.listFeatures.bind(this.#models), request, call);
+      const page = await this.unary(this.models.listFeatures.bind(this.models), request, call);
       yield* page.features;
       pageToken = page.nextPageToken;
     } while (pageToken !== "");
   }
-
-  /** Closes the channel; calls under way fail. */
-  close(): void {
-    this.#channel.close();
-  }
-
-  /** The limits in force, asked for until they are known. */
-  async #knownLimits(signal: AbortSignal | undefined): Promise<Limits> {
-    if (this.#limits === undefined) {
-      const { limits } = await this.model(signal === undefined ? {} : { signal });
-      this.#limits = present(limits, "limits");
-    }
-    return this.#limits;
-  }
-
-  /** Runs one unary call with its deadline; rejects with `AssayError`, or with the signal's reason. */
-  #unary<Request, Response>(
-    method: UnaryMethod<Request, Response>,
-    request: Request,
-    { signal, timeoutSeconds = this.#timeoutSeconds }: CallOptions,
-  ): Promise<Response> {
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      const deadline = Date.now() + timeoutSeconds * 1000;
-      const abort = (): void => call.cancel();
-      const call = method(request, this.#metadata, { deadline }, (error, response) => {
-        signal?.removeEventListener("abort", abort);
-        if (error === null) resolve(response);
-        else reject(signal?.aborted === true ? signal.reason : AssayError.fromCall(error));
-      });
-      signal?.addEventListener("abort", abort, { once: true });
-    });
-  }
-}
-
-type UnaryMethod<Request, Response> = (
-  request: Request,
-  metadata: Metadata,
-  options: Partial<GrpcCallOptions>,
-  callback: (error: ServiceError | null, response: Response) => void,
-) => ClientUnaryCall;
-
-/** What a batch adds around its pairs: tags, lengths and the sequence number. */
-const MESSAGE_OVERHEAD_BYTES = 64;
-
-function present<T>(value: T | undefined, name: string): T {
-  if (value === undefined) throw new AssayError(2, `the server's answer holds no ${name}`, { reason: "BAD_ANSWER" });
-  return value;
-}
-
-function positive(value: number, name: string): number {
-  if (!Number.isInteger(value) || value < 1)
-    throw new RangeError(`${name} is ${value}; it must be an integer of at least 1`);
-  return value;
 }

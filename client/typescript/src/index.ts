@@ -1,10 +1,31 @@
 /** Typed client of Assay: everything public, and nothing else. */
 
-export { type CallOptions, Client, type ClientOptions, type Options, type StreamOptions } from "./client.js";
+export type { AuditSettings, DecisionDetails, StartOptions, StatedCondition, UploadSettings } from "./audits.js";
+export { Client, type Options, type StreamOptions } from "./client.js";
 export { AssayError, type FieldViolation } from "./errors.js";
+export {
+  type Audit,
+  type AuditOptions,
+  Audit_State as AuditState,
+  ConceptFamily,
+  type ConceptRef,
+  type Condition,
+  Correction,
+  type Dataset,
+  type Decision,
+  Decision_Mode as DecisionMode,
+  type Effect,
+  type Evidence,
+  type Highlight,
+  type Hypothesis,
+  Nuisance,
+  View,
+  type ViewSummary,
+} from "./gen/assay/v1/audit.js";
 export type { ConceptSpec, Feature } from "./gen/assay/v1/concept.js";
 export type { Limits, Model } from "./gen/assay/v1/model.js";
 export { type Message, type SparseVector, type Tensor, Tensor_Dtype as Dtype } from "./gen/assay/v1/pair.js";
+export type { OperationMetadata as OperationProgress } from "./gen/assay/v1/operations.js";
 export {
   CacheMode,
   CacheState,
@@ -21,3 +42,5 @@ export {
   Truncation,
 } from "./gen/assay/v1/scoring.js";
 export type { Outcome, PairInput, Prompt, ResponseInput } from "./items.js";
+export { type Operation, type WaitOptions } from "./operations.js";
+export type { CallOptions, ClientOptions } from "./session.js";

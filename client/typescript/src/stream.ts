@@ -11,25 +11,21 @@
  *   is told, and no timer is left.
  */
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { type ClientDuplexStream, status } from "@grpc/grpc-js";
 import type { Batch, Batcher } from "./batches.js";
+import { Connection } from "./connection.js";
 import { AssayError } from "./errors.js";
 import type { PairScore, ScoreOptions, StreamPairsRequest, StreamPairsResponse } from "./gen/assay/v1/scoring.js";
 import { type Outcome, toOutcome } from "./items.js";
+import { Patience, type RetryBehaviour } from "./patience.js";
 
 export type StreamCall = ClientDuplexStream<StreamPairsRequest, StreamPairsResponse>;
 
 /** How a stream behaves; `Client.score` documents the defaults. */
-export interface StreamBehaviour {
+export interface StreamBehaviour extends RetryBehaviour {
   readonly options: ScoreOptions;
   readonly maxPairsInFlight: number;
   readonly maxBytes: number;
-  /** Connections in a row that may break without one answer between them. */
-  readonly attempts: number;
-  readonly initialBackoffMs: number;
-  readonly maxBackoffMs: number;
-  readonly signal: AbortSignal | undefined;
 }
 
 /** What one turn of reading brought: an answer, the end of the call, or a batch to be answered here. */
@@ -42,12 +38,13 @@ export class PairStream {
   readonly #changed = new Signal();
   #unanswered: Batch[] = [];
   #finished = false;
-  #failures = 0;
+  readonly #patience: Patience;
 
   constructor(open: () => StreamCall, batcher: Batcher, behaviour: StreamBehaviour) {
     this.#open = open;
     this.#batcher = batcher;
     this.#behaviour = behaviour;
+    this.#patience = new Patience(behaviour);
   }
 
   /** The outcomes. To be iterated once. */
@@ -61,7 +58,7 @@ export class PairStream {
         } catch (error) {
           signal?.throwIfAborted();
           if (this.#batcher.failure !== undefined && error === this.#batcher.failure.reason) throw error;
-          await this.#backOff(error);
+          await this.#patience.wait(error);
         }
       }
     } finally {
@@ -72,7 +69,7 @@ export class PairStream {
   /** Reads one connection to its end; throws what ended it early. */
   async *#connection(): AsyncGenerator<Outcome<PairScore>, void, undefined> {
     const call = this.#open();
-    const connection = new Connection(call, this.#behaviour.signal);
+    const connection = new Connection<StreamPairsRequest>(call, this.#behaviour.signal);
     const writing = this.#write(connection).catch((error: unknown) => connection.fail(error));
     const answers = call[Symbol.asyncIterator]() as AsyncIterator<StreamPairsResponse, unknown>;
     let answer: Promise<IteratorResult<StreamPairsResponse, unknown>> | undefined;
@@ -98,7 +95,7 @@ export class PairStream {
   }
 
   /** Sends the options, what an earlier connection left unanswered, and then the source. */
-  async #write(connection: Connection): Promise<void> {
+  async #write(connection: Connection<StreamPairsRequest>): Promise<void> {
     const { options } = this.#behaviour;
     await connection.send({ payload: { $case: "options", value: { score: options } } });
     for (const batch of [...this.#unanswered]) await this.#send(connection, batch);
@@ -117,7 +114,7 @@ export class PairStream {
     }
   }
 
-  async #send(connection: Connection, { sequence, pairs, oversized }: Batch): Promise<void> {
+  async #send(connection: Connection<StreamPairsRequest>, { sequence, pairs, oversized }: Batch): Promise<void> {
     if (oversized !== undefined) return;
     await connection.send({ payload: { $case: "batch", value: { sequence, pairs: [...pairs] } } });
   }
@@ -138,7 +135,7 @@ export class PairStream {
         { reason: "BAD_ANSWER" },
       );
     }
-    this.#failures = 0;
+    this.#patience.progressed();
     this.#unanswered.shift();
     this.#changed.fire();
     for (const [offset, result] of results.entries()) yield toOutcome(result, batch.first + offset);
@@ -172,86 +169,6 @@ export class PairStream {
     }
     if (this.#batcher.failure !== undefined) throw this.#batcher.failure.reason;
     this.#finished = true;
-  }
-
-  /** Waits before the next connection, or throws the error if there is to be none. */
-  async #backOff(error: unknown): Promise<void> {
-    const { attempts, initialBackoffMs, maxBackoffMs, signal } = this.#behaviour;
-    this.#failures += 1;
-    if (!(error instanceof AssayError) || !error.transient || this.#failures >= attempts) throw error;
-    const ceiling = Math.min(maxBackoffMs, initialBackoffMs * 2 ** (this.#failures - 1));
-    const jittered = ceiling * (0.5 + Math.random() / 2);
-    const asked = (error.retryAfterSeconds ?? 0) * 1000;
-    try {
-      await sleep(Math.max(jittered, asked), undefined, signal === undefined ? {} : { signal });
-    } catch {
-      signal?.throwIfAborted();
-    }
-  }
-}
-
-/** One call: sends with back-pressure, and says when it is over. */
-class Connection {
-  readonly #call: StreamCall;
-  readonly #signal: AbortSignal | undefined;
-  readonly #waiting = new Set<() => void>();
-  #closed = false;
-  /** Why this side gave the call up; undefined where it did not. */
-  failure: { readonly reason: unknown } | undefined;
-
-  readonly #abort = (): void => this.fail(this.#signal?.reason);
-
-  constructor(call: StreamCall, signal: AbortSignal | undefined) {
-    this.#call = call;
-    this.#signal = signal;
-    // The reader throws the error; without a listener the event would end the process.
-    call.on("error", () => this.#over());
-    call.on("status", () => this.#over());
-    signal?.addEventListener("abort", this.#abort, { once: true });
-    if (signal?.aborted === true) this.#abort();
-  }
-
-  /** Writes one message, and waits while the transport is full. Returns at once when the call is over. */
-  async send(message: StreamPairsRequest): Promise<void> {
-    if (this.#closed || this.#call.write(message)) return;
-    await this.closedBefore(new Promise<void>((resolve) => this.#call.once("drain", resolve)));
-  }
-
-  /** Says that this side has nothing more to send. */
-  end(): void {
-    if (!this.#closed) this.#call.end();
-  }
-
-  /**
-   * Waits for the first of `event` and the call's end; true where the call is over. Rejects as `event` does.
-   * Not a `Promise.race` with one promise for the call's end: that would keep every event of a long call in memory.
-   */
-  closedBefore(event: Promise<unknown>): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      if (this.#closed) return resolve(true);
-      const leave = (): void => resolve(true);
-      this.#waiting.add(leave);
-      event.finally(() => this.#waiting.delete(leave)).then(() => resolve(this.#closed), reject);
-    });
-  }
-
-  /** Gives the call up because of this side's own `reason`. */
-  fail(reason: unknown): void {
-    this.failure ??= { reason };
-    this.#call.cancel();
-  }
-
-  /** Frees whatever the call still holds. */
-  close(): void {
-    this.#signal?.removeEventListener("abort", this.#abort);
-    this.#over();
-    this.#call.cancel();
-  }
-
-  #over(): void {
-    this.#closed = true;
-    for (const leave of this.#waiting) leave();
-    this.#waiting.clear();
   }
 }
 

@@ -30,6 +30,7 @@ import {
   type StreamPairsRequest,
   type StreamPairsResponse,
 } from "../src/gen/assay/v1/scoring.js";
+import { Shelf } from "./audit-support.js";
 import { BadRequest, ErrorInfo, RetryInfo } from "../src/gen/google/rpc/error_details.js";
 import { Status } from "../src/gen/google/rpc/status.js";
 
@@ -63,6 +64,8 @@ export class TestServer {
   /** Sequence and pair ids of each batch received, over all connections. */
   readonly batches: { connection: number; sequence: number; ids: string[] }[] = [];
   readonly tokens: string[] = [];
+  /** Datasets and audits. */
+  readonly shelf = new Shelf();
   unaryCalls = 0;
   cancelled = 0;
 
@@ -79,6 +82,7 @@ export class TestServer {
       ) => void this.#unary(call.metadata, reply, () => ({ results: call.request.pairs.map(result) })),
       streamPairs: (call: Call) => void this.#stream(call),
     });
+    this.shelf.add(this.server);
   }
 
   async listen(port = 0): Promise<void> {
@@ -178,7 +182,8 @@ export function richStatus(
   return { code, details: message, metadata };
 }
 
-function richMessage(
+/** The rich status itself, as an item or an operation carries it. */
+export function richMessage(
   code: status,
   message: string,
   { reason, retrySeconds, field }: { reason?: string; retrySeconds?: number; field?: string },
