@@ -8,14 +8,57 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.errors import AssayError
+from assay_server.jobs.results import (
+    ConceptRow,
+    ConditionRow,
+    DecisionInfo,
+    DecisionMode,
+    EffectRow,
+    EvidencePair,
+    HypothesisDetail,
+    HypothesisRow,
+    LabelLookup,
+    LabelText,
+)
 from assay_server.subject.types import Pair
+
+__all__ = [
+    "AuditCondition",
+    "AuditInfo",
+    "AuditJobs",
+    "AuditResult",
+    "AuditSettings",
+    "AuditState",
+    "ConceptFamily",
+    "ConceptRow",
+    "ConditionRow",
+    "Cost",
+    "DatasetInfo",
+    "DecisionInfo",
+    "DecisionMode",
+    "EffectRow",
+    "EvidencePair",
+    "HypothesisDetail",
+    "HypothesisRow",
+    "LabelLookup",
+    "LabelText",
+    "MetadataValue",
+    "Nuisance",
+    "NuisanceSummary",
+    "OperationInfo",
+    "PromptConcept",
+    "StatedCondition",
+    "SubjectRef",
+    "UploadPosition",
+    "ViewSummary",
+]
 
 
 class ConceptFamily(StrEnum):
@@ -39,14 +82,6 @@ class AuditState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-class DecisionMode(StrEnum):
-    """What is wanted of a concept."""
-
-    EXPLAIN_AWAY = "explain_away"
-    AMPLIFY = "amplify"
-    KEEP = "keep"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,108 +228,6 @@ class OperationInfo:
     done: bool
     response: str = ""
     error: AssayError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LabelText:
-    """A few words for people, and where they come from."""
-
-    text: str = ""
-    method: str = ""
-    detection_score: float | None = None
-
-
-LabelLookup = Callable[[str, Sequence[int]], LabelText]
-"""From a concept's or condition's name and its features, strongest first, to its label."""
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptRow:
-    """What a hypothesis is about."""
-
-    name: str
-    features: tuple[int, ...]
-    size: int
-    label: LabelText
-
-
-@dataclass(frozen=True, slots=True)
-class ConditionRow:
-    """Where a hypothesis holds."""
-
-    name: str
-    features: tuple[int, ...]
-    label: LabelText
-
-
-@dataclass(frozen=True, slots=True)
-class EffectRow:
-    """An effect and how sure it is; fields as in ``assay.v1.Effect``. ``reason`` is a sentence, "" where it was tested."""
-
-    estimate: float
-    low: float
-    high: float
-    z: float
-    p: float
-    q: float
-    q_by: float
-    p_max_t: float | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionInfo:
-    """What somebody wants done about a concept; ``strength`` None where it was not given."""
-
-    name: str
-    hypothesis: str
-    mode: DecisionMode
-    strength: float | None
-    note: str
-    author: str
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class HypothesisRow:
-    """One tested statement; fields as in ``assay.v1.Hypothesis``, without evidence. ``rank`` counts from 1."""
-
-    name: str
-    view: ViewKind
-    concept: ConceptRow
-    condition: ConditionRow | None
-    raw: EffectRow
-    controlled: EffectRow | None
-    finding: bool
-    cohen_d: float
-    consistent: bool
-    delta_min: float
-    inside: int
-    outside: int
-    prompts: int
-    rank: int
-    rank_first_half: int
-    rank_second_half: int
-    rank_stable: bool
-    decision: DecisionInfo | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EvidencePair:
-    """One pair that speaks for or against a hypothesis; ``disparity`` is the concept's u in it."""
-
-    row: int
-    pair: Pair
-    disparity: float
-
-
-@dataclass(frozen=True, slots=True)
-class HypothesisDetail:
-    """One hypothesis with its evidence, most telling first."""
-
-    hypothesis: HypothesisRow
-    supporting: tuple[EvidencePair, ...]
-    contradicting: tuple[EvidencePair, ...]
 
 
 @dataclass(frozen=True, eq=False)
