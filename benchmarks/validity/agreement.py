@@ -14,6 +14,7 @@ import numpy as np
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.audit.matrices import Csr, Ints
 from assay_server.audit.maxt import prompt_signs
+from assay_server.audit.prompt_view import fitting_half
 from assay_server.audit.reason import Reason
 from assay_server.audit.run import run_views
 from assay_server.audit.shards import ConceptSet
@@ -84,6 +85,57 @@ def _controlled(table: TestTable, u: Any, features: Features, options: AuditOpti
     }
 
 
+def conditioned_differences(
+    features: Features, concepts: ConceptSet, view: ViewKind, *, shard: int = 64, rows: int = 40, **knobs: Any
+) -> dict[str, float]:
+    """The largest absolute difference of each statistic of a conditioned view, over `rows` of its tests spread evenly.
+
+    Which pairs are inside comes from the table; what their values are, and everything after, is computed anew.
+    """
+    options = AuditOptions(views=(view,), keep=10**9, evidence=0, max_t_flips=0, **knobs)
+    table = run_views(Shards(features, size=shard), concepts, options)[view]
+    values, compared = _response_values(table, features, options) if view is ViewKind.PROMPT_CONDITIONED else _u(table, features)
+    if view is ViewKind.FEATURE_CONDITIONED:
+        compared[np.concatenate(table.members)] = True
+    gamma = reference.nuisance(features.length[:, None])[0]
+    left = np.array([2 / (1 + np.exp(gamma * x)) for x in features.length])
+    picked = np.unique(np.linspace(0, len(table.concept) - 1, min(rows, len(table.concept))).astype(int))
+    found: dict[str, list[float]] = {}
+    for row in picked:
+        inside = np.zeros(len(features), np.bool_)
+        inside[table.members[int(table.condition[row])]] = True
+        column = values[:, int(table.concept[row])]
+        for name, shown, weight in (("raw", table.raw, 1.0), ("controlled", table.controlled, left)):
+            assert shown is not None
+            theirs = reference.contrast(column * weight, inside, compared & ~inside, features.prompts)
+            for key in ("estimate", "z", "p"):
+                found.setdefault(f"{name} {key}", []).append(abs(float(getattr(shown, key)[row]) - theirs[key]))
+            if name == "raw":
+                found.setdefault("raw Cohen d", []).append(abs(float(table.cohen_d[row]) - theirs["d"]))
+    worst = {name: max(gaps) for name, gaps in found.items()}
+    for name, shown in (("raw", table.raw), ("controlled", table.controlled)):
+        assert shown is not None
+        worst[f"{name} q (BH)"] = gap(shown.q, reference.q_values(shown.p, "fdr_bh"))
+        worst[f"{name} q (BY)"] = gap(shown.q_by, reference.q_values(shown.p, "fdr_by"))
+    return worst
+
+
+def _u(table: TestTable, features: Features) -> tuple[Any, Any]:
+    """u of the concepts that the table names, [pairs, concepts], and no pair compared yet."""
+    dense = [side.freq.toarray() for side in (features.chosen, features.rejected)]
+    columns = [list(concept.features) for concept in table.concepts]
+    return reference.disparity(*dense, columns, AuditOptions().tau), np.zeros(len(features), np.bool_)
+
+
+def _response_values(table: TestTable, features: Features, options: AuditOptions) -> tuple[Any, Any]:
+    """Means over each response cluster of D / sigma, sigma over the half that clusters were fitted on; and the other half."""
+    fitting = fitting_half(features.prompts, options.seed)
+    delta = features.chosen.peak.toarray().astype(np.float64) - features.rejected.peak.toarray().astype(np.float64)
+    groups = [list(concept.features) for concept in table.concepts]
+    values = [np.mean([delta[:, g] / delta[fitting, g].std() for g in group], axis=0) for group in groups]
+    return np.stack(values, axis=1), ~fitting
+
+
 def gap(ours: Any, theirs: Any) -> float:
     """The largest absolute difference."""
     return float(np.abs(np.asarray(ours) - np.asarray(theirs)).max(initial=0.0))
@@ -94,7 +146,10 @@ def main() -> None:
     args = arguments(__doc__, pairs="", limit=240, features=60, seed=0)
     features = read(read_pairs(args.pairs, args.limit))
     concepts = few_concepts(features, args.features)
-    differences = {f"global, {name}": value for name, value in global_differences(features, concepts).items()}
+    parts = {"global": global_differences(features, concepts)}
+    for view in (ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED):
+        parts[view.value.replace("_", "-")] = conditioned_differences(features, concepts, view)
+    differences = {f"{view}, {name}": value for view, part in parts.items() for name, value in part.items()}
     goal = "the statistics equal a slow, independent reference (scipy, statsmodels, a loop) to 1e-9"
     found = [
         at_most(f"{name}: largest difference / 1e-9", value / TOLERANCE, "x", 1.0, goal) for name, value in differences.items()

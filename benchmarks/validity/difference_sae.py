@@ -36,7 +36,8 @@ def train_difference_sae(
     """Fit on embedding differences [n, d] by Adam on the squared error; decoder rows are unit vectors."""
     torch.manual_seed(seed)
     x = torch.from_numpy(np.ascontiguousarray(differences, np.float32))
-    x = x / x.square().sum(dim=1).mean().sqrt()
+    scale = float(x.square().sum(dim=1).mean().sqrt())
+    x = x / scale
     decoder = torch.nn.functional.normalize(torch.randn(FEATURES, x.shape[1]), dim=1).requires_grad_()
     encoder = decoder.detach().T.clone().requires_grad_()
     optimiser = torch.optim.Adam([encoder, decoder], lr=rate)
@@ -52,11 +53,10 @@ def train_difference_sae(
             decoder.copy_(torch.nn.functional.normalize(decoder, dim=1))
     with torch.no_grad():
         _, threshold = _batch_top_k(x @ encoder)
-    scale = float(torch.from_numpy(np.ascontiguousarray(differences, np.float32)).square().sum(dim=1).mean().sqrt())
     return DifferenceSae(encoder.detach() / scale, threshold)
 
 
 def _batch_top_k(z: Tensor) -> tuple[Tensor, float]:
     """All but the batch × 4 activations of largest magnitude set to zero, and the magnitude of the last that was kept."""
     bar = z.abs().flatten().topk(ACTIVE * len(z)).values[-1]
-    return torch.where(z.abs() >= bar, z, 0.0), float(bar) * (1 - 1e-6)
+    return torch.where(z.abs() >= bar, z, 0.0), float(bar.detach()) * (1 - 1e-6)

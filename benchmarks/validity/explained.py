@@ -1,6 +1,6 @@
 """How much of the preference is explained: held-out AUC of the real labels from several descriptions of the pairs.
 
-    python -m benchmarks.validity.explained --pairs PAIRS.jsonl.gz [--repeats 3] [--limit 1512]
+    python -m benchmarks.validity.explained --pairs PAIRS.jsonl.gz [--repeats 2] [--limit 1512]
 
     length        difference of log token counts
     concepts      what the global view finds (q <= 0.05) on the training folds alone: raw and length-controlled findings, and all
@@ -38,7 +38,7 @@ from benchmarks.validity.audits import audit
 from benchmarks.validity.concepts import concept_set, disparities, expression, response_clusters
 from benchmarks.validity.data import SCRATCH, Features, read
 from benchmarks.validity.difference_sae import ACTIVE, FEATURES, train_difference_sae
-from benchmarks.validity.preference import Describe, Prediction, pair_auc, predict
+from benchmarks.validity.preference import Describe, Description, Prediction, described, pair_auc, predict
 
 FOLDS = 10
 CEILING = "dense residual"
@@ -63,19 +63,22 @@ def contenders(features: Features, concepts: ConceptSet) -> dict[str, Describe]:
         shown = table.raw if kind == "raw" or table.controlled is None else table.controlled
         return np.sort(table.concept[shown.q <= 0.05])
 
-    def of(columns: Ints) -> list[Any]:
-        return [u[:, columns], standardised(u[:, columns]), standardised(v[:, columns])]
+    def of(columns: Ints) -> list[Description]:
+        return [described(standardised(u[:, columns])), described(standardised(v[:, columns]))]
 
+    fixed = {
+        "length": [described(length)],
+        "feature clusters alone": of(cluster),
+        "all SAE features, firing above tau": [described(u[:, single]), described(standardised(u[:, single]))],
+        "all SAE features, frequency": [described(freq), described(root)],
+        "all SAE features, largest activation": [described(peak)],
+        ALL_FEATURES: [described(peak), described(np.hstack([unit(peak.toarray()), unit(root.toarray())]))],
+        CEILING: [described(residual), described(standardised(residual))],
+    }
     return {
-        "length": lambda train, seed: [length],
-        "feature clusters alone": lambda train, seed: of(cluster),
+        **{name: lambda train, seed, options=options: options for name, options in fixed.items()},
         f"{CONCEPTS}, length-controlled findings": lambda train, seed: of(findings(train, "controlled")),
         CONCEPTS: lambda train, seed: of(findings(train, "raw")),
-        "all SAE features, firing above tau": lambda train, seed: [u[:, single], standardised(u[:, single])],
-        "all SAE features, frequency": lambda train, seed: [freq, root],
-        "all SAE features, largest activation": lambda train, seed: [peak],
-        ALL_FEATURES: lambda train, seed: [peak, root, np.hstack([unit(peak.toarray()), unit(root.toarray())])],
-        CEILING: lambda train, seed: [residual, standardised(residual)],
     }
 
 
@@ -83,11 +86,11 @@ def embedded(embeddings: Floats) -> dict[str, Describe]:
     """What a sentence embedder offers: `embeddings` [2, pairs, d], chosen and rejected."""
     difference = embeddings[0] - embeddings[1]
     return {
-        "embedding, dense": lambda train, seed: [difference, standardised(difference)],
+        "embedding, dense": lambda train, seed: [described(difference), described(standardised(difference))],
         "WIMHF recipe, 32 features": lambda train, seed: [
-            train_difference_sae(both_ways(difference[train]), seed=seed).encode(difference)
+            described(train_difference_sae(both_ways(difference[train]), seed=seed).encode(difference))
         ],
-        "hypothesaes, 32 features": lambda train, seed: [hypothesaes(difference, train, seed)],
+        "hypothesaes, 32 features": lambda train, seed: [described(hypothesaes(difference, train, seed))],
     }
 
 
@@ -197,7 +200,7 @@ def metrics(summary: dict[str, Any]) -> list[Metric]:
 
 def main() -> None:
     """Read, embed, predict, write the result."""
-    args = arguments(__doc__, pairs="", repeats=3, limit=1_000_000, seed=0)
+    args = arguments(__doc__, pairs="", repeats=2, limit=1_000_000, seed=0)
     pairs = read_pairs(args.pairs, args.limit)
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     features = read(pairs, say=say)

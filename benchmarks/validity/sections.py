@@ -77,7 +77,8 @@ def power(raw: dict[str, Any]) -> list[str]:
             Each concept is written into the chosen response of some pairs, and only those responses are read again. *Right* was
             decided without the audit, on 100 other pairs and with other phrases: the five of all tested concepts (features and
             clusters) whose activation tells edited from original text best, by AUROC. *Rank* is the place of the first
-            right one in the global view, median over {repeats} draws of pairs. *Real* labels compete with all that HH teaches; over *swapped*
+            right one in the global view, median over {repeats} draws of pairs. *Real* labels compete with all that HH
+            teaches; over *swapped*
             labels the planted concept is all there is to find, and precision is the share of the top ten that a sign test on the
             other pairs says the edit raises.
         """),
@@ -128,7 +129,8 @@ def conditional(raw: dict[str, Any]) -> list[str]:
         "",
         *prose("""
             Planted only where the prompt holds a word of one topic. A hypothesis names both sides when its prompt cluster
-            holds one of the five prompt features that tell the topic best, its response cluster one of the five features that tell the edit
+            holds one of the five prompt features that tell the topic best, its response cluster one of the five features
+            that tell the edit
             best, and it says *more, inside*. *Luck* is the share of all tests of the view that hold both kinds of features.
         """),
         "",
@@ -155,7 +157,8 @@ def explained(raw: dict[str, Any]) -> list[str]:
         *prose(f"""
             Held-out AUC of the real labels, {raw["folds"]} folds by prompt, {raw["repeats"]} times over, {raw["pairs"]:,} pairs;
             every contender is an L2 logistic model without intercept on the same folds. Penalties, and which of its
-            representations a contender uses (raw, standardised, square root), are chosen inside the training folds; so are the audit's findings,
+            representations a contender uses (raw, standardised, square root), are chosen inside the training folds; so are
+            the audit's findings,
             and the small SAEs are trained there. Share explained = (AUC − ½) / (AUC of the dense residual − ½).
         """),
         "",
