@@ -9,17 +9,9 @@
  * run.
  */
 
-import { createReadStream } from "node:fs";
-import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import {
-  Client,
-  type FeatureRanking,
-  type Message,
-  type PairInput,
-  type PooledFeatures,
-  type Prompt,
-} from "../src/index.js";
+import { Client, type FeatureRanking, type PooledFeatures } from "../src/index.js";
+import { readPairs } from "./pairs.js";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -44,8 +36,12 @@ const client = new Client({ address: values.address, ...(values.token === undefi
 const options = { topK: Number(values["top-k"]), includeFeatures: values["include-features"] };
 const stream = { pairsPerMessage: Number(values["pairs-per-message"]) };
 let failed = 0;
+const pairs = readPairs(file, values.as === "text" ? "text" : "chat", (message) => {
+  failed += 1;
+  console.error(message);
+});
 try {
-  for await (const { id, score, error } of client.score(pairs(file), options, stream)) {
+  for await (const { id, score, error } of client.score(pairs, options, stream)) {
     if (error !== undefined) {
       failed += 1;
       print({ id, error: { code: error.code, reason: error.reason, message: error.message, details: error.details } });
@@ -66,50 +62,6 @@ try {
   client.close();
 }
 process.exitCode = failed === 0 ? 0 : 1;
-
-/** Reads the file line by line, as fast as pairs are asked for. */
-async function* pairs(path: string): AsyncGenerator<PairInput> {
-  let number = 0;
-  for await (const line of createInterface({ input: createReadStream(path), crlfDelay: Infinity })) {
-    number += 1;
-    if (line.trim() === "") continue;
-    try {
-      yield toPair(JSON.parse(line), `line ${number}`);
-    } catch (error) {
-      failed += 1;
-      console.error(`line ${number}: ${String(error)}`);
-    }
-  }
-}
-
-function toPair(row: unknown, fallbackId: string): PairInput {
-  const { id = fallbackId, prompt, chosen, rejected } = row as Record<string, unknown>;
-  return { id: String(id), prompt: toPrompt(prompt), chosen: toResponse(chosen), rejected: toResponse(rejected) };
-}
-
-function toPrompt(prompt: unknown): Prompt {
-  if (isTurns(prompt)) return prompt.map(({ role, content }) => ({ role, content }));
-  if (typeof prompt !== "string") throw new TypeError("prompt is neither a string nor a list of turns");
-  return values.as === "text" ? { text: prompt } : [{ role: "user", content: prompt }];
-}
-
-function toResponse(response: unknown): string {
-  if (typeof response === "string") return response;
-  const [turn, ...more] = isTurns(response) ? response : [];
-  if (turn?.role === "assistant" && more.length === 0) return turn.content;
-  throw new TypeError("a response is neither a string nor a list of one assistant turn");
-}
-
-function isTurns(value: unknown): value is Message[] {
-  const isTurn = (turn: unknown): boolean =>
-    typeof turn === "object" &&
-    turn !== null &&
-    "role" in turn &&
-    "content" in turn &&
-    typeof turn.role === "string" &&
-    typeof turn.content === "string";
-  return Array.isArray(value) && value.every(isTurn);
-}
 
 /** The ranking as rows of feature, chosen, rejected. */
 function ranking(value: FeatureRanking | undefined): (number | undefined)[][] {
