@@ -11,9 +11,16 @@ Contenders read the same pairs with the same model, SAE, dtype and threads, toke
             batches of 16 x 128, and one SAE.encode of the response tokens: nothing that reads them all can be faster
             with the same kernels
     engine  Subject.prepare and Subject.read, batches as the server makes them
+
+The scripts run in a process that leaves the allocator alone, as a script does; engine and bound in one that keeps its freed
+memory, as the server does (``subject.allocator``). They take turns; whoever waits sleeps.
 """
 
+import argparse
+import multiprocessing
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +32,21 @@ from benchmarks.common import MODEL, SAE, Metric, arguments, at_least, interleav
 def main() -> None:
     """Measure and write the result."""
     args = arguments(__doc__, pairs="", dtype="float32", limit=160, rounds=3, threads=2, budget=0)
+    budget = args.budget or default_batch_tokens(args.dtype, "cpu")
+    server = Apart(args, budget)
     torch.set_num_threads(args.threads)
     subject = load(args.dtype)
-    budget = args.budget or default_batch_tokens(args.dtype, "cpu")
-    pairs = read_pairs(args.pairs, args.limit)
-    trees = [subject.tokenizer.pair(pair) for pair in pairs]
+    trees = [subject.tokenizer.pair(pair) for pair in read_pairs(args.pairs, args.limit)]
+    for tuned in (False, True):
+        full_model(args.dtype, tuned)  # loaded before the clock starts
     contenders = {
         "plain": lambda: timed(lambda: plain(args.dtype, subject, trees, tuned=False)),
         "tuned": lambda: timed(lambda: plain(args.dtype, subject, trees, tuned=True)),
-        "bound": lambda: timed(lambda: bound(args.dtype, subject, trees)),
-        "engine": lambda: timed(lambda: engine(subject, trees, budget)),
+        "bound": lambda: server.seconds("bound"),
+        "engine": lambda: server.seconds("engine"),
     }
-    for tuned in (False, True):
-        full_model(args.dtype, tuned)  # loaded before the clock starts
-    engine(subject, trees[:8], budget)
     seconds = interleave(contenders, args.rounds)
+    server.close()
     unique = sum(tree.size for tree in trees)
     best = min(seconds["engine"])
     metrics = [
@@ -61,6 +68,45 @@ def main() -> None:
         seed=0,
         raw={"seconds": seconds, "pairs": len(trees), "threads": args.threads, "batch_tokens": budget},
     )
+
+
+class Apart:
+    """Engine and bound, in a process that is set up as the server's is."""
+
+    def __init__(self, args: argparse.Namespace, budget: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._line, theirs = context.Pipe()
+        self._process = context.Process(target=_apart, args=(theirs, args, budget), daemon=True)
+        self._process.start()
+        assert self._line.recv() == "ready"
+
+    def seconds(self, contender: str) -> float:
+        """Let a contender run; what it took."""
+        self._line.send(contender)
+        return self._line.recv()
+
+    def close(self) -> None:
+        """End the process."""
+        self._line.send("")
+        self._process.join(60)
+
+
+def _apart(line: Any, args: argparse.Namespace, budget: int) -> None:
+    from assay_server.subject.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    torch.set_num_threads(args.threads)
+    subject = load(args.dtype)
+    trees = [subject.tokenizer.pair(pair) for pair in read_pairs(args.pairs, args.limit)]
+    contenders: dict[str, Callable[[], None]] = {
+        "bound": lambda: bound(args.dtype, subject, trees),
+        "engine": lambda: engine(subject, trees, budget),
+    }
+    full_model(args.dtype, True)
+    engine(subject, trees[:8], budget)
+    line.send("ready")
+    while name := line.recv():
+        line.send(timed(contenders[name]))
 
 
 def load(dtype: str):

@@ -19,6 +19,7 @@ import psutil
 import torch
 from assay import CacheMode, Client, ScoreOptions
 from assay_server.scorer import default_batch_tokens
+from assay_server.subject.allocator import keep_freed_memory
 
 from benchmarks import engine
 from benchmarks.common import (
@@ -42,6 +43,7 @@ BYPASS = ScoreOptions(cache_mode=CacheMode.BYPASS)
 def main() -> None:
     """Measure and write the results."""
     args = arguments(__doc__, pairs="", dtype="float32", limit=160, rounds=3, threads=2, calls=100)
+    keep_freed_memory()  # as the server does: it is compared with the engine of this process
     torch.set_num_threads(args.threads)
     flags = ("--dtype", args.dtype, "--threads", str(args.threads))
     pairs = client_pairs(args.pairs, args.limit)

@@ -8,7 +8,8 @@ or bends it, costs speed and never correctness.
 Logits are never computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ from assay_server.subject import attention
 from assay_server.subject.hooks import Hook
 from assay_server.subject.loading import LoadedModel
 from assay_server.subject.types import TokenTree
+
+_MOST_NEEDED = 0.9  # share of a row above which taking rows out and putting them back costs more than it saves
 
 
 @dataclass(slots=True)
@@ -48,8 +51,11 @@ class Reader(Protocol):
         """Build a batch's tensors."""
         ...
 
-    def read(self, batch: PreparedTrees) -> Tensor:
-        """Residuals at the hook [total tree tokens, width], tree after tree in flat order."""
+    def read(self, batch: PreparedTrees, needed: Tensor | None = None) -> Tensor:
+        """Residuals at the hook [total tree tokens, width], tree after tree in flat order.
+
+        ``needed``: flat positions, ascending, whose residuals are wanted; the others may hold anything finite. None wants all.
+        """
         ...
 
     def close(self) -> None:
@@ -64,7 +70,7 @@ class _HookedReader:
         self._model = model
         self._device = device
         self._caught: Tensor | None = None
-        block = model.blocks[hook.block]
+        self._block = block = model.blocks[hook.block]
         self._handle = (
             block.register_forward_pre_hook(self._catch_input, with_kwargs=True)
             if hook.is_input
@@ -90,9 +96,24 @@ class _HookedReader:
 
 
 class TreeReader(_HookedReader):
-    """Packed rows with shared prefixes."""
+    """Packed rows with shared prefixes.
+
+    Nothing reads a prompt's residuals after the last attention has seen them, unless the prompt is pooled too: the last block's
+    MLP then runs on the needed rows only.
+    """
 
     padded = False
+
+    def __init__(self, model: LoadedModel, hook: Hook, device: torch.device) -> None:
+        super().__init__(model, hook, device)
+        mlp = getattr(self._block, "mlp", None)
+        self._last_mlp = _NarrowedMlp(mlp) if isinstance(mlp, torch.nn.Module) and not hook.is_input else None
+
+    def close(self) -> None:
+        """Take the hook off the model, and give the last block its MLP back."""
+        super().close()
+        if self._last_mlp is not None:
+            self._last_mlp.restore()
 
     def prepare(self, trees: Sequence[TokenTree]) -> PreparedTrees:
         """See ``Reader``."""
@@ -101,11 +122,45 @@ class TreeReader(_HookedReader):
         ids = torch.from_numpy(flat)[None].to(self._device, non_blocking=True)
         return PreparedTrees(tuple(trees), ids, layout, len(flat))
 
-    def read(self, batch: PreparedTrees) -> Tensor:
+    def read(self, batch: PreparedTrees, needed: Tensor | None = None) -> Tensor:
         """See ``Reader``."""
         self._model.decoder.config._attn_implementation = attention.NAME
-        with attention.reading(batch.state):
+        with attention.reading(batch.state), _narrowed(self._last_mlp, needed, batch.ids.shape[1]):
             return self._run(batch.ids, position_ids=batch.state.positions[None])[0]
+
+
+class _NarrowedMlp:
+    """Stands before a block's MLP and, where ``rows`` are set, runs it on those rows of a packed row; the others get zeros."""
+
+    def __init__(self, mlp: torch.nn.Module) -> None:
+        self._mlp = mlp
+        self._forward = mlp.forward
+        self.rows: Tensor | None = None
+        mlp.forward = self
+
+    def restore(self) -> None:
+        self._mlp.forward = self._forward
+
+    def __call__(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        rows = self.rows
+        if rows is None:
+            return self._forward(hidden, *args, **kwargs)
+        some = self._forward(hidden.index_select(1, rows), *args, **kwargs)
+        if not isinstance(some, Tensor):  # a router's extra outputs: not ours to put together
+            return self._forward(hidden, *args, **kwargs)
+        return torch.zeros_like(hidden).index_copy_(1, rows, some)
+
+
+@contextmanager
+def _narrowed(mlp: _NarrowedMlp | None, needed: Tensor | None, row: int) -> Generator[None]:
+    if mlp is None or needed is None or len(needed) > _MOST_NEEDED * row:
+        yield
+        return
+    mlp.rows = needed
+    try:
+        yield
+    finally:
+        mlp.rows = None
 
 
 class PathReader(_HookedReader):
@@ -130,8 +185,8 @@ class PathReader(_HookedReader):
         state = (torch.from_numpy(mask).to(self._device), flat)
         return PreparedTrees(tuple(trees), torch.from_numpy(ids).to(self._device), state, ids.size)
 
-    def read(self, batch: PreparedTrees) -> Tensor:
-        """See ``Reader``."""
+    def read(self, batch: PreparedTrees, needed: Tensor | None = None) -> Tensor:
+        """See ``Reader``; everything is read, whatever is needed."""
         self._model.decoder.config._attn_implementation = self._implementation
         mask, flat = batch.state
         return self._run(batch.ids, attention_mask=mask).flatten(0, 1)[flat]

@@ -72,13 +72,14 @@ class PreparedBatch:
     """A batch ready for the device: the reader's tensors and where each span's rows are.
 
     ``spans`` lists (request, span name) in row order; ``rows`` are flat positions in the batch, span after span, delimited by
-    ``bounds``.
+    ``bounds``; ``needed`` are the same positions, each once, ascending.
     """
 
     requests: tuple[TreeRequest, ...]
     trees: PreparedTrees
     spans: list[tuple[int, SpanName]]
     rows: Tensor
+    needed: Tensor
     bounds: list[int]
 
     @property
@@ -125,9 +126,10 @@ class Subject:
                     rows.append(positions + start)
             start += request.tree.size
         bounds = np.cumsum([0] + [len(positions) for positions in rows]).tolist()
-        flat = torch.from_numpy(np.concatenate(rows).astype(np.int64)).to(self._device)
+        flat = np.concatenate(rows).astype(np.int64)
+        wanted, needed = (torch.from_numpy(array).to(self._device) for array in (flat, np.unique(flat)))
         trees = self.reader.prepare([request.tree for request in requests])
-        return PreparedBatch(tuple(requests), trees, spans, flat, bounds)
+        return PreparedBatch(tuple(requests), trees, spans, wanted, needed, bounds)
 
     @torch.inference_mode()
     def read(self, batch: PreparedBatch) -> list[Pooled | AssayError]:
@@ -135,7 +137,7 @@ class Subject:
 
         A request whose residual is not finite (an overflow in half precision) gets an EngineFailure (NON_FINITE) in its place.
         """
-        residual = self.reader.read(batch.trees)[batch.rows]
+        residual = self.reader.read(batch.trees, batch.needed)[batch.rows]
         pooled = pooling.pool(self.encoder, residual, batch.bounds)
         means = pooling.mean_rows(residual, batch.bounds)
         sizes = np.diff(batch.bounds).tolist()

@@ -16,7 +16,7 @@ from assay_server.subject.types import TokenTree
 from torch.nn import functional
 from transformers import AttentionInterface
 
-from tests.server.subject.conftest import PAIRS, Bench, hold_pair
+from tests.server.subject.conftest import PAIRS, Bench, for_family, hold_pair
 from tests.support.models import BLOCKS, HOOK, LAYER, WIDTH
 from tests.support.reference import Comparison
 
@@ -162,3 +162,22 @@ def test_a_hook_is_read_where_its_name_says_and_no_block_runs_after_it(
         want = inputs["h"] if layer is None else states[layer]
         for reader in (TreeReader(model, place, CPU), PathReader(model, place, CPU)):
             torch.testing.assert_close(reader.read(reader.prepare([tree])), want[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt_neox", "gpt2"])
+def test_the_last_mlp_runs_on_needed_rows_alone_and_changes_none_of_them(bench: Bench, family: str) -> None:
+    subject = bench.subject(family, "topk")
+    reader = subject.reader
+    assert isinstance(reader, TreeReader)
+    batch = subject.prepare([TreeRequest(subject.tokenizer.pair(for_family(pair, family))) for pair in PAIRS.values()])
+    mlp, seen = reader._block.mlp, []
+    handle = next(module for module in mlp.modules() if not list(module.children())).register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].shape[-2])
+    )
+    with torch.inference_mode():
+        whole, narrow = reader.read(batch.trees), reader.read(batch.trees, batch.needed)
+    handle.remove()
+    assert seen == [batch.tokens, len(batch.needed)]
+    assert len(batch.needed) < 0.9 * batch.tokens
+    torch.testing.assert_close(narrow[batch.needed], whole[batch.needed], rtol=1e-5, atol=1e-5)
+    assert narrow.isfinite().all()
