@@ -42,4 +42,5 @@ def faults(mode: str) -> int:
 
 
 def test_freed_memory_that_is_kept_is_not_mapped_again() -> None:
-    assert faults("keep") < 1000 < 10_000 < faults("leave")
+    assert faults("keep") < 1000
+    assert faults("leave") > 10_000
