@@ -171,10 +171,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_hostile_texts_take_no_longer_than_others(unit: str) -> None:
     text = (unit * 4096)[:4096]
     for start in ("", 'label : "', "label = "):
-        began = time.perf_counter()
+        began = time.thread_time()
         with contextlib.suppress(InvalidItem):
             parse_filter((start + text)[:4096])
-        assert time.perf_counter() - began < 0.1
+        assert time.thread_time() - began < 0.1
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -130,15 +130,15 @@ async def test_a_wait_ends_with_its_timeout_and_shows_how_far_the_work_is(harnes
     operation = await begin(harness)
     began = time.monotonic()
     assert await wait(harness, operation.name, 0.2) == operation
-    assert 0.15 < time.monotonic() - began < 2.0
+    assert 0.15 < time.monotonic() - began < 10.0
     assert await wait(harness, operation.name, 0.0) == operation
 
 
 async def test_a_wait_answers_before_the_calls_own_deadline(harness: Harness) -> None:
     harness.jobs.gate.clear()
     operation = await begin(harness)
-    assert await wait(harness, operation.name, timeout=1.0) == operation
-    assert await wait(harness, operation.name, 3600.0, timeout=1.0) == operation
+    assert await wait(harness, operation.name, timeout=3.0) == operation
+    assert await wait(harness, operation.name, 3600.0, timeout=3.0) == operation
 
 
 async def test_a_wait_that_is_cancelled_leaves_the_work_alone(harness: Harness) -> None:
@@ -160,7 +160,7 @@ async def test_a_drain_sends_waiting_callers_away_at_once(start: Start) -> None:
     await until(lambda: not harness.server.state.idle.is_set())
     began = time.monotonic()
     assert await harness.server.drain() is True
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 8.0
     error = await refused(waiting)
     assert (error.code, error.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
