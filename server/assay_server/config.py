@@ -81,6 +81,26 @@ class ServerConfig:
     redis_url: str = _knob("", "Redis to share results through, redis://HOST:PORT/DB. Empty: in this process only.", secret=True)
     lru_bytes: int = _knob(256 * MIB, "Bytes of the in-process cache; 0 is off.", low=0)
 
+    # What is kept
+    data_dir: str = _knob(
+        "",
+        "Where datasets, concepts and audits are kept: a folder or an fsspec URL. Empty: a temporary folder.",
+    )
+    import_roots: tuple[str, ...] = _knob((), "Folders that ImportPairs may read files from, separated by commas.")
+    shard_pairs: int = _knob(2048, "Pairs of one shard of a dataset, and what a crash costs at most.", low=1, high=1 << 20)
+    audits_at_once: int = _knob(1, "Audits that run at the same time; others wait in order.", low=1, high=64)
+    audits_reuse_cache: bool = _knob(
+        False, "Take pairs that were scored live from the cache: faster, and no longer the same to the last bit each time."
+    )
+    upload_max_age_seconds: float = _knob(604_800.0, "Age at which an upload is forgotten.", low=60.0, high=1e9)
+
+    # Labels through a language model
+    label_endpoint: str = _knob("", "OpenAI-compatible endpoint that labels are asked of, https://HOST/v1. Empty: none is asked.")
+    label_model: str = _knob("", "Its model.")
+    label_api_key: str = _knob("", "Its key; prefer the environment.", secret=True)
+    label_timeout_seconds: float = _knob(60.0, "Time that one of its answers may take.", low=0.1, high=3600.0)
+    label_concurrency: int = _knob(4, "Questions to it at once.", low=1, high=256)
+
     # Engine
     batch_tokens: int = _knob(
         0, "Token budget of one device batch; 0 is 1,024 (float32) or 2,048 on CPU and 16,384 on GPU.", low=0, high=1 << 24
@@ -126,7 +146,9 @@ class ServerConfig:
         for knob in dataclasses.fields(self):
             _check_bounds(knob, getattr(self, knob.name))
         _check_files(self)
+        _check_roots(self.import_roots)
         _check_redis(self.redis_url)
+        _check_label_endpoint(self)
         _check_exposure(self)
 
     @property
@@ -270,10 +292,32 @@ def _check_files(config: ServerConfig) -> None:
         raise ConfigError("The token holds spaces or characters outside ASCII; HTTP headers cannot carry it.", field="token")
 
 
+def _check_roots(roots: tuple[str, ...]) -> None:
+    for root in roots:
+        if not Path(root).is_dir():
+            raise ConfigError(f"import_roots names {root}, which is not a folder; give the path of one.", field="import_roots")
+
+
 def _check_redis(url: str) -> None:
     if url and urlsplit(url).scheme not in ("redis", "rediss", "unix"):
         scheme = urlsplit(url).scheme
         raise ConfigError(f"redis_url has the scheme {scheme!r}; give redis://, rediss:// or unix://.", field="redis_url")
+
+
+def _check_label_endpoint(config: ServerConfig) -> None:
+    if not config.label_endpoint:
+        return
+    parts = urlsplit(config.label_endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise ConfigError(
+            "label_endpoint is no http:// or https:// address with a host and without a user; give https://HOST/v1, and the key "
+            "as label_api_key.",
+            field="label_endpoint",
+        )
+    if not config.label_model:
+        raise ConfigError("label_model is missing; name a model of label_endpoint.", field="label_model")
+    if not config.label_api_key.isascii() or any(c.isspace() for c in config.label_api_key):
+        raise ConfigError("label_api_key holds spaces or is not ASCII; HTTP headers cannot carry it.", field="label_api_key")
 
 
 def _check_exposure(config: ServerConfig) -> None:

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,9 +25,18 @@ import torch
 from assay_server.cache import FeatureCache, build_cache
 from assay_server.config import ConfigError, ServerConfig
 from assay_server.errors import AssayError
+from assay_server.importing import read_pair_file
+from assay_server.jobs.library import Library, build_library
+from assay_server.jobs.scoring import ScoringOptions, chunk_pairs_for
+from assay_server.jobs.stored_jobs import StoreOptions
+from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labels import Labels, load_labels
 from assay_server.rpc.server import AssayServer
-from assay_server.scorer import build_scorer
+from assay_server.scorer import Scorer, build_scorer, default_batch_tokens
+from assay_server.store.clusters import StoredClusters, load_clusters
+from assay_server.store.files import DataDir
+from assay_server.subject.allocator import keep_freed_memory
+from assay_server.subject.decoder import DecoderRows
 from assay_server.subject.subject import Subject, load_subject
 from assay_server.telemetry.exporter import Exporter
 from assay_server.telemetry.logs import event, get_logger, setup_logs, trace_of
@@ -46,6 +56,7 @@ def serve(config: ServerConfig) -> int:
         0 after a signal, 2 where the address, the cache, the labels or the subject cannot be used; the log says why.
     """
     setup_logs(form=config.log_format, level=config.log_level)
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_Service(config).run())
         if any(thread.name == _LOADER and thread.is_alive() for thread in threading.enumerate()):
@@ -67,13 +78,15 @@ class _Service:
         self._listen_for_signals()
         server = AssayServer(self._config, self._metrics)
         exporter: Exporter | None = None
+        data: DataDir | None = None
         try:
+            data = await asyncio.to_thread(_open_data, self._config)
             port = await server.start()
             exporter = self._start_exporter(server)
             event(
                 _log, logging.INFO, "bound", address=f"{self._config.host}:{port}", metrics_port=exporter.port if exporter else 0
             )
-            return await self._load_and_serve(server, exporter)
+            return await self._load_and_serve(server, exporter, data)
         except AssayError as error:
             event(_log, logging.ERROR, "cannot serve", reason=error.reason, message=error.message)
             return EXIT_UNUSABLE
@@ -81,17 +94,19 @@ class _Service:
             await server.drain()
             if exporter is not None:
                 exporter.close()
+            if data is not None:
+                await asyncio.to_thread(data.close)
 
-    async def _load_and_serve(self, server: AssayServer, exporter: Exporter | None) -> int:
+    async def _load_and_serve(self, server: AssayServer, exporter: Exporter | None, data: DataDir) -> int:
         loading = _in_daemon_thread(lambda: _load(self._config))
         stopping = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
             event(_log, logging.INFO, "stopped while loading")
             return EXIT_OK
-        subject, labels = await loading
+        parts = await loading
         scorer = build_scorer(
-            subject,
+            parts.subject,
             _open_cache(self._config, self._metrics),
             observer=self._metrics,
             batch_tokens=self._config.batch_tokens,
@@ -99,16 +114,19 @@ class _Service:
             max_age_seconds=self._config.ageing_seconds,
             max_tokens_in_flight=self._config.max_tokens_in_flight,
         )
+        library = _build_library(self._config, data, scorer, parts)
         try:
             gc.collect()
             gc.freeze()  # the model's objects stay: collections during calls need not walk them
-            await server.open(scorer, labels)
+            await library.start()
+            await server.open(scorer, parts.labels, library.jobs, library.concepts)
             self._announce(server, exporter)
             await self._stop.wait()
             event(_log, logging.INFO, "draining", seconds=self._config.drain_seconds)
             finished = await server.drain()
             event(_log, logging.INFO if finished else logging.WARNING, "stopped", unfinished_calls=not finished)
         finally:
+            await library.aclose()
             await scorer.aclose()
         return EXIT_OK
 
@@ -167,8 +185,18 @@ def write_whole(path: Path, text: str) -> None:
         raise
 
 
-def _load(config: ServerConfig) -> tuple[Subject, Labels]:
-    """The verified subject and its labels; takes seconds to minutes. Raises AssayError."""
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is loaded."""
+
+    subject: Subject
+    labels: Labels
+    decoder: DecoderRows
+    clusters: StoredClusters | None  # that came with the SAE
+
+
+def _load(config: ServerConfig) -> _Parts:
+    """The verified subject and what came with it; takes seconds to minutes. Raises AssayError."""
     began = time.monotonic()
     event(_log, logging.INFO, "loading", model=config.model, sae=config.sae)
     try:
@@ -190,7 +218,7 @@ def _load(config: ServerConfig) -> tuple[Subject, Labels]:
         event(_log, logging.INFO, "verified", hook=subject.info.hook, seconds=time.monotonic() - began)
         labels = _find_labels(config, subject.info.d_sae)
         event(_log, logging.INFO, "labels", labelled=labels.count, features=subject.info.d_sae)
-        return subject, labels
+        return _Parts(subject, labels, DecoderRows(subject.sae), _find_clusters(config, subject.info.d_sae))
     except AssayError:
         raise
     except Exception as error:  # no pair is near yet: the exception's own words are what the operator needs
@@ -206,6 +234,73 @@ def _find_labels(config: ServerConfig, d_sae: int) -> Labels:
         if path.is_file():
             return load_labels(path, d_sae)
     return Labels(d_sae)
+
+
+def _find_clusters(config: ServerConfig, d_sae: int) -> StoredClusters | None:
+    for path in (Path(config.sae) / name for name in ("clusters.json.gz", "clusters.json")):
+        if path.is_file():
+            return load_clusters(path, d_sae)
+    return None
+
+
+def _open_data(config: ServerConfig) -> DataDir:
+    """The data directory, locked. Raises DataDirInUse, ConfigError."""
+    try:
+        data = DataDir(config.data_dir)
+    except AssayError:
+        raise
+    except Exception as error:  # no pair is near: what the file system says is what the operator needs
+        raise ConfigError(
+            f"data_dir {config.data_dir} cannot be used: {type(error).__name__}: {error}. Give a folder that can be written, or "
+            "a URL whose file system (s3fs, gcsfs, ...) is installed.",
+            field="data_dir",
+        ) from error
+    if data.is_temporary:
+        event(_log, logging.WARNING, "datasets and audits go with this server; --data-dir keeps them", data_dir=data.files.url)
+    elif not data.files.is_local:
+        event(
+            _log, logging.WARNING, "an object store has no lock: no other server may use this data_dir", data_dir=data.files.url
+        )
+    return data
+
+
+def _build_library(config: ServerConfig, data: DataDir, scorer: Scorer, parts: _Parts) -> Library:
+    batch_tokens = config.batch_tokens or default_batch_tokens(scorer.info.dtype, scorer.info.device.partition(":")[0])
+    options = StoreOptions(
+        shard_pairs=config.shard_pairs,
+        max_dataset_pairs=config.max_dataset_pairs,
+        upload_max_age_seconds=config.upload_max_age_seconds,
+        import_roots=config.import_roots,
+        scoring=ScoringOptions(
+            chunk_pairs=chunk_pairs_for(batch_tokens),
+            reuse_cache=config.audits_reuse_cache,
+            max_text_bytes=config.max_text_bytes,
+        ),
+    )
+    return build_library(
+        data,
+        scorer,
+        parts.labels,
+        parts.decoder,
+        options,
+        audits_at_once=config.audits_at_once,
+        shipped=parts.clusters,
+        endpoint=_label_endpoint(config),
+        max_concept_features=config.max_concept_features,
+        read_pairs=read_pair_file,
+    )
+
+
+def _label_endpoint(config: ServerConfig) -> EndpointOptions | None:
+    if not config.label_endpoint:
+        return None
+    return EndpointOptions(
+        url=config.label_endpoint,
+        model=config.label_model,
+        api_key=config.label_api_key,
+        timeout_seconds=config.label_timeout_seconds,
+        concurrency=config.label_concurrency,
+    )
 
 
 def _open_cache(config: ServerConfig, metrics: Metrics) -> FeatureCache:
