@@ -12,6 +12,7 @@ from assay_server.interventions.types import MaskUnit
 
 Ints = NDArray[np.int64]
 _WORD = re.compile(r"\S+")
+MASK_PERCENTILE = 90.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,23 @@ def mask_tokens(
         hit = best[words] >= threshold
     tokens = np.flatnonzero(hit).astype(np.int64)
     return TokenMask(tokens, first[tokens], last[tokens], len(values))
+
+
+def default_threshold(largest: ArrayLike, *, activations: bool) -> float:
+    """The score that a tenth of the responses reach on some token: the 90th percentile of responses' largest token scores.
+
+    Args:
+        largest: of each response, [responses].
+        activations: whether scores are activations, of which 0 says nothing: the threshold is then above 0, so that tokens on
+            which nothing fires are never masked, however rarely the concept does.
+    """
+    values = np.asarray(largest, np.float64)
+    if activations:
+        firing = values[values > 0]
+        if not len(firing):
+            return float(np.finfo(np.float64).tiny)
+        return max(float(np.percentile(values, MASK_PERCENTILE)), float(firing.min()))
+    return float(np.percentile(values, MASK_PERCENTILE)) if len(values) else 0.0
 
 
 def token_words(response: str, starts: Ints, ends: Ints) -> Ints:

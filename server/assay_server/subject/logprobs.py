@@ -117,8 +117,17 @@ class LogprobReader:
         self.whole: WholeModel = model.whole
         self._reader = reader
         self.hook = hook
-        self._device = device
+        self.device = device
         self._vocabulary = int(self.whole.causal.get_output_embeddings().weight.shape[0])
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Ids that end a turn or a text, by the model's own configuration."""
+        found: set[int] = set()
+        for config in (self.whole.causal.config, getattr(self.whole.causal, "generation_config", None)):
+            ids = getattr(config, "eos_token_id", None)
+            found |= {ids} if isinstance(ids, int) else set(ids or ())
+        return frozenset(found)
 
     @property
     def shares_blocks(self) -> bool:
@@ -145,11 +154,11 @@ class LogprobReader:
             start += tree.size
         return PreparedLogprobs(
             trees=self._reader.prepare([request.tree for request in requests]),
-            predictors=torch.from_numpy(np.concatenate(predictors)).to(self._device),
-            targets=torch.from_numpy(np.concatenate(targets)).to(self._device),
+            predictors=torch.from_numpy(np.concatenate(predictors)).to(self.device),
+            targets=torch.from_numpy(np.concatenate(targets)).to(self.device),
             bounds=np.cumsum([0] + [len(part) for part in targets]).tolist(),
             responses=responses,
-            edited=torch.from_numpy(edited).to(self._device),
+            edited=torch.from_numpy(edited).to(self.device),
         )
 
     @torch.inference_mode()
@@ -186,7 +195,7 @@ class LogprobReader:
             return torch.stack(rows)
 
         self.whole.decoder.config._attn_implementation = attention.NAME
-        with attention.reading(batch.trees.state), _changing(self.whole.blocks[self.hook.block], self.hook, fan_out):
+        with attention.reading(batch.trees.state), changing(self.whole.blocks[self.hook.block], self.hook, fan_out):
             out = self.whole.decoder(
                 input_ids=batch.trees.ids, position_ids=batch.trees.state.positions[None], use_cache=False
             ).last_hidden_state
@@ -195,13 +204,13 @@ class LogprobReader:
     def _alone(self, batch: PreparedLogprobs, edit: Edit | None) -> Tensor:
         """Hidden states [response tokens, width] of one variant, path by path through the model's own attention."""
         mask, flat = batch.trees.state
-        where = torch.from_numpy(path_edits(batch.trees.trees, batch.edited.cpu().numpy(), mask.shape[1])).to(self._device)
+        where = torch.from_numpy(path_edits(batch.trees.trees, batch.edited.cpu().numpy(), mask.shape[1])).to(self.device)
 
         def change(residual: Tensor) -> Tensor:  # [paths, longest, width]
             return residual if edit is None else _edited(residual, edit, where)
 
         self.whole.decoder.config._attn_implementation = "eager"
-        with _changing(self.whole.blocks[self.hook.block], self.hook, change):
+        with changing(self.whole.blocks[self.hook.block], self.hook, change):
             out = self.whole.decoder(input_ids=batch.trees.ids, attention_mask=mask, use_cache=False).last_hidden_state
         return out.flatten(0, 1)[flat][batch.predictors]
 
@@ -301,14 +310,14 @@ def _plain(logprobs: LogprobReader, tree: TokenTree, edit: Edit | None) -> NDArr
             return residual if edit is None else _edited(residual, edit, where)
 
         ids = torch.from_numpy(path.astype(np.int64))[None].to(next(whole.decoder.parameters()).device)
-        with torch.inference_mode(), whole.restored() as causal, _changing(whole.blocks[hook.block], hook, change):
+        with torch.inference_mode(), whole.restored() as causal, changing(whole.blocks[hook.block], hook, change):
             whole.decoder.config._attn_implementation = "eager"
             logits = causal(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1).cpu()
         sums.append(float(logits[positions - 1, ids[0].cpu()[positions]].double().sum()))
     return np.array(sums)
 
 
-class _changing:
+class changing:
     """Changes a block's output (or input) for the length of one pass."""
 
     def __init__(self, block: Any, hook: Hook, change: Any) -> None:

@@ -134,6 +134,10 @@ class TreeTokenizer:
             raise EmptySpan("The text holds no token.", field="text")
         return TokenizedText(ids, _token_infos(full, ids, offsets, contents, lead, self._backend))
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of some tokens, special ones left out."""
+        return self._backend.decode([int(id) for id in ids], skip_special_tokens=True)
+
     def _sequence(self, prompt: Prompt, response: str, field: str) -> TokenPath:
         if not response:
             raise EmptySpan(f"The {field} response is empty.", field=field, details={"characters": 0})

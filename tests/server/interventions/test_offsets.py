@@ -8,7 +8,7 @@ from assay_server.interventions.offsets import Offsets, log_ratio, no_offsets, r
 from assay_server.interventions.shifts import reference_shift
 from assay_server.interventions.types import Mode
 from assay_server.interventions.zscore import ZScore, fit_zscore
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CHOSEN, REJECTED = [3.0, 1.0], [1.0, 3.0]  # mean 2, population deviation 1: z is s - 2
@@ -51,6 +51,7 @@ def test_a_positive_offset_says_that_the_concept_explains_the_preference_already
     assert push[0] < push[1] < 0  # it is still pushed towards the chosen response, and less
 
 
+@settings(deadline=None, max_examples=50)
 @given(scores, st.floats(0, 10))
 def test_amplify_is_explain_away_with_every_offset_negated(pairs: list[tuple[float, float]], strength: float) -> None:
     chosen, rejected = np.array(pairs).T
@@ -75,6 +76,7 @@ def test_a_strength_is_never_negative_because_the_mode_carries_the_sign(strength
         shaped_rewards([1.0], [2.0], ZScore(0, 1, 2), Mode.EXPLAIN_AWAY, strength)
 
 
+@settings(deadline=None, max_examples=50)
 @given(scores, st.floats(0.01, 5), st.sampled_from(list(Mode)), st.floats(0, 5), st.integers(0, 2**31))
 def test_shifting_the_reference_gives_the_same_argument_of_the_sigmoid(
     pairs: list[tuple[float, float]], beta: float, mode: Mode, strength: float, seed: int

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from assay_server.interventions.token_masks import mask_tokens, token_words
+from assay_server.interventions.token_masks import default_threshold, mask_tokens, token_words
 from assay_server.interventions.types import MaskUnit
 
 TEXT = "Un believable, yes"
@@ -45,6 +45,16 @@ def test_characters_outside_the_basic_plane_count_once() -> None:
     text = "🙂🙂 ok"
     starts, ends = np.array([(0, 1), (1, 2), (2, 5)]).T
     assert mask_tokens(text, starts, ends, [0, 1, 0], 1.0, MaskUnit.WORD).tokens.tolist() == [0, 1]
+
+
+def test_the_default_threshold_is_reached_by_a_tenth_of_responses_and_never_by_a_token_on_which_nothing_fires() -> None:
+    assert default_threshold(np.arange(101.0), activations=True) == pytest.approx(90.0)
+    rare = np.zeros(100)
+    rare[:3] = (0.5, 0.25, 2.0)
+    assert default_threshold(rare, activations=True) == 0.25
+    assert 0 < default_threshold(np.zeros(10), activations=True) < 1e-300
+    assert default_threshold([-3.0, -1.0], activations=False) == pytest.approx(-1.2)
+    assert default_threshold([], activations=False) == 0.0
 
 
 def test_arrays_that_do_not_fit_and_thresholds_that_are_none_are_refused() -> None:

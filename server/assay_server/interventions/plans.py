@@ -1,0 +1,401 @@
+"""Plans: compiled interventions, bound to the model, tokenizer and dataset that they were compiled for.
+
+Invariants:
+- A plan's ``fingerprint`` covers everything that decides what is applied, and nothing else: equal plans apply equally.
+- ``check_subject``, ``check_target`` refuse a plan where it does not belong, with both fingerprints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum, StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
+from assay_server.interventions.dose import DosePoint, DoseResponse
+from assay_server.interventions.targets import Target
+from assay_server.interventions.types import (
+    BLOCK_ONLY,
+    OFFSETS,
+    PROMPTED,
+    REWARDING,
+    EditedSpan,
+    Family,
+    MaskUnit,
+    Mode,
+    Parameters,
+    Placement,
+    RowOrder,
+    Side,
+    Statistic,
+)
+from assay_server.interventions.zscore import ZScore
+from assay_server.subject.types import SubjectInfo
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class WarningCode(StrEnum):
+    """Kinds of warnings; see ``assay.v1.PlanWarning.Code``."""
+
+    TOO_FEW_ROWS = "too_few_rows"
+    NO_VARIATION = "no_variation"
+    OUTSIDE_PUBLISHED_RANGE = "outside_published_range"
+    CANNOT_AMPLIFY = "cannot_amplify"
+    MOVES_ALONG = "moves_along"
+    SATURATED = "saturated"
+    NO_USEFUL_RANGE = "no_useful_range"
+    AGAINST_THE_DATA = "against_the_data"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWarning:
+    """A reason to think twice: for programs, and for people."""
+
+    code: WarningCode
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The subject that a plan was compiled with; fields as in ``assay.v1.SubjectRef``."""
+
+    model_id: str
+    model_fingerprint: str
+    sae_id: str
+    sae_fingerprint: str
+    tokenizer_fingerprint: str
+    template_fingerprint: str
+    hook: str
+    hook_module: str
+    dtype: str
+
+    @classmethod
+    def of(cls, info: SubjectInfo) -> Binding:
+        """The loaded subject's."""
+        return cls(**{name: getattr(info, name) for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an intervention should do; see ``assay.v1.ExpectedEffect``."""
+
+    telling_pairs: int
+    shift_before: float
+    shift_after: float | None = None
+    mean_offset: float | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptName:
+    """A concept in a plan, for people and programs; see ``assay.v1.ConceptRef``."""
+
+    name: str
+    label: str
+    features: tuple[int, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SideEffect:
+    """Another concept that moves along; see ``assay.v1.SideEffect``."""
+
+    concept: ConceptName
+    correlation: float
+    shift_before: float
+    shift_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intervention:
+    """One compiled intervention; see ``assay.v1.Intervention``. ``id`` counts from 1 within its plan."""
+
+    id: int
+    concept: ConceptName
+    concept_digest: str
+    mode: Mode
+    strength: float
+    family: Family
+    parameters: Parameters
+    decision: str
+    z: ZScore
+    expected: Expected
+    side_effects: tuple[SideEffect, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
+    dose_response: DoseResponse | None = None
+
+    @property
+    def coefficient(self) -> float:
+        """What the unit direction is multiplied with, sign included: STEERING adds m, STEERING_VECTOR ± strength · α."""
+        size = self.parameters.coefficient or 0.0
+        return size if self.family is Family.STEERING else self.mode.sign * self.strength * size
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A plan; see ``assay.v1.Plan``."""
+
+    name: str
+    display_name: str
+    created: float
+    dataset: str
+    dataset_fingerprint: str
+    binding: Binding
+    whole_model_fingerprint: str
+    interventions: tuple[Intervention, ...]
+    pairs: int
+    unusable_pairs: int
+
+    @property
+    def id(self) -> str:
+        """The last part of its name."""
+        return self.name.removeprefix("plans/")
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over what decides what is applied."""
+        applied = [
+            {
+                "concept": one.concept_digest,
+                "mode": one.mode,
+                "strength": one.strength,
+                "family": one.family,
+                "parameters": asdict(one.parameters),
+                "z": asdict(one.z),
+            }
+            for one in self.interventions
+        ]
+        binding = {key: value for key, value in asdict(self.binding).items() if not key.endswith("_id")}
+        body = ["assay-plan-1", self.dataset_fingerprint, self.whole_model_fingerprint, binding, applied]
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+    def of_families(self, families: frozenset[Family]) -> tuple[Intervention, ...]:
+        """Its interventions of some families, in order."""
+        return tuple(one for one in self.interventions if one.family in families)
+
+    def intervention(self, id: int) -> Intervention:
+        """One of them. Raises NotFound."""
+        if not 1 <= id <= len(self.interventions):
+            raise NotFound(
+                f"{self.name} has interventions 1 to {len(self.interventions)}, and {id} is asked for.",
+                field="name",
+                details={"interventions": len(self.interventions)},
+            )
+        return self.interventions[id - 1]
+
+    def with_curve(self, id: int, curve: DoseResponse) -> Plan:
+        """The plan with a curve that was measured later; what is applied stays."""
+        changed = replace(self.intervention(id), dose_response=curve)
+        return replace(self, interventions=(*self.interventions[: id - 1], changed, *self.interventions[id:]))
+
+
+@dataclass(frozen=True, eq=False)
+class PlanRows:
+    """What a plan knows of each usable pair of its dataset; arrays are [pairs], lists one entry an intervention."""
+
+    rows: Ints  # in the dataset, ascending
+    digests: tuple[bytes, ...]  # of prompt and responses, 16 bytes each: how a pair is found again
+    chosen: tuple[Floats, ...]  # s+
+    rejected: tuple[Floats, ...]  # s-
+    picked: tuple[NDArray[np.bool_], ...]  # taken by a family that picks rows
+
+
+@dataclass(frozen=True, eq=False)
+class PlanTensors:
+    """What a trainer's model needs, by intervention id, float32."""
+
+    directions: Mapping[int, NDArray[np.float32]] = field(default_factory=dict[int, NDArray[np.float32]])  # [d_in]
+    bases: Mapping[int, NDArray[np.float32]] = field(default_factory=dict[int, NDArray[np.float32]])  # [d_in, k]
+    means: Mapping[int, NDArray[np.float32]] = field(default_factory=dict[int, NDArray[np.float32]])  # [d_in]
+    decoders: Mapping[int, NDArray[np.float32]] = field(default_factory=dict[int, NDArray[np.float32]])  # [features, d_in]
+    clamps: Mapping[int, NDArray[np.float32]] = field(default_factory=dict[int, NDArray[np.float32]])  # [features]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledPlan:
+    """A plan with everything that applying it needs."""
+
+    plan: Plan
+    targets: tuple[Target, ...]  # one an intervention
+    rows: PlanRows
+    tensors: PlanTensors
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a caller says a plan is applied to; "" where it does not say."""
+
+    model_fingerprint: str = ""
+    tokenizer_fingerprint: str = ""
+    dataset_fingerprint: str = ""
+
+
+def check_subject(plan: Plan, info: SubjectInfo, *, needs_whole_model: bool = False) -> None:
+    """Refuse a plan that was made for another subject than the loaded one.
+
+    Raises:
+        FailedPrecondition: MODEL_MISMATCH or TOKENIZER_MISMATCH, with both fingerprints; WHOLE_MODEL_REQUIRED.
+    """
+    made, loaded = plan.binding, Binding.of(info)
+    for what in ("model", "sae", "tokenizer", "template"):
+        key = f"{what}_fingerprint"
+        reason = "TOKENIZER_MISMATCH" if what in ("tokenizer", "template") else "MODEL_MISMATCH"
+        _same(plan, f"the {what.upper() if what == 'sae' else what}", getattr(made, key), getattr(loaded, key), reason)
+    _same(plan, "the hook", made.hook, loaded.hook, "MODEL_MISMATCH")
+    if needs_whole_model:
+        require_whole_model(info)
+        _same(plan, "the whole model", plan.whole_model_fingerprint, info.whole_model_fingerprint, "MODEL_MISMATCH")
+
+
+def check_target(plan: Plan, applied: Applied) -> None:
+    """Refuse a plan that the caller would apply to another model, tokenizer or dataset than it was made for.
+
+    Raises:
+        FailedPrecondition: MODEL_MISMATCH, TOKENIZER_MISMATCH or DATASET_MISMATCH, with both fingerprints.
+    """
+    for what, made, met in (
+        ("model", plan.binding.model_fingerprint, applied.model_fingerprint),
+        ("tokenizer", plan.binding.tokenizer_fingerprint, applied.tokenizer_fingerprint),
+        ("dataset", plan.dataset_fingerprint, applied.dataset_fingerprint),
+    ):
+        if met:
+            _same(plan, f"the {what}", made, met, f"{what.upper()}_MISMATCH")
+
+
+def require_whole_model(info: SubjectInfo) -> None:
+    """Raises FailedPrecondition (WHOLE_MODEL_REQUIRED) where the model is kept up to the hook only."""
+    if not info.whole_model_fingerprint:
+        raise FailedPrecondition(
+            f"STEERING, INOCULATION and dose-response curves need log-probabilities, and this server keeps {info.blocks_run} of "
+            f"{info.blocks_total} blocks and no head. Start it with --whole-model.",
+            reason="WHOLE_MODEL_REQUIRED",
+            details={"blocks_run": info.blocks_run, "blocks_total": info.blocks_total},
+        )
+
+
+def require_family(plan: Plan, families: frozenset[Family], what: str, field: str = "plan") -> tuple[Intervention, ...]:
+    """The plan's interventions of some families. Raises FailedPrecondition (NO_SUCH_FAMILY) where it has none."""
+    found = plan.of_families(families)
+    if not found:
+        names = ", ".join(sorted(family.name for family in families))
+        raise FailedPrecondition(
+            f"{plan.name} has no intervention that gives {what} ({names}).",
+            reason="NO_SUCH_FAMILY",
+            field=field,
+            details={"plan": plan.name},
+        )
+    return found
+
+
+def offset_interventions(plan: Plan) -> tuple[Intervention, ...]:
+    """Raises as ``require_family``."""
+    return require_family(plan, OFFSETS, "offsets")
+
+
+def reward_interventions(plan: Plan) -> tuple[Intervention, ...]:
+    """Raises as ``require_family``."""
+    return require_family(plan, REWARDING, "rewards")
+
+
+def plan_record(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON."""
+    return asdict(plan)
+
+
+def read_plan(record: Mapping[str, Any]) -> Plan:
+    """The inverse of ``plan_record``. Raises KeyError, TypeError or ValueError for what it is not."""
+    interventions = tuple(_read_intervention(one) for one in record["interventions"])
+    values: dict[str, Any] = {**record, "binding": Binding(**record["binding"]), "interventions": interventions}
+    return Plan(**values)
+
+
+_ENUMS: Mapping[str, type[Enum]] = {
+    "statistic": Statistic,
+    "side": Side,
+    "span": EditedSpan,
+    "order": RowOrder,
+    "unit": MaskUnit,
+    "placement": Placement,
+}
+
+
+def _read_intervention(raw: Mapping[str, Any]) -> Intervention:
+    parameters: dict[str, Any] = {
+        key: _ENUMS[key](value) if key in _ENUMS and value is not None else value for key, value in raw["parameters"].items()
+    }
+    curve = raw["dose_response"]
+    if curve is not None:
+        fields: dict[str, Any] = {**curve, "points": tuple(DosePoint(**point) for point in curve["points"])}
+        curve = DoseResponse(**fields)
+    values: dict[str, Any] = {
+        **raw,
+        "concept": _read_concept(raw["concept"]),
+        "mode": Mode(raw["mode"]),
+        "family": Family(raw["family"]),
+        "parameters": Parameters(**parameters),
+        "z": ZScore(**raw["z"]),
+        "expected": Expected(**raw["expected"]),
+        "side_effects": tuple(_read_effect(effect) for effect in raw["side_effects"]),
+        "warnings": tuple(PlanWarning(WarningCode(one["code"]), one["text"]) for one in raw["warnings"]),
+        "dose_response": curve,
+    }
+    return Intervention(**values)
+
+
+def _read_effect(raw: Mapping[str, Any]) -> SideEffect:
+    values: dict[str, Any] = {**raw, "concept": _read_concept(raw["concept"])}
+    return SideEffect(**values)
+
+
+def _read_concept(raw: Mapping[str, Any]) -> ConceptName:
+    values: dict[str, Any] = {**raw, "features": tuple(raw["features"])}
+    return ConceptName(**values)
+
+
+def _same(plan: Plan, what: str, made: str, met: str, reason: str) -> None:
+    if made != met:
+        raise FailedPrecondition(
+            f"{plan.name} was made for {what} {made or '(none)'} and meets {met or '(none)'}. Make a plan for this one.",
+            reason=reason,
+            details={"made_for": made, "met": met, "plan": plan.name},
+        )
+
+
+def check_specification(family: Family, mode: Mode, parameters: Parameters, target: Target, path: str) -> None:
+    """Refuse what no plan can hold.
+
+    Raises:
+        InvalidItem: CANNOT_AMPLIFY, PROMPT_REQUIRED, NOT_A_FEATURE, or INVALID_STATISTIC, with the field's path.
+    """
+    if mode is Mode.AMPLIFY and family in BLOCK_ONLY:
+        raise InvalidItem(
+            f"{family.name} takes a concept out and cannot put more of it in; use REWARD_SHAPING or STEERING_VECTOR.",
+            reason="CANNOT_AMPLIFY",
+            field=f"{path}.mode",
+        )
+    if family in PROMPTED and not parameters.prompt.strip():
+        raise InvalidItem(
+            f"{family.name} needs the prompt that asks for the concept; RankInoculationPrompts helps to find one.",
+            reason="PROMPT_REQUIRED",
+            field=f"{path}.parameters.prompt",
+        )
+    if family is Family.SAE_CLAMP and target.is_direction:
+        raise InvalidItem(
+            "SAE_CLAMP sets features, and this concept is a direction; use ABLATION or STEERING_VECTOR.",
+            reason="NOT_A_FEATURE",
+            field=f"{path}.family",
+        )
+    if parameters.statistic is Statistic.FIRING and target.is_direction:
+        raise InvalidItem(
+            "FIRING counts features that fire, and this concept is a direction; use LARGEST.",
+            reason="INVALID_STATISTIC",
+            field=f"{path}.parameters.statistic",
+        )

@@ -1,0 +1,211 @@
+"""Plans: made as operations, kept, measured, and handed to whoever applies them (METHOD.md §4).
+
+Invariants:
+- A plan that an operation answered with is on disk, whole; making one can begin again from the top at any moment.
+- Everything that decides what a plan applies is fixed when it is made; only curves are measured later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from assay_server.errors import FailedPrecondition, InvalidItem
+from assay_server.interventions.apply import PlanIndex
+from assay_server.interventions.compile import Specification
+from assay_server.interventions.plans import Plan, check_subject, require_whole_model
+from assay_server.interventions.reading import Engine
+from assay_server.interventions.sweep import SweepOptions, check_options, measure, texts_of
+from assay_server.interventions.types import STEERED, WHOLE_MODEL
+from assay_server.jobs.api import OperationInfo
+from assay_server.jobs.operations import Operations
+from assay_server.jobs.plan_making import ConceptSources, PlanMaker, told
+from assay_server.jobs.plan_sources import specification_record
+from assay_server.jobs.progress import Progress
+from assay_server.jobs.prompt_ranking import PromptRanker, RankingRequest
+from assay_server.jobs.scoring import ScoringOptions
+from assay_server.store.datasets import Datasets
+from assay_server.store.files import Files
+from assay_server.store.plans import PLAN_ID, PlanFiles
+
+KIND, MEASURE, RANK = "plan", "plan-measure", "prompt-ranking"
+LANES = {"plans": 1}
+KEPT = 4  # compiled plans in memory
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """A plan that is asked for, its targets resolved and checked."""
+
+    dataset: str
+    specifications: tuple[Specification, ...]
+    plan_id: str = ""
+    display_name: str = ""
+    request_id: str = ""
+
+
+class PlanJobs:
+    """The plans of one data directory under one subject. Confined to one event loop.
+
+    Args:
+        files: the data directory's.
+        operations: where making them runs; not started yet, its lanes hold ``LANES``.
+        engine: the scorer.
+        datasets: those of the directory.
+        sources: where concepts and decisions are found.
+        scoring: how datasets are scored.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        operations: Operations,
+        engine: Engine,
+        datasets: Datasets,
+        sources: ConceptSources,
+        *,
+        scoring: ScoringOptions | None = None,
+        lane: str = "plans",
+    ) -> None:
+        self.engine = engine
+        self.sources = sources
+        self._plans = PlanFiles(files)
+        self._operations = operations
+        self.maker = PlanMaker(files, self._plans, engine, datasets, sources, scoring or ScoringOptions())
+        self._kept: OrderedDict[str, PlanIndex] = OrderedDict()
+        self._creating = asyncio.Lock()
+        operations.register(KIND, self.maker.run, lane=lane)
+        operations.register(MEASURE, self._measure, lane=lane)
+        operations.register(RANK, PromptRanker(self.maker, self._plans).run, lane=lane)
+
+    async def start(self) -> None:
+        """Remove what a killed process left; before the operations start."""
+        await asyncio.to_thread(self._plans.sweep)
+
+    async def create(self, request: PlanRequest) -> OperationInfo:
+        """Compile a plan.
+
+        Raises:
+            InvalidItem: INVALID_ID, ALREADY_EXISTS; NotFound: the dataset.
+            FailedPrecondition: WHOLE_MODEL_REQUIRED.
+        """
+        await self.maker.dataset(request.dataset)
+        if any(_needs_whole_model(one) for one in request.specifications):
+            require_whole_model(self.engine.info)
+        async with self._creating:
+            known = self._operations.find(KIND, request.request_id)
+            id = await self._free_id(request) if known is None else known.target.removeprefix("plans/")
+            arguments = {
+                "id": id,
+                "dataset": request.dataset,
+                "display_name": request.display_name,
+                "specifications": [specification_record(one) for one in request.specifications],
+            }
+            return await self._operations.submit(
+                KIND, target=f"plans/{id}", arguments=arguments, request_id=request.request_id, defaults=("id",)
+            )
+
+    async def measure(self, name: str, id: int, options: SweepOptions, request_id: str = "") -> OperationInfo:
+        """Measure an intervention's curve again, and keep it. Raises NotFound, InvalidItem, FailedPrecondition."""
+        check_options(options)
+        plan = await self.plan(name)
+        intervention = plan.intervention(id)
+        check_subject(plan, self.engine.info)
+        require_whole_model(self.engine.info)
+        if intervention.family not in STEERED:
+            raise FailedPrecondition(
+                f"{intervention.family.name} has no coefficient to measure; STEERING and STEERING_VECTOR have.",
+                reason="NOTHING_TO_MEASURE",
+                field="name",
+            )
+        arguments = {"plan": name, "id": id, "options": asdict(options)}
+        target = f"{name}/interventions/{id}"
+        return await self._operations.submit(MEASURE, target=target, arguments=arguments, request_id=request_id)
+
+    async def rank(self, request: RankingRequest) -> OperationInfo:
+        """Rank inoculation prompts. Raises InvalidItem, NotFound, FailedPrecondition."""
+        require_whole_model(self.engine.info)
+        await self.maker.dataset(request.dataset)
+        arguments = {**asdict(request), "id": request.request_id or secrets.token_hex(8)}
+        arguments.pop("request_id")
+        target = f"rankings/{arguments['id']}"
+        return await self._operations.submit(
+            RANK, target=target, arguments=arguments, request_id=request.request_id, defaults=("id",)
+        )
+
+    async def ranking(self, name: str) -> Mapping[str, Any]:
+        """A ranking's record. Raises NotFound."""
+        return await asyncio.to_thread(self._plans.ranking, name.removeprefix("rankings/"))
+
+    async def plan(self, name: str) -> Plan:
+        """One plan. Raises NotFound, DataLoss."""
+        return await asyncio.to_thread(self._plans.plan, name.removeprefix("plans/"))
+
+    async def all(self) -> list[Plan]:
+        """All plans, newest first."""
+
+        def read() -> list[Plan]:
+            return [self._plans.plan(id) for id in self._plans.ids()]
+
+        return sorted(await asyncio.to_thread(read), key=lambda plan: (plan.created, plan.name), reverse=True)
+
+    async def delete(self, name: str) -> None:
+        """Delete a plan. Raises NotFound."""
+        self._kept.pop(name, None)
+        await asyncio.to_thread(self._plans.delete, name.removeprefix("plans/"))
+
+    async def compiled(self, name: str) -> PlanIndex:
+        """A plan with its rows, for the loaded subject. Raises NotFound, DataLoss, FailedPrecondition (MODEL_MISMATCH, ...)."""
+        if name not in self._kept:
+            compiled = await asyncio.to_thread(self._plans.read, name.removeprefix("plans/"))
+            self._kept[name] = await asyncio.to_thread(PlanIndex, compiled)
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        index = self._kept[name]
+        families = {one.family for one in index.compiled.plan.interventions}
+        check_subject(index.compiled.plan, self.engine.info, needs_whole_model=bool(families & WHOLE_MODEL))
+        return index
+
+    # Handlers
+
+    async def _measure(self, arguments: Mapping[str, Any], progress: Progress) -> str:
+        plan, id = await self.plan(str(arguments["plan"])), int(arguments["id"])
+        raw = arguments["options"]
+        options = SweepOptions(tuple(raw["coefficients"]), raw["generated_tokens"], raw["perplexity_limit"])
+        compiled = await asyncio.to_thread(self._plans.read, plan.id)
+        progress.enter("fitting", texts_of(options))
+        curve = await measure(
+            self.engine,
+            compiled.targets[id - 1],
+            compiled.tensors.directions[id].astype(np.float64),
+            plan.intervention(id).parameters.span,
+            options,
+            told(progress),
+        )
+        latest = await self.plan(plan.name)
+        await asyncio.to_thread(self._plans.rewrite, latest.with_curve(id, curve))
+        self._kept.pop(plan.name, None)
+        return f"{plan.name}/interventions/{id}"
+
+    async def _free_id(self, request: PlanRequest) -> str:
+        id = request.plan_id or (f"p-{request.request_id}"[:64] if request.request_id else f"p-{secrets.token_hex(8)}")
+        if not PLAN_ID.fullmatch(id):
+            raise InvalidItem(
+                "plan_id is 1 to 64 letters, digits, '-' and '_', a letter or digit first.", reason="INVALID_ID", field="plan_id"
+            )
+        if f"plans/{id}" in self._operations.open_targets() or await asyncio.to_thread(self._plans.exists, id):
+            raise InvalidItem(
+                f"plans/{id} exists already; give another plan_id, or delete that one.", reason="ALREADY_EXISTS", field="plan_id"
+            )
+        return id
+
+
+def _needs_whole_model(one: Specification) -> bool:
+    return one.family in WHOLE_MODEL or (one.family in STEERED and one.parameters.coefficient is None)
