@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from assay_server.audit.matrices import Bools, Codes, Csr, Floats, Ints, csr
+from assay_server.audit.matrices import Bools, Codes, Csr, Floats, Ints, csr, dense_product
 from assay_server.audit.moments import split_halves
 from assay_server.audit.reason import Reason
 from assay_server.audit.shared_prompts import SharedErrors, SharedPromptSums, shared_errors
@@ -236,7 +236,8 @@ def _half_sums(matrix: Csr, members: Csr, keep: Bools) -> tuple[Any, ...]:
     values, picked = Csr(matrix[rows]), Csr(members[rows]).astype(np.int64)
     squared = Csr((values.data**2, values.indices, values.indptr), shape=values.shape)
     sums = [np.asarray(part.sum(axis=0)).ravel() for part in (values, squared)]
-    grouped = [np.asarray((picked.T @ part).toarray()) for part in (values, squared)]
+    by_group = picked.T.tocsr()
+    grouped = [dense_product(by_group, part) for part in (values, squared)]
     return np.int64(len(rows)), *sums, np.asarray(picked.sum(axis=0)).ravel(), *grouped
 
 

@@ -86,6 +86,7 @@ def control_sums(
     fit: NuisanceFit,
     *,
     open_prompts: ArrayLike | None = None,
+    rows: Csr | None = None,
 ) -> ControlSums:
     """The sums of one shard.
 
@@ -95,6 +96,7 @@ def control_sums(
         nuisance: x, chosen minus rejected, [pairs, nuisances], in the units of the fit.
         fit: of the whole dataset, from `fit_nuisance`.
         open_prompts: ids of prompts that other shards may hold too; None when no shard splits a prompt.
+        rows: the shard's `contributions`, where they are known already.
 
     Raises:
         ValueError: shapes disagree, or a nuisance is not finite.
@@ -105,7 +107,7 @@ def control_sums(
     left = fit.residuals(x)
     weight = left * (1 - left)
     squared = Csr((u.data**2, u.indices, u.indptr), shape=u.shape)
-    rows = contributions(shard, x, fit)
+    rows = contributions(shard, x, fit) if rows is None else rows
     sums = sum_by_prompt(rows, prompt_ids(prompts, u.shape[0]))
     shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
     still_open, done = split_prompt_sums(sums, np.isin(sums.ids, shared))

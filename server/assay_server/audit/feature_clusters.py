@@ -83,9 +83,12 @@ class Subspace:
         self._reached = np.zeros_like(self._basis)
 
     def add(self, values: Csr) -> None:
-        """Add ZᵀZ·basis of one block of rows, [pairs, columns]."""
-        ahead = np.asarray(values @ (self._basis * self._scale[:, None])) - self._shift @ self._basis
-        self._reached += np.asarray(values.T @ ahead) * self._scale[:, None] - self._shift[:, None] * ahead.sum(axis=0)
+        """Add ZᵀZ·basis of one block of rows, [pairs, columns]: in float32, ample for clusters, but added up in float64."""
+        thin = values.astype(np.float32)
+        ahead = np.asarray(thin @ (self._basis * self._scale[:, None]).astype(np.float32), np.float64)
+        ahead -= self._shift @ self._basis
+        back = np.asarray(thin.T.tocsr() @ ahead.astype(np.float32))
+        self._reached += back * self._scale[:, None] - self._shift[:, None] * ahead.sum(axis=0)
 
     def turn(self) -> None:
         """End a pass: what was reached spans the next basis."""

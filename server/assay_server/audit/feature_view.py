@@ -20,7 +20,7 @@ from assay_server.audit.draws import drawn_bits
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
 from assay_server.audit.grouping import Grouping, assign, group_pairs
 from assay_server.audit.matrices import Csr, Floats, Ints
-from assay_server.audit.passes import Progress, Survey, blocks, disparities
+from assay_server.audit.passes import Progress, Survey, blocks, concept_subset, disparities
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.tables import named, untested
@@ -61,14 +61,14 @@ def feature_view(
     if not len(columns):
         return untested(ViewKind.FEATURE_CONDITIONED, "there is no concept to test", controlled=controlled)
     groups = _fit_groups(shards, concepts, options, known, progress)
-    labels, sums, fired = _contrast(shards, concepts, options, known, columns, groups, len(given), progress)
+    tested = concept_subset(concepts, columns)
+    labels, sums, fired = _contrast(shards, tested, options, known, groups, len(given), progress)
     clusters = len(groups.centroids)
     conditions = tuple(Condition(f"data-cluster/{k}", _telling(fired, k, labels, known.response_spans)) for k in range(clusters))
-    everything = named(concepts, len(concepts.names))
     table = conditioned_table(
         ViewKind.FEATURE_CONDITIONED,
         sums,
-        tuple(everything[column] for column in columns),
+        named(tested, len(columns)),
         (*conditions, *given),
         np.broadcast_to((sums.raw.inside >= options.min_inside)[:, None], sums.raw.p.shape),
         options,
@@ -147,7 +147,6 @@ def _contrast(
     concepts: ConceptSet,
     options: AuditOptions,
     known: Survey,
-    columns: Ints,
     groups: _Groups,
     given: int,
     progress: Progress | None,
@@ -165,8 +164,8 @@ def _contrast(
         _count_firings(fired, block, label)
         u = disparities(block, concepts, options.tau)
         if not sums:
-            sums = [Contrasting(u.sizes[columns], known.open_prompts, known.fit) for _ in range(2)]
-        values = Csr(u.numerators[:, columns])
+            sums = [Contrasting(u.sizes, known.open_prompts, known.fit) for _ in range(2)]
+        values = u.numerators
         rows = (block.prompts, block.rows, block.nuisance)
         sums[0].add(values, groups_from_labels(label, clusters), *rows, compared=label >= 0)
         if given:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from assay_server.audit.control import (
     ControlSums,
@@ -21,14 +22,16 @@ from assay_server.audit.control import (
 )
 from assay_server.audit.findings import AuditOptions, Effects, TestTable, ViewKind
 from assay_server.audit.intervals import mean_intervals
-from assay_server.audit.matrices import Csr, Floats
-from assay_server.audit.maxt import FlipSums, flip_sums, max_t, merge_flip_sums
+from assay_server.audit.matrices import Csr, Floats, Ints
+from assay_server.audit.maxt import FlipSums, add_flip_sums, max_t, no_flip_sums
 from assay_server.audit.moments import Moments, merge_moments, moments
 from assay_server.audit.passes import Progress, Survey, blocks, disparities
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.signflip import SignFlip, sign_flip
 from assay_server.audit.tables import effects, found, named, ordered, stable_ranks, strength_ranks
+
+_FLIP_PAIRS = 8_192
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +47,7 @@ class HalfScores:
 
 @dataclass(frozen=True, eq=False)
 class GlobalSums:
-    """Everything that the view needs of the pairs; merges by `merge_global_sums`."""
+    """Everything that the view needs of the pairs."""
 
     moments: Moments
     flips: FlipSums | None
@@ -57,49 +60,71 @@ def global_view(
     shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, progress: Progress | None = None
 ) -> TestTable:
     """Every concept tested over all pairs, in rank order: controlled p (raw where nothing is controlled), then |estimate|."""
-    sums: GlobalSums | None = None
+    summing = GlobalSumming(concepts, options, known)
     for block in blocks(shards, ViewKind.GLOBAL, progress):
-        part = global_sums(block, concepts, options, known)
-        sums = part if sums is None else merge_global_sums(sums, part)
-    if sums is None:
-        sums = global_sums(_no_pairs(concepts, known), concepts, options, known)
-    return global_table(sums, concepts, options)
+        summing.add(block)
+    if not known.pairs:
+        summing.add(_no_pairs(concepts, known))
+    return global_table(summing.finish(), concepts, options)
 
 
-def global_sums(block: PairShard, concepts: ConceptSet, options: AuditOptions, known: Survey) -> GlobalSums:
-    """The sums of one block of pairs."""
-    u, halves, flips = disparities(block, concepts, options.tau), block.rows % 2, options.max_t_flips
-    base = moments(u, block.prompts, halves=halves, open_prompts=known.open_prompts)
-    flipped = flip_sums(u.numerators, block.prompts, flips=flips, seed=options.seed) if flips else None
-    if known.fit is None:
-        return GlobalSums(base, flipped, None, None, None)
-    rows = contributions(u, block.nuisance, known.fit)
-    scores = Csr(rows[:, : len(u.sizes)])
-    side = np.stack([halves == 0, halves == 1], axis=1).astype(np.float64)
-    squared = Csr((scores.data**2, scores.indices, scores.indptr), shape=scores.shape)
-    return GlobalSums(
-        base,
-        flipped,
-        control_sums(u, block.prompts, block.nuisance, known.fit, open_prompts=known.open_prompts),
-        HalfScores(np.asarray(scores.T @ side).T, np.asarray(squared.T @ side).T),
-        flip_sums(rows, block.prompts, flips=flips, seed=options.seed) if flips else None,
-    )
+class GlobalSumming:
+    """Adds up a dataset block by block, in any order: to the bit for the raw effects, to rounding for the controlled ones."""
+
+    def __init__(self, concepts: ConceptSet, options: AuditOptions, known: Survey) -> None:
+        self._concepts, self._options, self._known = concepts, options, known
+        self._moments: Moments | None = None
+        self._control: ControlSums | None = None
+        self._halves: HalfScores | None = None
+        self._flips, self._controlled_flips = _Flipping(options), _Flipping(options)
+
+    def add(self, block: PairShard) -> None:
+        """Count one block of pairs."""
+        known, fit = self._known, self._known.fit
+        u, halves = disparities(block, self._concepts, self._options.tau), block.rows % 2
+        base = moments(u, block.prompts, halves=halves, open_prompts=known.open_prompts)
+        self._moments = base if self._moments is None else merge_moments(self._moments, base)
+        self._flips.add(u.numerators, block.prompts)
+        if fit is None:
+            return
+        rows = contributions(u, block.nuisance, fit)
+        control = control_sums(u, block.prompts, block.nuisance, fit, open_prompts=known.open_prompts, rows=rows)
+        self._control = control if self._control is None else merge_control_sums(self._control, control)
+        scores = _half_scores(rows, halves, len(u.sizes))
+        self._halves = scores if self._halves is None else self._halves + scores
+        self._controlled_flips.add(rows, block.prompts)
+
+    def finish(self) -> GlobalSums:
+        """The sums of all blocks, of which there must have been one."""
+        assert self._moments is not None, "sums of nothing have no shape"
+        flips = self._flips.finish(), self._controlled_flips.finish()
+        return GlobalSums(self._moments, flips[0], self._control, self._halves, flips[1])
 
 
-def merge_global_sums(left: GlobalSums, right: GlobalSums) -> GlobalSums:
-    """The sums of both: to the bit for the raw effects, to rounding for the controlled ones."""
+class _Flipping:
+    """Keeps pairs until there are enough for one pass over the totals, which are far larger than the pairs."""
 
-    def flips(first: FlipSums | None, second: FlipSums | None) -> FlipSums | None:
-        return None if first is None or second is None else merge_flip_sums(first, second)
+    def __init__(self, options: AuditOptions) -> None:
+        self._flips, self._seed = options.max_t_flips, options.seed
+        self._sums: FlipSums | None = None
+        self._waiting: list[tuple[Csr, Ints]] = []
 
-    controlled = left.control is not None and right.control is not None
-    return GlobalSums(
-        merge_moments(left.moments, right.moments),
-        flips(left.flips, right.flips),
-        merge_control_sums(left.control, right.control) if left.control and right.control else None,
-        left.halves + right.halves if controlled and left.halves and right.halves else None,
-        flips(left.controlled_flips, right.controlled_flips),
-    )
+    def add(self, values: Csr, prompts: Ints) -> None:
+        if self._flips:
+            self._sums = self._sums or no_flip_sums(values, flips=self._flips, seed=self._seed)
+            self._waiting.append((values, prompts))
+            if sum(len(ids) for _, ids in self._waiting) >= _FLIP_PAIRS:
+                self._flush()
+
+    def finish(self) -> FlipSums | None:
+        self._flush()
+        return self._sums
+
+    def _flush(self) -> None:
+        if self._waiting and self._sums is not None:
+            values = Csr(sparse.vstack([part[0] for part in self._waiting], format="csr"))
+            add_flip_sums(self._sums, values, np.concatenate([part[1] for part in self._waiting]))
+            self._waiting = []
 
 
 def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions) -> TestTable:
@@ -162,6 +187,14 @@ def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions) -> Ef
     if sums.controlled_flips is not None and sums.control is not None:
         adjusted = controlled_max_t(sums.controlled_flips, sums.control, level=options.interval_level)
     return effects(score.mean, score.mean_low, score.mean_high, score.z, score.p, score.reason, p_max_t=adjusted)
+
+
+def _half_scores(rows: Csr, halves: Ints, concepts: int) -> HalfScores:
+    """Of contributions [pairs, concepts and nuisances]."""
+    side = np.stack([halves == 0, halves == 1], axis=1).astype(np.float64)
+    squared = Csr((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
+    score, squares = (np.ascontiguousarray(np.asarray(part.T @ side)[:concepts].T) for part in (rows, squared))
+    return HalfScores(score, squares)
 
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         def toarray(self) -> NDArray[Any]: ...
         def tocsr(self) -> Csr: ...
         def sum_duplicates(self) -> None: ...
+        def sort_indices(self) -> None: ...
         def eliminate_zeros(self) -> None: ...
 
 else:
@@ -113,6 +114,12 @@ def split_prompt_sums(sums: PromptSums, keep: Bools) -> tuple[PromptSums, Prompt
 def no_prompts(columns: int, dtype: Any = np.int64) -> PromptSums:
     """The neutral element of `merge_prompt_sums`."""
     return PromptSums(np.zeros(0, np.int64), np.zeros(0, np.int64), Csr((0, columns), dtype=dtype))
+
+
+def dense_product(left: Csr, right: Csr) -> NDArray[Any]:
+    """left @ right as a dense array, by whichever product is cheaper."""
+    filled = right.nnz > 0.1 * right.shape[0] * right.shape[1]
+    return np.asarray(left @ right.toarray() if filled else (left @ right).toarray())
 
 
 def dense_row(matrix: Any) -> Any:

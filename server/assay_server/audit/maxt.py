@@ -22,6 +22,8 @@ _WORD = 64
 # A column with this share of nonzeros is cheaper as a row of a dense product than of a sparse one.
 _DENSE = 0.03
 _DENSE_ROWS = 1_024
+# Flips that one product makes, a multiple of 64.
+_WIDTH = 128
 _EXACT_FLOAT32 = 2**24
 
 
@@ -79,12 +81,14 @@ def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike) -> None:
     rare.eliminate_zeros()
     blocks = [common[first : first + _DENSE_ROWS] for first in range(0, len(common), _DENSE_ROWS)]
     dense = [by_column[block].toarray() for block in blocks]
-    for word in range(totals.shape[1] // _WORD):
-        signs = prompt_signs(ids, word, sums.seed).astype(dtype)
-        span = slice(word * _WORD, (word + 1) * _WORD)
-        totals[:, span] += np.asarray(rare @ signs).astype(totals.dtype)
+    for first in range(0, totals.shape[1], _WIDTH):
+        span = slice(first, min(first + _WIDTH, totals.shape[1]))
+        words = range(first // _WORD, span.stop // _WORD)
+        signs = np.concatenate([prompt_signs(ids, word, sums.seed) for word in words], axis=1).astype(dtype)
+        part = totals[:, span]
+        np.add(part, rare @ signs, out=part, casting="unsafe")
         for block, rows in zip(blocks, dense, strict=True):
-            totals[block, span] += (rows @ signs).astype(totals.dtype)
+            part[block] += (rows @ signs).astype(totals.dtype)
 
 
 def merge_flip_sums(left: FlipSums, right: FlipSums) -> FlipSums:

@@ -107,12 +107,33 @@ def places(block: PairShard, known: Survey) -> Ints:
 
 
 def disparities(block: PairShard, concepts: ConceptSet, tau: float) -> Disparity:
-    """u of every concept: those made of features first, then directions, whose size is 1."""
+    """u of every concept: those made of features first, then directions, whose size is 1.
+
+    Raises:
+        ValueError: there are not as many names as columns.
+    """
+    columns = concepts.members.shape[1] + block.directions.shape[1]
+    if len(concepts.names) != columns:
+        raise ValueError(f"{len(concepts.names)} concepts are named, but {columns} columns are tested")
     found = disparity(firing_difference(block.freq_chosen, block.freq_rejected, tau), concepts.members)
     if not block.directions.shape[1]:
         return found
     both = csr(sparse.hstack([found.numerators, block.directions.astype(np.int64)], format="csr"))
     return Disparity(both, np.concatenate([found.sizes, np.ones(block.directions.shape[1], np.int64)]))
+
+
+def concept_subset(concepts: ConceptSet, columns: Ints) -> ConceptSet:
+    """Some columns made of features, in ascending order, and every direction: what a view that tests few should compute.
+
+    Raises:
+        ValueError: the columns do not ascend, or leave out a direction.
+    """
+    made = concepts.members.shape[1]
+    directions = np.arange(made, len(concepts.names))
+    if (np.diff(columns) <= 0).any() or not np.array_equal(columns[columns >= made], directions):
+        raise ValueError("columns must ascend and hold every direction")
+    names = tuple(concepts.names[column] for column in columns)
+    return ConceptSet(names, Csr(concepts.members[:, columns[columns < made]]))
 
 
 def _cut(shard: PairShard, first: int, last: int) -> PairShard:

@@ -32,6 +32,8 @@ from assay_server.audit.reason import Reason
 from assay_server.audit.shards import PairShard, Shards
 from assay_server.audit.tables import untested
 
+# Thin products come back as dense arrays of all features: fewer, larger blocks make fewer of them.
+_SVD_BLOCK = 8_192
 _HALF_STREAM, _TIE_STREAM = 1 << 22, 1 << 23
 _VIEW = ViewKind.PROMPT_CONDITIONED
 
@@ -84,11 +86,17 @@ def fitting_half(prompts: Ints, seed: int) -> Bools:
     return (drawn_bits(prompts, _HALF_STREAM, seed) & np.uint64(1)).astype(np.bool_)
 
 
-def response_delta(block: PairShard, options: AuditOptions) -> Csr:
-    """D = X_chosen − X_rejected, float64 [pairs, d_sae]; X is max, or freq where the options say so."""
-    if options.delta_of_freq:
-        return Csr(block.freq_chosen.astype(np.float64) - block.freq_rejected.astype(np.float64))
-    return Csr(block.max_chosen.astype(np.float64) - block.max_rejected.astype(np.float64))
+def response_delta(block: PairShard, options: AuditOptions, rows: Ints | None = None) -> Csr:
+    """D = X_chosen − X_rejected, float64 [pairs, d_sae]; X is max, or freq where the options say so.
+
+    Args:
+        block: the pairs.
+        options: say what X is.
+        rows: the pairs of the block that are wanted; all by default.
+    """
+    sides = (block.freq_chosen, block.freq_rejected) if options.delta_of_freq else (block.max_chosen, block.max_rejected)
+    chosen, rejected = (side if rows is None else Csr(side[rows]) for side in sides)
+    return Csr(chosen.astype(np.float64) - rejected.astype(np.float64))
 
 
 def _columns(
@@ -124,9 +132,9 @@ def _fit(
     for number in range(SVD_PASSES):
         for space in spaces if number else ():
             space.turn()
-        for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", progress):
+        for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", progress, size=_SVD_BLOCK):
             fit = np.flatnonzero(fitting[places(block, known)])
-            spaces[0].add(Csr(response_delta(block, options)[fit]))
+            spaces[0].add(response_delta(block, options, fit))
             spaces[1].add(Csr(block.freq_prompt[fit]))
     found: list[tuple[Ints, ...]] = []
     for space, part, wanted in zip(spaces, (response, prompt), (options.response_clusters, options.prompt_clusters), strict=True):

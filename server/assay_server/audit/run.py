@@ -17,13 +17,13 @@ from assay_server.audit.feature_view import feature_view, inside_groups, labels_
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.global_view import global_view
 from assay_server.audit.matrices import Csr, Floats, Ints
-from assay_server.audit.passes import Progress, Survey, blocks, disparities, places, survey
+from assay_server.audit.passes import Progress, Survey, blocks, concept_subset, disparities, places, survey
 from assay_server.audit.prompt_view import PromptClusters, prompt_view, response_disparities
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.stated import stated_view
 
-# From a block, its u of every concept and its pairs' places, to what a view tested.
-_Part: TypeAlias = Callable[[PairShard, Csr, Ints], EvidenceBlock]
+# From a block and its pairs' places among all pairs to what a view tested.
+_Part: TypeAlias = Callable[[PairShard, Ints], EvidenceBlock]
 
 
 def run_views(
@@ -53,18 +53,20 @@ def run_views(
     tables: dict[ViewKind, TestTable] = {}
     parts: dict[ViewKind, _Part] = {}
     if ViewKind.GLOBAL in options.views:
-        tables[ViewKind.GLOBAL] = global_view(shards, concepts, options, known, progress)
-        parts[ViewKind.GLOBAL] = _everywhere
+        table = global_view(shards, concepts, options, known, progress)
+        tables[ViewKind.GLOBAL] = table
+        parts[ViewKind.GLOBAL] = _everywhere(table, concepts, options)
     if ViewKind.FEATURE_CONDITIONED in options.views:
         table = feature_view(shards, concepts, options, known, given, progress)
         tables[ViewKind.FEATURE_CONDITIONED] = table
-        parts[ViewKind.FEATURE_CONDITIONED] = _by_features(table, concepts, known)
+        if len(table.concept):
+            parts[ViewKind.FEATURE_CONDITIONED] = _by_features(table, concepts, options, known)
     if ViewKind.PROMPT_CONDITIONED in options.views:
         table, clusters = prompt_view(shards, options, known, progress)
         tables[ViewKind.PROMPT_CONDITIONED] = table
         if clusters is not None:
             parts[ViewKind.PROMPT_CONDITIONED] = _by_prompts(clusters, options)
-    return _with_evidence(tables, parts, shards, concepts, options, known, progress)
+    return _with_evidence(tables, parts, shards, options, known, progress)
 
 
 def test_stated(
@@ -102,30 +104,43 @@ def test_stated(
     else:
         table, held = stated_view(shards, concepts, options, known, inside, condition, progress)
 
-    def part(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
+    def part(block: PairShard, place: Ints) -> EvidenceBlock:
+        u = disparities(block, concepts, options.tau).values()
         return EvidenceBlock(block.rows, u, None if held is None else Csr(held[place]))
 
-    found = _with_evidence({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, concepts, options, known, progress)
+    found = _with_evidence({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, options, known, progress)
     return found[ViewKind.STATED]
 
 
-def _everywhere(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
-    return EvidenceBlock(block.rows, u, None)
+def _everywhere(table: TestTable, concepts: ConceptSet, options: AuditOptions) -> _Part:
+    """Of the first `keep` rows' concepts alone; the rest stay empty columns."""
+    kept = np.unique(table.concept[: options.keep])
+    made = concepts.members.shape[1]
+    columns = np.union1d(kept, np.arange(made, len(concepts.names))).astype(np.int64)
+    some = concept_subset(concepts, columns)
+
+    def part(block: PairShard, place: Ints) -> EvidenceBlock:
+        u = disparities(block, some, options.tau).values()
+        spread = Csr((u.data, columns[u.indices], u.indptr), shape=(u.shape[0], len(concepts.names)))
+        return EvidenceBlock(block.rows, spread, None)
+
+    return part
 
 
-def _by_features(table: TestTable, concepts: ConceptSet, known: Survey) -> _Part:
+def _by_features(table: TestTable, concepts: ConceptSet, options: AuditOptions, known: Survey) -> _Part:
     place_of = {name: column for column, name in enumerate(concepts.names)}
-    columns = np.array([place_of[concept.name] for concept in table.concepts], np.int64)
+    some = concept_subset(concepts, np.array([place_of[concept.name] for concept in table.concepts], np.int64))
     label = labels_of(table, known)
 
-    def part(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
-        return EvidenceBlock(block.rows, Csr(u[:, columns]), inside_groups(block, label[place], len(table.members)))
+    def part(block: PairShard, place: Ints) -> EvidenceBlock:
+        u = disparities(block, some, options.tau).values()
+        return EvidenceBlock(block.rows, u, inside_groups(block, label[place], len(table.members)))
 
     return part
 
 
 def _by_prompts(clusters: PromptClusters, options: AuditOptions) -> _Part:
-    def part(block: PairShard, u: Csr, place: Ints) -> EvidenceBlock:
+    def part(block: PairShard, place: Ints) -> EvidenceBlock:
         return EvidenceBlock(block.rows, response_disparities(block, clusters, options), Csr(clusters.inside[place]))
 
     return part
@@ -135,7 +150,6 @@ def _with_evidence(
     tables: dict[ViewKind, TestTable],
     parts: dict[ViewKind, _Part],
     shards: Shards,
-    concepts: ConceptSet,
     options: AuditOptions,
     known: Survey,
     progress: Progress | None,
@@ -145,9 +159,9 @@ def _with_evidence(
     wanted = [view for view in parts if options.evidence and len(tables[view].concept[kept])]
     collectors = {view: _collector(tables[view], kept, options.evidence) for view in wanted}
     for block in blocks(shards, "evidence", progress) if wanted else ():
-        u, place = disparities(block, concepts, options.tau).values(), places(block, known)
+        place = places(block, known)
         for view, collector in collectors.items():
-            collector.add(parts[view](block, u, place))
+            collector.add(parts[view](block, place))
     found = {view: replace(tables[view], evidence=collector.finish()) for view, collector in collectors.items()}
     return {**tables, **found}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assay_server.audit.matrices import Csr, Floats, Ints, csr, dense_row, prompt_ids, sum_by_prompt
+from assay_server.audit.matrices import Csr, Floats, Ints, csr, dense_product, dense_row, prompt_ids, sum_by_prompt
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,8 @@ def shared_prompt_sums(values: Any, groups: Csr, prompts: ArrayLike, *, compared
 
 def _single_sums(matrix: Csr, members: Csr) -> SharedPromptSums:
     """Of prompts with one compared pair, whose sums over prompts are sums over pairs."""
-    by_group = Csr(members.T).astype(matrix.dtype)
-    inside, squared = (np.asarray((by_group @ part).toarray()) for part in (matrix, _squared(matrix)))
+    by_group = members.T.tocsr().astype(matrix.dtype)
+    inside, squared = (dense_product(by_group, part) for part in (matrix, _squared(matrix)))
     held, pairs = dense_row(members.sum(axis=0)).astype(np.int64), matrix.shape[0]
     return SharedPromptSums(
         aa=squared,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,10 +70,10 @@ def named(concepts: ConceptSet, columns: int) -> tuple[TestedConcept, ...]:
         raise ValueError(f"{len(concepts.names)} concepts are named, but {columns} columns are tested")
     by_concept = concepts.members.T.tocsr()
     ends = by_concept.indptr
-    result = [
-        TestedConcept(name, tuple(np.sort(by_concept.indices[ends[i] : ends[i + 1]]).tolist()), int(ends[i + 1] - ends[i]))
-        for i, name in enumerate(concepts.names[: len(ends) - 1])
-    ]
+    by_concept.sort_indices()
+    features, edges = by_concept.indices.tolist(), pairwise(ends.tolist())
+    made = concepts.names[: len(ends) - 1]
+    result = [TestedConcept(name, tuple(features[a:b]), b - a) for name, (a, b) in zip(made, edges, strict=True)]
     return (*result, *(TestedConcept(name, (), 1) for name in concepts.names[len(ends) - 1 :]))
 
 

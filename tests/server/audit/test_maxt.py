@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from assay_server.audit.maxt import FlipSums, flip_sums, max_t, merge_flip_sums, prompt_signs
+from assay_server.audit.matrices import Csr
+from assay_server.audit.maxt import FlipSums, add_flip_sums, flip_sums, max_t, merge_flip_sums, prompt_signs
 from assay_server.audit.moments import moments
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,22 @@ def test_flipped_totals_and_step_down_p_equal_a_plain_loop() -> None:
         least = max(least, (1 + sum(null[rivals, b].max() >= seen[m] - 1e-9 for b in range(flips))) / (1 + flips))
         slow[m] = least
     assert np.allclose(max_t(flipped, u.sum(axis=0), scale), slow, atol=1e-12)
+
+
+@pytest.mark.parametrize("largest", [1, 3, 2**22])
+def test_common_and_rare_columns_small_and_large_integers_are_all_added_exactly(largest: int) -> None:
+    draws = np.random.default_rng(0)
+    fires = draws.random((300, 30)) < np.where(np.arange(30) < 10, 0.6, 0.01)
+    values = np.where(fires, draws.integers(-largest, largest + 1, (300, 30)), 0)
+    prompts = draws.integers(0, 200, 300)
+    coins = np.concatenate([prompt_signs(prompts, word, 1) for word in range(3)], axis=1).astype(np.int64)
+    found = flip_sums(Csr(values), prompts, flips=192, seed=1)
+    assert found.totals.dtype == np.int64
+    assert np.array_equal(found.totals, values.T @ coins)
+    add_flip_sums(found, Csr(values), prompts)
+    assert np.array_equal(found.totals, 2 * values.T @ coins)
+    halves = flip_sums(Csr(values / 2), prompts, flips=192, seed=1)
+    assert np.allclose(halves.totals, (values / 2).T @ coins, rtol=1e-12)
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from assay_server.audit.passes import blocks, disparities, survey
+from assay_server.audit.passes import blocks, concept_subset, disparities, survey
 from assay_server.audit.shards import PairShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,3 +62,16 @@ def test_directions_stand_behind_the_concepts_made_of_features() -> None:
     b = (SHARD.freq_chosen.toarray() > 0.01).astype(int) - (SHARD.freq_rejected.toarray() > 0.01)
     assert np.array_equal(u.numerators.toarray()[:, :-1], b @ concepts.members.toarray())
     assert len(everything(u)) == 1
+
+
+def test_some_concepts_are_computed_as_they_are_among_all() -> None:
+    concepts = concepts_of(SHARD)
+    columns = np.array([3, 80, 83, len(concepts.names) - 1])
+    some = concept_subset(concepts, columns)
+    assert some.names == ("feature/3", "cluster/0", "cluster/3", "concepts/direction-0")
+    whole, part = (disparities(SHARD, chosen, 0.01) for chosen in (concepts, some))
+    assert np.array_equal(whole.numerators.toarray()[:, columns], part.numerators.toarray())
+    assert np.array_equal(whole.sizes[columns], part.sizes)
+    for wrong in ([3, 1, len(concepts.names) - 1], [3, 80]):
+        with pytest.raises(ValueError, match="must ascend and hold every direction"):
+            concept_subset(concepts, np.array(wrong))
