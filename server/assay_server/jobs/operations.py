@@ -122,6 +122,8 @@ class Operations:
         """
         if lane not in self._lanes:
             raise ValueError(f"there is no lane {lane!r}; the lanes are {sorted(self._lanes)}")
+        if any(_stem(kind) == _stem(other) for other in self._kinds):
+            raise ValueError(f"the kind {kind!r} is registered already, or spelt like one that is")
         self._kinds[kind] = _Kind(handler, lane, on_failure)
 
     async def start(self) -> None:
@@ -172,7 +174,7 @@ class Operations:
         check_request_id(request_id)
         if self._closing:
             raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
-        id = f"{kind}-{request_id or secrets.token_hex(8)}"
+        id = f"{_stem(kind)}-{request_id or secrets.token_hex(8)}"
         async with self._submitting:
             if known := self._operations.get(id):
                 if _asked(known.arguments, defaults) != _asked(arguments, defaults):
@@ -190,7 +192,7 @@ class Operations:
 
     def find(self, kind: str, request_id: str) -> OperationInfo | None:
         """The operation of a request, if there is one."""
-        operation = self._operations.get(f"{kind}-{request_id}") if request_id else None
+        operation = self._operations.get(f"{_stem(kind)}-{request_id}") if request_id else None
         return operation.info() if operation else None
 
     def all(self) -> list[OperationInfo]:
@@ -347,6 +349,11 @@ def reused(request_id: str) -> InvalidItem:
         field="request_id",
         details={"request_id": request_id},
     )
+
+
+def _stem(kind: str) -> str:
+    """What ids of a kind begin with: without "-", so that no kind and request id spell the id of others."""
+    return kind.replace("-", "")
 
 
 def _asked(arguments: Mapping[str, Any], defaults: tuple[str, ...]) -> str:

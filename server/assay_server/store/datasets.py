@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from assay_server.errors import DataLoss, InvalidItem, NotFound
+from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.store.files import Files, damaged, sha256
 from assay_server.store.pairs import canonical, from_parquet, prompt_id, read_table, to_parquet
 from assay_server.subject.types import Pair
@@ -77,6 +77,7 @@ class Datasets:
 
         Raises:
             InvalidItem: EMPTY_DATASET.
+            FailedPrecondition: SOURCE_CHANGED: the second reading gave other pairs than the first.
         """
         fingerprint, count = self._fingerprint(pairs, check)
         if count == 0:
@@ -162,15 +163,23 @@ class Datasets:
         shards: list[ShardEntry] = []
         prompts: set[int] = set()
         keys: set[str] = set()
-        start = 0
+        digest, start = hashlib.sha256(), 0
         for shard in _rechunk(pairs(), self._shard_pairs):
             check()
+            for pair in shard:
+                digest.update(canonical(pair))
             data = to_parquet(shard)
             self._files.write(_shard(id, len(shards)), data)
             shards.append(ShardEntry(start, len(shard), sha256(data)))
             start += len(shard)
             prompts.update(prompt_id(pair.prompt) for pair in shard)
             keys.update(key for pair in shard for key in pair.metadata)
+        if digest.hexdigest() != fingerprint:
+            raise FailedPrecondition(
+                "The pairs changed while they were read. Import the file again, and leave it alone meanwhile.",
+                reason="SOURCE_CHANGED",
+                details={"pairs": start},
+            )
         few = tuple(sorted(keys)[:MAX_METADATA_KEYS])
         return Dataset(id, display_name, fingerprint, start, len(prompts), few, time.time(), tuple(shards))
 

@@ -110,6 +110,22 @@ async def test_the_same_request_is_the_same_operation_and_another_one_is_refused
         await where.submit("work", target="", arguments={}, request_id="no spaces")
 
 
+async def test_ids_of_kinds_that_are_spelt_alike_do_not_meet(tmp_path: Path) -> None:
+    work = Work()
+    work.free.set()
+    where = operations(tmp_path, work)
+    where.register("work-set", work, lane="lane")
+    with pytest.raises(ValueError, match="registered already"):
+        where.register("works-et", work, lane="lane")
+    await where.start()
+    one = await where.submit("work", target="things/a", arguments={"name": "a"}, request_id="set-x")
+    two = await where.submit("work-set", target="things/b", arguments={"name": "b"}, request_id="x")
+    assert [(await where.wait(info.name, 5)).response for info in (one, two)] == ["things/a", "things/b"]
+    assert where.find("work", "x") is None
+    with pytest.raises(ValueError, match="there is no lane"):
+        where.register("other", work, lane="nowhere")
+
+
 async def test_what_was_under_way_is_taken_up_in_order_and_counted(tmp_path: Path) -> None:
     work = Work()
     where = operations(tmp_path, work, bound=1)

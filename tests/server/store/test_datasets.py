@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from assay_server.errors import DataLoss, InvalidItem, NotFound
+from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
 from assay_server.store.pairs import canonical, from_parquet, prompt_id, to_parquet
@@ -144,6 +144,14 @@ def test_a_dataset_exists_only_once_it_is_whole(datasets: Datasets, tmp_path: Pa
     datasets.delete(dataset.id)
     with pytest.raises(NotFound):
         datasets.get(dataset.id)
+
+
+def test_pairs_that_change_while_they_are_read_are_no_dataset(datasets: Datasets) -> None:
+    readings = iter([make_pairs(12), make_pairs(12, seed=1)])
+    with pytest.raises(FailedPrecondition) as refused:
+        datasets.write(lambda: [next(readings)], "x")
+    assert refused.value.reason == "SOURCE_CHANGED"
+    assert datasets.ids() == []
 
 
 def test_no_pair_is_no_dataset(datasets: Datasets) -> None:
