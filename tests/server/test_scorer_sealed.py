@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from assay_server.batching import Planner
 from assay_server.scorer import CacheState, Lane, ScoreOptions
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.tiny_scorer import Begin, WatchedCache, WatchedTokenizer, pair_of, score_one, scored, scorers
@@ -28,6 +28,7 @@ async def begin(watched: Watched) -> AsyncIterator[Begin]:
         yield start
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 120), max_size=60), st.integers(1, 400), st.integers(1, 64), st.booleans())
 def test_everything_is_cut_into_batches_that_a_planner_would_pick(
     sizes: list[int], budget: int, window: int, padded: bool

@@ -253,17 +253,21 @@ def test_speed_is_that_of_the_last_seconds() -> None:
 async def test_blocking_work_stops_at_a_safe_point_before_its_caller_goes_on() -> None:
     progress = Progress()
     steps: list[str] = []
+    began = threading.Event()
 
     def work() -> None:
         steps.append(threading.current_thread().name)
-        while True:
-            time.sleep(0.005)
-            progress.check()
+        began.set()
+        try:
+            while True:
+                time.sleep(0.005)
+                progress.check()
+        finally:
+            steps.append("ended")
 
     task = asyncio.ensure_future(progress.in_thread(work))
-    await asyncio.sleep(0.02)
+    assert await asyncio.to_thread(began.wait, 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert steps == ["assay-job"]
-    assert not any(thread.name == "assay-job" for thread in threading.enumerate())
+    assert steps == ["assay-job", "ended"]

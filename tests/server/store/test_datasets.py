@@ -14,7 +14,7 @@ from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
 from assay_server.store.pairs import canonical, from_parquet, prompt_id, to_parquet
 from assay_server.subject.types import Message, Pair
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.store.builders import make_pairs
@@ -24,11 +24,13 @@ _turns = st.lists(st.builds(Message, st.sampled_from(["user", "assistant", "syst
 _pairs = st.builds(Pair, _turns | _text, _text, _text, _text, st.dictionaries(_text, _text, max_size=3))
 
 
+@settings(deadline=None)
 @given(st.lists(_pairs, max_size=5))
 def test_pairs_come_back_from_parquet_as_they_went_in(pairs: list[Pair]) -> None:
     assert from_parquet(to_parquet(pairs)) == pairs
 
 
+@settings(deadline=None)
 @given(_pairs, _pairs)
 def test_the_canonical_line_tells_pairs_apart_and_nothing_else(one: Pair, other: Pair) -> None:
     assert (canonical(one) == canonical(other)) == (one == other)
