@@ -10,7 +10,7 @@ from assay_server.jobs.api import AuditResult, EffectRow, HypothesisRow
 from assay_server.rpc.audit_messages import hypothesis
 from assay_server.rpc.filtering import Columns, TextColumn, matching, ordered, parse_filter, parse_order
 from assay_server.rpc.names import audit_name
-from assay_server.rpc.paging import open_token, read_page_size, seal_token
+from assay_server.rpc.paging import open_offset, read_page_size, seal_token
 
 _VIEWS = tuple(ViewKind)
 
@@ -27,7 +27,7 @@ def hypotheses_page(
     found = np.flatnonzero(matching(parse_filter(request.filter), columns))
     rows = ordered(found, parse_order(request.order_by), columns)
     question = _question(request)
-    start = int(open_token(request.page_token, question) or 0)
+    start = open_offset(request.page_token, question)
     stop = start + read_page_size(request.page_size)
     return audit_service_pb2.ListHypothesesResponse(
         hypotheses=[hypothesis(result.hypotheses[row]) for row in rows[start:stop].tolist()],
@@ -42,7 +42,7 @@ def check_question(request: audit_service_pb2.ListHypothesesRequest) -> None:
     parse_filter(request.filter)
     parse_order(request.order_by)
     read_page_size(request.page_size)
-    open_token(request.page_token, _question(request))
+    open_offset(request.page_token, _question(request))
 
 
 def columns_of(rows: Sequence[HypothesisRow]) -> Columns:

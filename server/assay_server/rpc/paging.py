@@ -61,7 +61,20 @@ def open_token(token: str, question: Sequence[str], path: str = "page_token") ->
             return data.decode()
     except (ValueError, binascii.Error):
         pass
-    raise InvalidItem(
+    raise not_a_token(path)
+
+
+def open_offset(token: str, question: Sequence[str]) -> int:
+    """As ``open_token``, where the cursor is a number of items before the page; 0 for the first page."""
+    cursor = open_token(token, question)
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+        raise not_a_token("page_token")
+    return int(cursor or 0)
+
+
+def not_a_token(path: str) -> InvalidItem:
+    """The refusal of a token."""
+    return InvalidItem(
         "page_token is not one that this server gave for this question; start again without it.",
         reason="INVALID_PAGE_TOKEN",
         field=path,
@@ -97,13 +110,20 @@ def page_after(
     most = read_page_size(size)
     start = 0
     if cursor := open_token(token, question):
-        created, _, name = cursor.partition(" ")
-        start = _start_after([place(item) for item in items], Place(name, float.fromhex(created)), newest_first)
+        start = _start_after([place(item) for item in items], _read_place(cursor), newest_first)
     page = items[start : start + most]
     if start + most >= len(items):
         return page, ""
     last = place(page[-1])
     return page, seal_token(f"{last.created.hex()} {last.name}", question)
+
+
+def _read_place(cursor: str) -> Place:
+    created, _, name = cursor.partition(" ")
+    try:
+        return Place(name, float.fromhex(created))
+    except (ValueError, OverflowError):
+        raise not_a_token("page_token") from None
 
 
 def _start_after(places: Sequence[Place], last: Place, newest_first: bool) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 from assay_server.errors import InvalidItem
-from assay_server.rpc.paging import MAX_PAGE, open_token, read_page_size, seal_token
+from assay_server.rpc.paging import MAX_PAGE, Place, open_offset, open_token, page_after, read_page_size, seal_token
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -56,6 +56,30 @@ def test_a_tampered_token_is_refused(cursor: str, place: int, letter: str) -> No
 @example("\ud800")
 def test_made_up_tokens_are_refused(token: str) -> None:
     assert refused(token)
+
+
+@pytest.mark.parametrize("cursor", ["-5", "1e3", "٣", "9" * 16, "x", "nan", "zz name", "0x1p99999 name", " "])
+def test_a_token_that_is_sealed_and_says_nonsense_is_refused(cursor: str) -> None:
+    token = seal_token(cursor, QUESTION)
+    with pytest.raises(InvalidItem, match="page_token"):
+        open_offset(token, QUESTION)
+    if cursor not in ("-5", "1e3", "9" * 16, "nan"):
+        with pytest.raises(InvalidItem, match="page_token"):
+            page_after([Place("a", 1.0)], lambda place: place, size=1, token=token, question=QUESTION)
+
+
+@given(st.lists(st.integers(0, 5), max_size=12), st.integers(1, 5), st.booleans())
+def test_pages_make_the_whole_list_once_each(times: list[int], size: int, newest_first: bool) -> None:
+    items = [Place(str(n), float(created)) for n, created in enumerate(sorted(times, reverse=newest_first))]
+    seen: list[Place] = []
+    token = ""
+    while True:
+        page, token = page_after(items, lambda place: place, size=size, token=token, question=QUESTION, newest_first=newest_first)
+        seen += page
+        if not token:
+            break
+        assert len(page) == size
+    assert seen == items
 
 
 def test_page_sizes_have_a_default_and_a_most() -> None:
