@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -24,6 +24,7 @@ from assay_server.subject.checks import check_pair
 from assay_server.subject.types import Message as Turn
 from assay_server.subject.types import Pair
 from google.longrunning import operations_pb2 as longrunning
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.rpc import status_pb2
 from hypothesis import given, settings
@@ -195,6 +196,63 @@ async def test_mutated_requests_about_audits_get_a_clean_status(harness: Harness
     assert set(statuses) <= CLEAN
     assert statuses[grpc.StatusCode.INVALID_ARGUMENT] > 20
     await send(seed)
+    await settled(harness)
+
+
+HOSTILE: dict[int, list[Any]] = {
+    FieldDescriptor.CPPTYPE_STRING: ["", "-", "..", "a/b", "audits/-", "feature/99999999999", "\0", "x" * 5000, "🎉", '"'],
+    FieldDescriptor.CPPTYPE_INT32: [-1, 0, 1, 2**31 - 1, -(2**31)],
+    FieldDescriptor.CPPTYPE_INT64: [-1, 0, 2**63 - 1, -(2**63)],
+    FieldDescriptor.CPPTYPE_UINT32: [0, 2**32 - 1],
+    FieldDescriptor.CPPTYPE_UINT64: [0, 2**64 - 1],
+    FieldDescriptor.CPPTYPE_DOUBLE: [float("nan"), float("inf"), -float("inf"), -1.0, 0.0, 1.0, 1e300, 5e-324],
+    FieldDescriptor.CPPTYPE_ENUM: [-1, 0, 1, 2, 3, 4, 99],
+    FieldDescriptor.CPPTYPE_BOOL: [False, True],
+}
+
+
+def hostile(seed: Message) -> Iterator[Message]:
+    """The message with one field after another, at any depth, set to each value that somebody might try."""
+    for field in seed.DESCRIPTOR.fields:
+        if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+            if not field.is_repeated and seed.HasField(field.name):
+                for inner in hostile(getattr(seed, field.name)):
+                    changed = type(seed).FromString(seed.SerializeToString())
+                    getattr(changed, field.name).CopyFrom(inner)
+                    yield changed
+            continue
+        for value in HOSTILE[field.cpp_type]:
+            changed = type(seed).FromString(seed.SerializeToString())
+            if field.is_repeated:
+                getattr(changed, field.name).extend([value, value])
+            else:
+                setattr(changed, field.name, value)
+            yield changed
+
+
+@pytest.mark.parametrize("method", list(AUDIT_SEEDS))
+async def test_any_value_in_any_field_is_taken_or_refused_by_its_field(harness: Harness, method: str) -> None:
+    dataset = harness.jobs.store(KEPT)
+    await harness.jobs.create_audit(dataset.name, AuditSettings(), request_id="a")
+    await harness.jobs.wait_operation("operations/audit-a")
+    refusals: Counter[str] = Counter()
+
+    async def send(request: Message) -> None:
+        call: Any = harness.channel.unary_stream(f"/{method}")(request.SerializeToString())
+        try:
+            async for _ in call:
+                pass
+        except grpc.aio.AioRpcError as error:
+            told = rich(error)
+            assert told.code in CLEAN, (told.message, request)
+            if told.code is grpc.StatusCode.INVALID_ARGUMENT:
+                assert len(told.violations) == 1, (told.message, request)
+                refusals[told.violations[0]] += 1
+
+    requests = list(hostile(AUDIT_SEEDS[method]))
+    for start in range(0, len(requests), 40):
+        await asyncio.gather(*[send(request) for request in requests[start : start + 40]])
+    assert refusals or method.endswith("ListOperations")
     await settled(harness)
 
 
