@@ -1,6 +1,9 @@
-"""``make demo``: a server with the demo model and SAE, the sample pairs (or yours) streamed through it, and what they teach.
+"""``make demo``: a server with the demo model and SAE, the sample pairs (or yours) streamed through it and audited.
 
-    python -m demo [--pairs FILE] [--out FOLDER] [--top 20] [--dtype auto] [--redis-url URL]
+    python -m demo [--pairs FILE] [--out FOLDER] [--top 12] [--metadata KEY] [--dtype auto] [--redis-url URL]
+
+It ends with the audit's findings and the report in out/report.html. The sample's hidden lesson (demo/assets/PAIRS.md) stands
+out there: formatting everywhere, and flattery where the topic is own-writing.
 
 Everything it does is a command that you could type: it prints each one, starts with ``$``, then runs it. The server listens on
 a free loopback port and stops when the demo ends, however it ends.
@@ -41,10 +44,15 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="assay-demo-") as scratch, _server(model, args, Path(scratch)) as address:
             scores = args.out / f"{args.pairs.name.split('.')[0]}.parquet"
             _assay("info", "--address", address)
-            flags = ["--out", str(scores), "--overwrite", "--include-features", "--address", address]
+            flags = ["--out", str(scores), "--overwrite", "--include-features", "--include-prompt", "--address", address]
             _assay("score", str(args.pairs), *flags)
             _assay("summarize", str(scores), "--top", str(args.top), "--address", address)
+            report = args.out / "report.html"
+            flags = [word for key in _metadata(args) for word in ("--metadata", key)]
+            files = ["--report", str(report), "--parquet", str(args.out / "hypotheses.parquet")]
+            _assay("audit", str(args.pairs), *files, *flags, "--top", str(args.top), "--address", address)
         _say(f"The scores are in {scores}: one row a pair, for pandas, DuckDB or `assay summarize`.")
+        _say(f"The report is {report}: open it in a browser, no network needed.")
     except (DemoFailed, DemoModelError, WheelError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
@@ -59,13 +67,26 @@ def _arguments() -> argparse.Namespace:
         prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=Path, default=ASSETS / "pairs.jsonl", help="preference pairs (default: the sample pairs)")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of the scores (default: out)")
-    parser.add_argument("--top", type=int, default=20, help="features to print (default: 20)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder of scores and report (default: out)")
+    parser.add_argument("--top", type=int, default=12, help="features and findings to print (default: 12)")
+    parser.add_argument(
+        "--metadata",
+        action="append",
+        metavar="KEY",
+        help="audit where it has each value too (default: topic, of the sample pairs)",
+    )
     parser.add_argument("--dtype", default="auto", help="float32 or bfloat16 (default: what suits the device)")
     parser.add_argument("--redis-url", default="", help="cache in this Redis instead of in the server's memory")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     return args
+
+
+def _metadata(args: argparse.Namespace) -> list[str]:
+    """Keys whose values are conditions of the audit."""
+    if args.metadata is not None:
+        return args.metadata
+    return ["topic"] if args.pairs.resolve() == (ASSETS / "pairs.jsonl").resolve() else []
 
 
 @contextmanager
@@ -74,6 +95,7 @@ def _server(model: Path, args: argparse.Namespace, scratch: Path) -> Generator[s
     ready, log = scratch / "ready.json", scratch / "server.log"
     flags = ["--model", str(model), "--sae", str(ASSETS / "sae"), "--labels", str(ASSETS / "labels.jsonl.gz")]
     flags += ["--dtype", args.dtype, "--port", "0", "--metrics-port", "-1", "--ready-file", str(ready)]
+    flags += ["--data-dir", str(scratch / "data"), "--audits-reuse-cache"]  # the pairs were read a moment ago
     flags += ["--redis-url", args.redis_url] if args.redis_url else []
     _show("serve", *flags)
     with log.open("wb") as sink:

@@ -1,4 +1,4 @@
-"""``make demo``'s command on a few of its pairs: it ends well, prints what they teach, and leaves no process behind."""
+"""``make demo``'s command on a few of its pairs: it ends well, says what they teach, writes the report, leaves no process."""
 
 import os
 import re
@@ -21,7 +21,7 @@ PAIRS = ASSETS / "pairs.jsonl"
 @pytest.mark.skipif(not (ASSETS / "sae" / "cfg.json").exists(), reason="demo/assets/sae is not there: the demo was NOT run")
 @pytest.mark.skipif(not (MODEL / "config.json").exists(), reason="no demo model (make model): the demo was NOT run")
 @pytest.mark.skipif(not PAIRS.exists(), reason="demo/assets/pairs.jsonl is not there: the demo was NOT run")
-def test_the_demo_serves_scores_summarises_and_stops(tmp_path: Path) -> None:
+def test_the_demo_serves_scores_summarises_audits_and_stops(tmp_path: Path) -> None:
     few = tmp_path / "few.jsonl"
     few.write_text("".join(PAIRS.read_text().splitlines(keepends=True)[:12]))
     began = time.time()
@@ -38,8 +38,11 @@ def test_the_demo_serves_scores_summarises_and_stops(tmp_path: Path) -> None:
     assert (out / "few.parquet").exists()
     assert re.search(r"serving on 127\.0\.0\.1:\d+", done.stdout)
     assert "the server has stopped" in done.stdout
-    table = done.stdout[done.stdout.index("$ assay summarize") :]
+    table = done.stdout[done.stdout.index("$ assay summarize") : done.stdout.index("$ assay audit")]
     assert len(re.findall(r"^\W*\d+\b.*\d", table, re.MULTILINE)) >= 5, "a row for each of the strongest features"
+    audit = done.stdout[done.stdout.index("$ assay audit") :]
+    assert "global view" in audit
+    assert (out / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
     assert not servers_since(began), "no server outlives the demo"
 
 

@@ -14,6 +14,7 @@ from google.protobuf import json_format
 
 from tests.e2e.conftest import ROOT
 from tests.e2e.pairs import same
+from tests.e2e.test_audit_cli import given, write
 from tests.support.server_process import ServerProcess
 
 README = (ROOT / "README.md").read_text()
@@ -28,13 +29,23 @@ def snippet(language: str, containing: str, address: str) -> str:
 
 
 def test_the_python_snippet_prints_the_strongest_differences(server: ServerProcess, client: Client) -> None:
-    code = snippet("python", "assay.Client", server.address)
+    code = snippet("python", "client.score(pairs)", server.address)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     (result,) = client.score_pairs([Pair(chat("Name a warm colour."), "Orange.", "Blue, probably.")])
     printed = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     assert printed == [(d.feature, d.chosen, d.rejected) for d in list(result.unwrap().by_max)[:5]]
     assert len(printed) == 5
+
+
+@pytest.mark.slow
+def test_the_audit_snippet_uploads_audits_and_writes_the_report(server: ServerProcess, tmp_path: Path) -> None:
+    write(tmp_path / "pairs.jsonl", given())
+    code = snippet("python", "client.audit(", server.address)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^(scoring|testing|waiting|writing|evidence|grouping) \d+$", done.stdout, re.MULTILINE)
+    assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
 
 
 def test_the_buf_line_gives_the_same_numbers(server: ServerProcess, client: Client) -> None:

@@ -107,6 +107,12 @@ def test_ids_and_short_values_of_other_columns_come_along() -> None:
     assert parse({"prompt": "q", "chosen": "a", "rejected": "b"}, line=3)[0].id == "3"
 
 
+def test_an_object_of_metadata_gives_its_entries() -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "score": 2, "metadata": {"topic": "tea", "n": 1, "list": [1]}}
+    pair, _ = parse_row(row)
+    assert pair.metadata == {"score": "2", "topic": "tea", "n": "1"}
+
+
 USER, REPLY = {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes."}
 
 

@@ -17,6 +17,8 @@ from assay.errors import InputError
 from assay.extras import pyarrow
 from assay.pairs import Pair
 
+_READING = 2  # raised when a file gives other pairs than it gave before
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -68,7 +70,7 @@ class PairFile:
     @property
     def reading(self) -> str:
         """How its rows are read: with an equal `digest`, equal ways of reading give equal pairs."""
-        return f"{self._format.value if self._format else 'auto'}/{self._as}"
+        return f"{self._format.value if self._format else 'auto'}/{self._as}/{_READING}"
 
     def rows(self, skip: int = 0) -> Iterator[Row]:
         """Rows in order, without the first `skip`; InputError where the file is damaged from there on."""

@@ -242,9 +242,11 @@ def _id(columns: Mapping[str, Any], line: int) -> str:
 
 
 def _metadata(columns: Mapping[str, Any]) -> dict[str, str]:
-    """Short plain values of the other columns, such as scores and topics; long texts and lists stay behind."""
+    """Short plain values of the other columns and of an object in a column metadata; long texts and lists stay behind."""
     kept: dict[str, str] = {}
-    for name, value in columns.items():
+    nested = columns.get("metadata")
+    inside = cast(Mapping[str, Any], nested) if isinstance(nested, Mapping) else {}
+    for name, value in (*columns.items(), *inside.items()):
         if name in _OWN_COLUMNS or not isinstance(value, str | int | float) or len(kept) == _METADATA_ENTRIES:
             continue
         text = str(value)
