@@ -159,6 +159,10 @@ class LabelJobs:
             completion_tokens=state.completion_tokens,
         )
 
+    async def of_clusters(self, clusters: Sequence[Cluster]) -> list[GroupLabel]:
+        """What clusters are called, off the event loop: of a wide SAE, counting the labels' tokens takes a while."""
+        return await asyncio.to_thread(lambda: [self.of_cluster(cluster) for cluster in clusters])
+
     def of_cluster(self, cluster: Cluster) -> GroupLabel:
         """A cluster's own label; where it has none, words that its members share."""
         if cluster.label:
@@ -229,10 +233,18 @@ class LabelJobs:
         )
         endpoint = Endpoint(self._endpoint) if self._endpoint and arguments["method"] == LabelMethod.ENDPOINT else None
         try:
-            await run_labels(arguments["run"], items, texts, self._files, self._keeper(clusters), progress, endpoint)
+            state = await run_labels(arguments["run"], items, texts, self._files, self._keeper(clusters), progress, endpoint)
         finally:
             if endpoint is not None:
                 await endpoint.aclose()
+        _log.info(
+            "labels: %d made, %d failed, %d requests of %d and %d tokens",
+            len(state.scores),
+            len(state.failed),
+            state.requests,
+            state.prompt_tokens,
+            state.completion_tokens,
+        )
         return f"labels/{arguments['run']}"
 
     def _keeper(self, clusters: StoredClusters) -> Callable[[Sequence[Labelled]], Any]:

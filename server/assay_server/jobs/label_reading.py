@@ -154,8 +154,8 @@ async def read_texts(
         batch = queue[start : start + _AT_ONCE]
         read = await asyncio.gather(*(_encode(pair, response.side, features, scorer) for response, pair in batch))
         for (response, pair), encoded in zip(batch, read, strict=True):
-            if encoded is not None:
-                _add(builders[use[response.prompt]], pair.prompt, encoded)
+            if encoded is not None:  # tens of milliseconds where the SAE is wide: not on the event loop
+                await asyncio.to_thread(_add, builders[use[response.prompt]], pair.prompt, encoded)
         progress.advance(len(batch))
     made, unseen = (builder.build() for builder in builders)
     return LabelTexts(made, unseen)

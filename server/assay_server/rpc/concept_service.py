@@ -78,8 +78,10 @@ class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):
         question = ("ListClusters",)
         start = int(open_token(request.page_token, question) or 0)
         stop = start + read_page_size(request.page_size)
+        page = clusters[start:stop]
+        called = await concepts.labels.of_clusters(page)
         return concept_service_pb2.ListClustersResponse(
-            clusters=[concept_messages.cluster(entry, concepts.labels.of_cluster(entry)) for entry in clusters[start:stop]],
+            clusters=[concept_messages.cluster(entry, label) for entry, label in zip(page, called, strict=True)],
             next_page_token=seal_token(str(stop), question) if stop < len(clusters) else "",
             total_size=len(clusters),
         )
