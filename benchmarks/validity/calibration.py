@@ -37,7 +37,7 @@ from benchmarks.validity.data import Features, read
 
 LEVEL = 0.05
 SHARES = np.unique(np.concatenate([10.0 ** np.arange(-5, -0.99, 0.25), np.arange(0.1, 1.01, 0.05)])).round(9)
-TELLING = 50  # prompts that a test needs for its p-value to enter the uniformity check
+TELLING = 50  # prompts that a global test needs for its p-value to enter the uniformity check
 STRONG = 3.0
 Relabel = Callable[[np.random.Generator], Bools]
 
@@ -92,8 +92,8 @@ class Uniformity:
         self._draws = np.random.default_rng([seed, 99])
 
     def draw(self, table: TestTable, shown: Effects, tested: Bools) -> float | None:
-        """A p-value of a test chosen at random among those that enough prompts tell about; None where there is none."""
-        telling = np.flatnonzero(tested & (table.prompts >= TELLING))
+        """A p-value of a test chosen at random (of a global one, where enough prompts tell); None where there is none."""
+        telling = np.flatnonzero(tested & ((table.prompts >= TELLING) | (table.view is not ViewKind.GLOBAL)))
         if not len(telling):
             return None
         row = int(self._draws.choice(telling))
@@ -180,8 +180,8 @@ def experiment(
     gamma = float(fit_nuisance(features.length).gamma[0])
     ways = {
         "swapped": (coins(features.prompts), views),
-        "length": (by_length(features, gamma), (ViewKind.GLOBAL,)),
         "length x3": (by_length(features, STRONG * gamma), views),
+        "length": (by_length(features, gamma), (ViewKind.GLOBAL,)),
     }
     raw: dict[str, Any] = {"gamma": gamma, "shares": SHARES.tolist(), "pairs": len(features), "concepts": len(concepts.names)}
     for way, (relabel, chosen_views) in ways.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from assay_server.audit.disparity import disparity, firing_difference
+from assay_server.audit.disparity import TAU, disparity, firing_difference
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.shards import ConceptSet
 from assay_server.concepts.clusters import FeatureClusters, cluster_features
@@ -41,6 +41,13 @@ def expression(spans: Spans, concepts: ConceptSet) -> Any:
     """How strongly each text shows each concept: the mean over its features of the largest activation, [texts, concepts]."""
     sizes = np.asarray(concepts.members.sum(axis=0)).ravel()
     return (spans.peak.astype(np.float64) @ concepts.members).toarray() / np.maximum(sizes, 1)
+
+
+def firing(spans: Spans, concepts: ConceptSet, tau: float = TAU) -> Any:
+    """Share of each concept's features that fire on more than `tau` of a text's tokens, [texts, concepts]."""
+    sizes = np.asarray(concepts.members.sum(axis=0)).ravel()
+    fires = Csr((spans.freq > np.float32(tau)).astype(np.int64))
+    return (fires @ concepts.members).toarray() / np.maximum(sizes, 1)
 
 
 def column_aurocs(positive: Floats, negative: Floats) -> Floats:

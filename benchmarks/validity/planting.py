@@ -1,7 +1,8 @@
 """Writing a concept into real responses, and finding out beforehand which SAE concepts show it.
 
-What is right is decided without the audit: on other pairs' responses, with other phrases, by how well a concept's activation
-tells the edited text from the original (AUROC), and by a sign test over those texts of what the edit changes.
+What is right is decided without the audit: on other pairs' responses, with other phrases, by how well a concept's firing tells
+the edited text from the original (AUROC), and by a sign test over those texts of what the edit changes. A feature that fires on
+both and only more strongly on one tells nothing here, nor to the audit, whose u counts firings.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from assay_server.audit.shards import ConceptSet
 from assay_server.subject.types import Pair, PromptedResponse
 from scipy import stats
 
-from benchmarks.validity.concepts import best, column_aurocs, disparities, expression
+from benchmarks.validity.concepts import best, column_aurocs, disparities, firing
 from benchmarks.validity.data import Features, Spans, read_responses
 from benchmarks.validity.edits import Half, edited
 
@@ -65,7 +66,7 @@ def prepare(
         return read_responses(items, say=lambda text: say(f"{name}, {half.name.lower()}: {text}"))
 
     originals, held = features.chosen.take(reference), written(reference, Half.REFERENCE)
-    aurocs = column_aurocs(expression(held, concepts), expression(originals, concepts))
+    aurocs = column_aurocs(firing(held, concepts), firing(originals, concepts))
     right = best(aurocs, TOP)
     return Planting(name, rows, written(rows, Half.PLANTED), right, aurocs[right], raised(held, originals, concepts))
 

@@ -40,8 +40,9 @@ def calibration(raw: dict[str, Any]) -> list[str]:
                 )
     lines += ["", *_calibration_says(raw, high), "", "![Share of p-values under each level](plots/uniformity.svg)", ""]
     return lines + prose("""
-        Kolmogorov-Smirnov is given one p-value a run, of a test drawn at random among those that at least 50 prompts tell about,
-        so that its values are independent. Sign flips move a whole-numbered total, so their p-values come in steps and lie under
+        Kolmogorov-Smirnov is given one p-value a run, of a test drawn at random (in the global view among those that at least 50
+        prompts tell about), so that its values are independent. Sign flips move a whole-numbered
+        total, so their p-values come in steps and lie under
         the diagonal between them (plot, raw, global); the test sees p − U·P(|T| = |t|), which is exactly uniform under the null.
         Tests that few prompts tell about are cautious, never rash, which is why the lines of the
         global view lie under the diagonal.
@@ -76,7 +77,7 @@ def power(raw: dict[str, Any]) -> list[str]:
         *prose(f"""
             Each concept is written into the chosen response of some pairs, and only those responses are read again. *Right* was
             decided without the audit, on 100 other pairs and with other phrases: the five of all tested concepts (features and
-            clusters) whose activation tells edited from original text best, by AUROC. *Rank* is the place of the first
+            clusters) whose firing tells edited from original text best, by AUROC. *Rank* is the place of the first
             right one in the global view, median over {repeats} draws of pairs. *Real* labels compete with all that HH
             teaches; over *swapped*
             labels the planted concept is all there is to find, and precision is the share of the top ten that a sign test on the

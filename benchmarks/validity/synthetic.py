@@ -19,10 +19,8 @@ def synthetic(pairs: int = 400, d_sae: int = 300, *, prompts: int = 0, seed: int
     Rates of firing are log-uniform; every prompt has one of six topics, each of which makes its own tenth of the features fire
     five times as often; responses are of lognormal length, and a longer one fires more features at all.
     """
-    draws = np.random.default_rng(seed)
-    ids = draws.integers(0, prompts or max(1, pairs * 9 // 10), pairs)
-    _, ids = np.unique(ids, return_inverse=True)
-    topic = draws.integers(0, TOPICS, int(ids.max()) + 1)
+    ids, topic = _prompts(pairs, prompts, seed)
+    draws = np.random.default_rng([seed, 1])
     rates = 10.0 ** draws.uniform(-3.5, -0.8, d_sae)
     boost = np.ones((TOPICS, d_sae))
     for number in range(TOPICS):
@@ -30,7 +28,13 @@ def synthetic(pairs: int = 400, d_sae: int = 300, *, prompts: int = 0, seed: int
     by_topic = np.minimum(rates * boost, 0.5)
     prompt = _spans(draws, by_topic[topic], draws.lognormal(4.0, 0.5, len(topic))).take(ids)
     sides = [_spans(draws, by_topic[topic[ids]], draws.lognormal(3.5, 0.6, pairs)) for _ in range(2)]
-    return Features(prompt, sides[0], sides[1], ids.astype(np.int64))
+    return Features(prompt, sides[0], sides[1], ids)
+
+
+def topics(pairs: int, *, prompts: int = 0, seed: int = 0) -> Ints:
+    """The topic of each pair that `synthetic` makes of the same arguments, [pairs]."""
+    ids, topic = _prompts(pairs, prompts, seed)
+    return topic[ids]
 
 
 def planted(features: Features, rows: Ints, columns: Ints, *, seed: int = 0) -> Features:
@@ -40,6 +44,12 @@ def planted(features: Features, rows: Ints, columns: Ints, *, seed: int = 0) -> 
     freq[:, columns] = np.maximum(freq[:, columns], 0.1)
     peak[:, columns] = np.random.default_rng(seed).uniform(2.0, 6.0, (len(rows), len(columns)))
     return features.replaced(rows, Spans(Csr(freq), Csr(peak), chosen.tokens, chosen.residual))
+
+
+def _prompts(pairs: int, prompts: int, seed: int) -> tuple[Ints, Ints]:
+    draws = np.random.default_rng(seed)
+    _, ids = np.unique(draws.integers(0, prompts or max(1, pairs * 9 // 10), pairs), return_inverse=True)
+    return ids.astype(np.int64), draws.integers(0, TOPICS, int(ids.max()) + 1)
 
 
 def _spans(draws: np.random.Generator, rates: Floats, length: Floats) -> Spans:
