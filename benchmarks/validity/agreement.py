@@ -1,6 +1,6 @@
 """Agreement: the audit's figures against a slow computation that shares no code with it (`reference.py`).
 
-    python -m benchmarks.validity.agreement --pairs PAIRS.jsonl.gz [--limit 240] [--features 60]
+    python -m benchmarks.validity.agreement --pairs PAIRS.jsonl.gz [--limit 240] [--conditioned 600] [--features 60]
 
 The audit runs in shards of 64 pairs over features and clusters; the reference sees dense arrays, one concept after the other.
 """
@@ -143,19 +143,23 @@ def gap(ours: Any, theirs: Any) -> float:
 
 def main() -> None:
     """Read, compute twice, write the result."""
-    args = arguments(__doc__, pairs="", limit=240, features=60, seed=0)
+    args = arguments(__doc__, pairs="", limit=240, conditioned=600, features=60, seed=0)
     whole = read(read_pairs(args.pairs, 1_000_000))  # the reading that the other experiments made already
-    features = whole.take(np.arange(min(args.limit, len(whole))))
-    concepts = few_concepts(features, args.features)
+    features, more = (whole.take(np.arange(min(n, len(whole)))) for n in (args.limit, args.conditioned))
+    concepts, clustered = few_concepts(features, args.features), few_concepts(more, args.features)
     parts = {"global": global_differences(features, concepts)}
     for view in (ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED):
-        parts[view.value.replace("_", "-")] = conditioned_differences(features, concepts, view)
+        parts[view.value.replace("_", "-")] = conditioned_differences(more, clustered, view)
     differences = {f"{view}, {name}": value for view, part in parts.items() for name, value in part.items()}
     goal = "the statistics equal a slow, independent reference (scipy, statsmodels, a loop) to 1e-9"
     found = [
         at_most(f"{name}: largest difference / 1e-9", value / TOLERANCE, "x", 1.0, goal) for name, value in differences.items()
     ]
-    count = [Metric("concepts compared", len(concepts.names), "concepts"), Metric("pairs", len(features), "pairs")]
+    count = [
+        Metric("concepts compared", len(concepts.names), "concepts"),
+        Metric("pairs, global view", len(features), "pairs"),
+        Metric("pairs, conditioned views", len(more), "pairs"),
+    ]
     write_result("validity-agreement", found + count, seed=args.seed, raw=differences)
 
 

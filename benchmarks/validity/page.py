@@ -53,10 +53,11 @@ def page() -> str:
 def summary(found: dict[str, dict[str, Any]]) -> list[str]:
     """How many bars each experiment met."""
     lines = ["| experiment | bars met | not met |", "| --- | ---: | --- |"]
-    for name, result in found.items():
-        bars = [metric for metric in result["metrics"] if "holds" in metric]
+    for name in PARTS:
+        bars = [metric for metric in found.get(name, {"metrics": []})["metrics"] if "holds" in metric]
         missed = "; ".join(metric["metric"] for metric in bars if not metric["holds"])
-        lines.append(f"| {name.removeprefix('validity-')} | {sum(m['holds'] for m in bars)} of {len(bars)} | {missed} |")
+        met = f"{sum(m['holds'] for m in bars)} of {len(bars)}" if name in found else "not measured"
+        lines.append(f"| {name.removeprefix('validity-')} | {met} | {missed} |")
     return lines
 
 
