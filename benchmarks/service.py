@@ -152,7 +152,7 @@ def interactive(args, client, pairs):
     time.sleep(3.0)
     try:
         loaded = latencies(client, pairs, args.calls)
-        batch = max(r.score.timings.forward_seconds for r in client.score(pairs[:64], BYPASS))
+        batch = max(r.score.timings.forward for r in client.score(pairs[:64], BYPASS))
     finally:
         stop.set()
         thread.join(60)

@@ -1,8 +1,8 @@
 """Keeps the memory of large CPU tensors for the next ones, instead of giving it back to the kernel after every operation.
 
 A forward pass allocates and frees tensors of several MiB hundreds of times a second. glibc's malloc gives such blocks back at
-once, and the kernel then maps and zeroes them again, page by page, on the next use: about 3,000 page faults a batch, a
-fifteenth of the time of a float32 pass (docs/design.md). The process keeps its peak size in exchange, which a server does anyway.
+once, and the kernel then maps and zeroes them again, page by page, on the next use: about 3,000 page faults a batch, some
+percent of its time (docs/design.md). The process keeps its peak size in exchange, which a server does anyway.
 """
 
 import ctypes
@@ -10,12 +10,7 @@ import ctypes
 # mallopt's parameters (malloc.h)
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
-_M_MMAP_THRESHOLD = -3
 _M_MMAP_MAX = -4
-_M_ARENA_MAX = -8
-
-_DEFAULT_THRESHOLD = 128 << 10
-_DEFAULT_MMAPS = 65_536
 
 
 def keep_freed_memory() -> bool:
@@ -24,14 +19,8 @@ def keep_freed_memory() -> bool:
     Returns:
         whether the C library took it; False where it is not glibc, and nothing has changed.
     """
-    # One arena: a thread's own one is made of pieces of 64 MiB that are unmapped when they empty.
-    return _set({_M_ARENA_MAX: 1, _M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 1 << 30, _M_TOP_PAD: 64 << 20})
-
-
-def give_back_freed_memory() -> bool:
-    """What glibc does by itself, for measurements of programs that leave it alone. Returns as ``keep_freed_memory``."""
-    thresholds = {_M_MMAP_THRESHOLD: _DEFAULT_THRESHOLD, _M_TRIM_THRESHOLD: _DEFAULT_THRESHOLD, _M_TOP_PAD: _DEFAULT_THRESHOLD}
-    return _set({_M_MMAP_MAX: _DEFAULT_MMAPS, **thresholds})
+    # The padding keeps the pieces of 64 MiB that a thread's own arena is made of from being unmapped when they empty.
+    return _set({_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 1 << 30, _M_TOP_PAD: 64 << 20})
 
 
 def _set(options: dict[int, int]) -> bool:
