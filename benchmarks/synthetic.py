@@ -22,7 +22,8 @@ CLUSTER_FEATURES = 12
 SHARD = 2_048
 # Features that a span fires besides its blocks, its blocks, and the share of a block's features that fire with it.
 BACKGROUND, BLOCKS, TOGETHER = 300, 6, 0.5
-_SPANS = ("chosen", "rejected", "prompt")
+# In the order of PairShard.tokens.
+_SPANS = ("prompt", "chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _blocks(seed: int) -> np.ndarray:
 
 
 def _write(path: Path, draws: np.random.Generator, pairs: int, popularity: np.ndarray, blocks: np.ndarray) -> None:
-    length = draws.normal(0, 0.5, (pairs, 1)) * np.array([[0.5, -0.5, 0.0]])
+    length = draws.normal(0, 0.5, (pairs, 1)) * np.array([[0.0, 0.5, -0.5]])
     tokens = np.maximum(np.exp(4.6 + 0.5 * draws.normal(size=(pairs, 1)) + length), 8).astype(np.int64)
     topics = np.minimum(draws.zipf(1.3, (pairs, BLOCKS)) - 1, CLUSTERS - 1)
     tokens.tofile(f"{path}.tokens")

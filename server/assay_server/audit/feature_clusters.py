@@ -79,21 +79,28 @@ class Subspace:
         self._shift, self._rank = sums.mean * self._scale, min(rank, many)
         width = min(self._rank + OVERSAMPLING, many)
         start = np.random.default_rng(seed).standard_normal((columns, width)) * kept[:, None]
-        self._basis: Floats = np.linalg.qr(start)[0]
-        self._reached = np.zeros_like(self._basis)
+        self._begin(np.linalg.qr(start)[0])
 
     def add(self, values: Csr) -> None:
         """Add ZᵀZ·basis of one block of rows, [pairs, columns]: in float32, ample for clusters, but added up in float64."""
         thin = values.astype(np.float32)
-        ahead = np.asarray(thin @ (self._basis * self._scale[:, None]).astype(np.float32), np.float64)
-        ahead -= self._shift @ self._basis
-        back = np.asarray(thin.T.tocsr() @ ahead.astype(np.float32))
-        self._reached += back * self._scale[:, None] - self._shift[:, None] * ahead.sum(axis=0)
+        ahead = np.asarray(thin @ self._scaled) - self._offset
+        self._back += np.asarray(thin.T.tocsr() @ ahead)
+        self._ahead += ahead.sum(axis=0, dtype=np.float64)
 
     def turn(self) -> None:
         """End a pass: what was reached spans the next basis."""
-        self._basis = np.linalg.qr(self._reached)[0]
-        self._reached = np.zeros_like(self._basis)
+        self._begin(np.linalg.qr(self._reached)[0])
+
+    @property
+    def _reached(self) -> Floats:
+        """ZᵀZ·basis of the rows so far."""
+        return self._back * self._scale[:, None] - self._shift[:, None] * self._ahead
+
+    def _begin(self, basis: Floats) -> None:
+        self._basis, self._back, self._ahead = basis, np.zeros_like(basis), np.zeros(basis.shape[1])
+        self._scaled = (basis * self._scale[:, None]).astype(np.float32)
+        self._offset = (self._shift @ basis).astype(np.float32)
 
     def embedding(self) -> Floats:
         """End the last pass: each column's coordinates V·diag(singular value), [columns, rank] (Rayleigh–Ritz)."""
@@ -122,7 +129,7 @@ def cluster_features(embedding: Floats, clusters: int, seed: int) -> tuple[Ints,
     settings: dict[str, Any] = {"batch_size": _BATCH, "n_init": _STARTS, "max_iter": _PASSES}
     means = MiniBatchKMeans(wanted, random_state=seed % 2**32, **settings)
     # One thread: the order in which threads add up is not fixed, and with it the last bits are not.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with threadpool_limits(1, user_api="openmp"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         label = np.asarray(means.fit(rows).labels_, np.int64)
     nearness = (rows * np.asarray(means.cluster_centers_)[label]).sum(axis=1)
