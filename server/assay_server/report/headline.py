@@ -148,7 +148,7 @@ def _shares(report: Report) -> list[Html]:
     else:
         verdict = el("strong", f"{words.capitalize()} explains none of the findings away.")
         rest = f" {figures.count(raw)} pass before it is controlled for, {figures.count(kept)} after."
-    rows = [_bars(view, words) for view in views]
+    rows = [_bars(view, words) for view in views if view.findings_raw or view.findings_controlled]
     return [
         el(
             "section",
