@@ -119,7 +119,7 @@ class _Service:
             gc.collect()
             gc.freeze()  # the model's objects stay: collections during calls need not walk them
             await library.start()
-            await server.open(scorer, parts.labels, library.jobs, library.concepts)
+            await server.open(scorer, parts.labels, library.jobs, library.concepts, library.plans)
             self._announce(server, exporter)
             await self._stop.wait()
             event(_log, logging.INFO, "draining", seconds=self._config.drain_seconds)

@@ -11,10 +11,14 @@ from assay_server.jobs.concepts import LANES as CONCEPT_LANES
 from assay_server.jobs.concepts import Concepts, build_concepts
 from assay_server.jobs.dataset_jobs import ReadPairs
 from assay_server.jobs.operations import Operations
+from assay_server.jobs.plan_jobs import LANES as PLAN_LANES
+from assay_server.jobs.plan_jobs import PlanJobs
+from assay_server.jobs.plan_making import ConceptSources
+from assay_server.jobs.plan_sources import decisions_of, finder
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labels import Labels
-from assay_server.scorer import ScorerLike
+from assay_server.scorer import Scorer, ScorerLike
 from assay_server.store.clusters import StoredClusters
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import DataDir
@@ -28,15 +32,19 @@ class Library:
         operations: all long work.
         concepts: concepts, clusters, labels.
         jobs: datasets, audits, decisions.
+        plans: interventions; None for a scorer without a device of its own.
     """
 
     operations: Operations
     concepts: Concepts
     jobs: StoredAuditJobs
+    plans: PlanJobs | None = None
 
     async def start(self) -> None:
         """Read what is there, and take up what was under way."""
         await self.concepts.start()
+        if self.plans is not None:
+            await self.plans.start()
         await self.jobs.start()
 
     async def aclose(self) -> None:
@@ -71,7 +79,7 @@ def build_library(
         max_concept_features: features of one concept.
         read_pairs: how a file is read; None where none may be.
     """
-    lanes: Mapping[str, int] = {**LANES, **CONCEPT_LANES, "audits": audits_at_once}
+    lanes: Mapping[str, int] = {**LANES, **CONCEPT_LANES, **PLAN_LANES, "audits": audits_at_once}
     operations = Operations(data.files, lanes)
     concepts = build_concepts(
         data.files,
@@ -94,4 +102,20 @@ def build_library(
         labels=concepts.look_up,
         read_pairs=read_pairs,
     )
-    return Library(operations, concepts, jobs)
+    plans = build_plans(data, scorer, operations, concepts, jobs, options) if isinstance(scorer, Scorer) else None
+    return Library(operations, concepts, jobs, plans)
+
+
+def build_plans(
+    data: DataDir, scorer: Scorer, operations: Operations, concepts: Concepts, jobs: StoredAuditJobs, options: StoreOptions
+) -> PlanJobs:
+    """Plans over the same directory; before ``operations`` start."""
+    find = finder(concepts.stored.get, lambda: concepts.clusters.in_use.clusters, scorer.info.d_sae)
+    sources = ConceptSources(
+        find=find,
+        label=concepts.look_up,
+        clusters=lambda: concepts.clusters.in_use.clusters,
+        decision=decisions_of(jobs, find, concepts.look_up),
+    )
+    datasets = Datasets(data.files, options.shard_pairs)
+    return PlanJobs(data.files, operations, scorer, datasets, sources, scoring=options.scoring)

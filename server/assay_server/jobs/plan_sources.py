@@ -53,6 +53,25 @@ def target_of(name: str, found: int | Cluster | StoredConcept, label: str = "") 
     return Target(name, title, found.features, found.weights.astype(np.float64))
 
 
+def finder(stored: Callable[[str, str], StoredConcept], clusters: Callable[[], Sequence[Cluster]], d_sae: int) -> FindConcept:
+    """How names are looked up among the SAE's features, the clusters in use, and the stored concepts."""
+
+    def find(name: str, field: str) -> int | Cluster | StoredConcept:
+        kind, _, id = name.partition("/")
+        if kind == "feature" and id.isdigit():
+            if int(id) < d_sae:
+                return int(id)
+            raise NotFound(f"Feature {id} does not exist; the loaded SAE has features 0 to {d_sae - 1}.", field=field)
+        if kind == "cluster" and id.isdigit():
+            known = clusters()
+            if int(id) < len(known):
+                return known[int(id)]
+            raise NotFound(f"There is no cluster {id}; {len(known)} are in use.", field=field, details={"clusters": len(known)})
+        return stored(name, field)
+
+    return find
+
+
 def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup) -> FindDecision:
     """How decisions are looked up in the audit jobs."""
 

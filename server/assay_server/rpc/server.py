@@ -16,6 +16,8 @@ from assay.v1 import (
     audit_service_pb2_grpc,
     concept_service_pb2,
     concept_service_pb2_grpc,
+    intervention_service_pb2,
+    intervention_service_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     scoring_pb2,
@@ -28,11 +30,13 @@ from grpc_reflection.v1alpha import reflection
 from assay_server.config import ConfigError, ServerConfig
 from assay_server.jobs.api import AuditJobs
 from assay_server.jobs.concepts import Concepts
+from assay_server.jobs.plan_jobs import PlanJobs
 from assay_server.labels import Labels
 from assay_server.rpc.audits import AuditServicer
 from assay_server.rpc.auth import BearerAuth
 from assay_server.rpc.concept_service import ConceptServicer
 from assay_server.rpc.interceptors import Observe
+from assay_server.rpc.interventions import InterventionServicer
 from assay_server.rpc.model import ModelServicer
 from assay_server.rpc.operations import OperationMessages, OperationsServicer
 from assay_server.rpc.scoring import ScoringServicer
@@ -43,6 +47,7 @@ from assay_server.telemetry.metrics import Metrics
 KEEPING = (  # services that need a data directory
     audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name,
     concept_service_pb2.DESCRIPTOR.services_by_name["ConceptService"].full_name,
+    intervention_service_pb2.DESCRIPTOR.services_by_name["InterventionService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 SERVICES = (
@@ -79,6 +84,8 @@ class AssayServer:
         made = OperationMessages()  # every service whose methods give operations says here how what they make is shown
         audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(self.state, made), self._server)
         concept_service_pb2_grpc.add_ConceptServiceServicer_to_server(ConceptServicer(self.state, made), self._server)
+        plans = InterventionServicer(self.state, made)
+        intervention_service_pb2_grpc.add_InterventionServiceServicer_to_server(plans, self._server)
         operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(self.state, made), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
@@ -107,10 +114,15 @@ class AssayServer:
         return self.port
 
     async def open(
-        self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None, concepts: Concepts | None = None
+        self,
+        scorer: ScorerLike,
+        labels: Labels,
+        jobs: AuditJobs | None = None,
+        concepts: Concepts | None = None,
+        plans: PlanJobs | None = None,
     ) -> None:
         """The subject is verified: take work, and say so. Without jobs, the services that need them stay NOT_SERVING."""
-        self.state.open(scorer, labels, jobs, concepts)
+        self.state.open(scorer, labels, jobs, concepts, plans)
         for service in ("", *SERVICES):
             await self._health.set(service, _NOT_SERVING if jobs is None and service in KEEPING else _SERVING)
 

@@ -18,6 +18,7 @@ from assay_server.config import ServerConfig
 from assay_server.errors import FailedPrecondition, NotReady, Overloaded
 from assay_server.jobs.api import AuditJobs
 from assay_server.jobs.concepts import Concepts
+from assay_server.jobs.plan_jobs import PlanJobs
 from assay_server.labels import Labels
 from assay_server.ranking import Ranker
 from assay_server.rpc.concepts import Bounds
@@ -37,6 +38,7 @@ class Loaded:
         limits: the limits in force.
         jobs: datasets, audits and operations; None where the server has no data directory.
         concepts: stored concepts, clusters and labels; None there too.
+        plans: interventions; None there too.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Loaded:
         limits: model_pb2.Limits,
         jobs: AuditJobs | None = None,
         concepts: Concepts | None = None,
+        plans: PlanJobs | None = None,
     ) -> None:
         info = scorer.info
         self.scorer = scorer
         self.labels = labels
         self.jobs = jobs
         self.concepts = concepts
+        self.plans = plans
         self.bounds = Bounds(limits, info.d_in, info.d_sae, stored=None if concepts is None else concepts.stored.get)
         self.ranker = Ranker(info.d_sae)
 
@@ -112,9 +116,26 @@ class ServerState:
             )
         return concepts
 
-    def open(self, scorer: ScorerLike, labels: Labels, jobs: AuditJobs | None = None, concepts: Concepts | None = None) -> None:
+    @property
+    def plans(self) -> PlanJobs:
+        """Plans of interventions. Raises as ``jobs``."""
+        plans = self.loaded.plans
+        if plans is None:
+            raise FailedPrecondition(
+                "This server has no data directory, so it keeps no plans; start it with --data-dir.", reason="NO_DATA_DIR"
+            )
+        return plans
+
+    def open(
+        self,
+        scorer: ScorerLike,
+        labels: Labels,
+        jobs: AuditJobs | None = None,
+        concepts: Concepts | None = None,
+        plans: PlanJobs | None = None,
+    ) -> None:
         """The subject is verified: take work."""
-        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), jobs, concepts)
+        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), jobs, concepts, plans)
         self.metrics.loaded(scorer.info, self.version)
         self.metrics.serving(self.serving)
 

@@ -15,6 +15,7 @@ Invariants:
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,16 +37,20 @@ class _Accepted:
     """A batch in flight: its size on the wire, and the task that answers it."""
 
     size: int
-    answer: asyncio.Task[scoring_pb2.StreamPairsResponse]
+    answer: asyncio.Task[Any]
+
+
+Answer = Callable[[scoring_pb2.PairBatch], Awaitable[Any]]
+"""From one batch to its response."""
 
 
 class PairStream:
-    """Runs one stream to its end."""
+    """Runs one stream to its end. Streams of pairs that are answered with something else override ``open``."""
 
     def __init__(self, state: ServerState, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self._state = state
+        self.state = self._state = state
         self._context = context
-        self._deadline = deadline_of(context)
+        self.deadline = deadline_of(context)
         self._window: deque[_Accepted] = deque()
         self._bytes = 0
         self._last = -1
@@ -62,9 +67,9 @@ class PairStream:
         if head is None:
             return
         loaded = self._state.loaded
-        options = _read_head(head, loaded)
+        answer = await self.open(head, loaded)
         await self._context.send_initial_metadata(())
-        self._read_all = reading = asyncio.create_task(self._read_batches(loaded, options))
+        self._read_all = reading = asyncio.create_task(self._read_batches(loaded, answer))
         reading.add_done_callback(lambda _: self._changed.set())
         try:
             while await self._has_next():
@@ -74,6 +79,21 @@ class PairStream:
             await reading
         finally:
             await self._abandon(reading)
+
+    async def open(self, head: Any, loaded: Loaded) -> Answer:
+        """How the stream's batches are answered, from its first message.
+
+        Raises:
+            AssayError: the message cannot open such a stream.
+        """
+        options = _read_head(head, loaded)
+        call = Call("StreamPairs", "batch.pairs", loaded, options, self.deadline, self._state.metrics)
+
+        async def answer(batch: scoring_pb2.PairBatch) -> scoring_pb2.StreamPairsResponse:
+            results = await score_items(PAIRS, batch.pairs, call)
+            return scoring_pb2.StreamPairsResponse(sequence=batch.sequence, results=results)
+
+        return answer
 
     async def _has_next(self) -> bool:
         """Waits for a batch in flight; False once the reading has ended and every batch is answered."""
@@ -87,18 +107,17 @@ class PairStream:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _read_batches(self, loaded: Loaded, options: CallOptions) -> None:
+    async def _read_batches(self, loaded: Loaded, answer: Answer) -> None:
         """Accepts batches until the client half-closes. Raises what ends the stream early."""
         while (message := await self._receive()) is not None:
             self._check_batch(message, loaded)
             size = message.ByteSize()
             await self._wait_for_room(size)
-            call = Call("StreamPairs", "batch.pairs", loaded, options, self._deadline, self._state.metrics)
-            self._window.append(_Accepted(size, asyncio.create_task(self._answer(message.batch, call))))
+            self._window.append(_Accepted(size, asyncio.create_task(self._answer(message.batch, answer))))
             self._bytes += size
             self._changed.set()
 
-    def _check_batch(self, message: scoring_pb2.StreamPairsRequest, loaded: Loaded) -> None:
+    def _check_batch(self, message: Any, loaded: Loaded) -> None:
         kind = message.WhichOneof("payload")
         if kind != "batch":
             what = "carries options again" if kind == "options" else "carries nothing"
@@ -123,19 +142,18 @@ class PairStream:
         while self._window and (len(self._window) >= config.stream_batches or self._bytes + size > config.stream_bytes):
             await self._wait_for_change()
 
-    async def _answer(self, batch: scoring_pb2.PairBatch, call: Call) -> scoring_pb2.StreamPairsResponse:
+    async def _answer(self, batch: scoring_pb2.PairBatch, answer: Answer) -> Any:
         patience = time.monotonic() + self._state.config.stream_patience_seconds
         while True:
             try:
-                results = await score_items(PAIRS, batch.pairs, call)
-                return scoring_pb2.StreamPairsResponse(sequence=batch.sequence, results=results)
+                return await answer(batch)
             except Overloaded as overload:
                 hold = min(max(overload.retry_after_seconds, 0.001), MAX_HOLD_SECONDS)
                 if time.monotonic() + hold > patience or self._state.draining.is_set():
                     raise
             await asyncio.sleep(hold)
 
-    async def _receive(self) -> scoring_pb2.StreamPairsRequest | None:
+    async def _receive(self) -> Any | None:
         return await receive(self._context, self._state)
 
     async def _abandon(self, reading: asyncio.Task[None]) -> None:
