@@ -145,7 +145,7 @@ def test_sync_async_and_node_give_the_same_findings(
     async def through_async() -> tuple[str, list[Hypothesis], Path]:
         async with AsyncClient(server.address) as client:
             again = await client.upload_pairs(iter(given()), request_id="through-async")
-            assert again == dataset
+            assert again.name == dataset.name
             made = await (await client.audit(again, SMALL)).wait(timeout=120)
             found = [one async for one in client.hypotheses(made)]
             await client.decide(found[0], DecisionMode.KEEP, author="me")

@@ -23,9 +23,11 @@ export async function* readPairs(
 }
 
 function toPair(row: unknown, fallbackId: string, as: "chat" | "text"): PairInput {
-  const { id = fallbackId, prompt, chosen, rejected, ...rest } = row as Record<string, unknown>;
+  const { id = fallbackId, prompt, chosen, rejected, metadata: nested, ...rest } = row as Record<string, unknown>;
   const metadata = Object.fromEntries(
-    Object.entries(rest).flatMap(([key, value]) => (typeof value === "string" ? [[key, value]] : [])),
+    Object.entries({ ...rest, ...(nested as object | undefined) }).flatMap(([key, value]) =>
+      typeof value === "string" ? [[key, value]] : [],
+    ),
   );
   const sides = { chosen: toResponse(chosen), rejected: toResponse(rejected) };
   return { id: String(id), prompt: toPrompt(prompt, as), ...sides, metadata };
