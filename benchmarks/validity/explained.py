@@ -178,7 +178,8 @@ def mean_auc(margins: Floats) -> float:
 
 
 def _share(margins: Floats, top: Floats) -> float:
-    return (mean_auc(margins) - 0.5) / (mean_auc(top) - 0.5)
+    ceiling = mean_auc(top) - 0.5
+    return (mean_auc(margins) - 0.5) / ceiling if ceiling else float("nan")  # the bootstrap leaves such a draw out
 
 
 def metrics(summary: dict[str, Any]) -> list[Metric]:

@@ -51,25 +51,21 @@ def uniformity(raw: dict[str, Any]) -> Any:
 def false_runs(raw: dict[str, Any]) -> Any:
     """Share of runs with any finding where there is nothing to find."""
     plt = _pyplot()
-    figure, axis = plt.subplots(figsize=(9, 4))
-    labels: list[str] = []
-    for way, title in WAYS.items():
-        for view, kinds in raw[way].items():
-            for name, colour, shift in (("raw", ORANGE, -0.17), ("controlled", BLUE, 0.17)):
-                if name in kinds:
-                    summary, place = kinds[name], len(labels) + shift
-                    low, high = summary["interval"]
-                    share = summary["false_share"]
-                    axis.errorbar(place, share, [[share - low], [high - share]], fmt="o", color=colour, capsize=3, ms=5)
-            labels.append(f"{title}\n{VIEWS[view]}")
-    axis.axhline(0.05, color=GREY, ls="--", lw=0.8)
-    axis.set_xticks(range(len(labels)), labels, fontsize=8)
-    axis.set_ylabel("share of runs with a finding")
-    axis.set_ylim(-0.02, 1.04)
+    rows = [(f"{title.replace(chr(10), ' ')}: {VIEWS[view]}", raw[way][view]) for way, title in WAYS.items() for view in raw[way]]
+    figure, axis = plt.subplots(figsize=(9, 0.45 * len(rows) + 1.2))
+    for place, (_, kinds) in enumerate(reversed(rows)):
+        for name, colour, shift in (("raw", ORANGE, 0.15), ("controlled", BLUE, -0.15)):
+            if name in kinds:
+                (low, high), share = kinds[name]["interval"], kinds[name]["false_share"]
+                error = [[share - low], [high - share]]
+                axis.errorbar(share, place + shift, xerr=error, fmt="o", color=colour, capsize=3, ms=5)
+    axis.axvline(0.05, color=GREY, ls="--", lw=0.8)
+    axis.set_yticks(range(len(rows)), [label for label, _ in reversed(rows)])
+    axis.set_xlabel("share of runs with a finding where there is none (dashed: 0.05)")
+    axis.set_xlim(-0.02, 1.02)
     for name, colour in (("raw", ORANGE), ("controlled for length", BLUE)):
         axis.plot([], [], "o", color=colour, label=name)
-    axis.plot([], [], color=GREY, ls="--", lw=0.8, label="0.05")
-    axis.legend(loc="center left")
+    figure.legend(loc="upper right", ncols=2)
     return figure
 
 
@@ -91,6 +87,9 @@ def power(raw: dict[str, Any]) -> Any:
         axis.set(xscale="log", yscale="log", xlabel="pairs that hold the concept, %", title=title)
         axis.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
         axis.minorticks_off()
+    ticks = [1, 3, 10, 30, 100, 300, 1000, 3000]
+    axes[0].set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes[0].set_ylim(0.8, 4200)
     axes[0].set_ylabel("rank of the first right concept")
     axes[0].invert_yaxis()
     axes[1].legend(loc="lower right", fontsize=8)
@@ -111,7 +110,7 @@ def explained(raw: dict[str, Any]) -> Any:
     axis.axvline(ceiling, color=GREY, ls="--", lw=0.8)
     axis.axvline(0.5, color=GREY, lw=0.8)
     axis.set_yticks(range(len(entries)), [name for name, _ in entries], fontsize=9)
-    axis.set_xlabel("held-out AUC of the preference (dashed: the dense residual; left: chance)")
+    axis.set_xlabel("held-out AUC of the preference (dashed: the dense residual; solid: chance)")
     return figure
 
 

@@ -49,6 +49,13 @@ def sign_flip_p(u: Array, prompts: Array, size: int) -> float:
     return float(Fraction(sum(c for t, c in patterns.items() if abs(t) >= bar), sum(patterns.values())))
 
 
+def sign_flip_additions(u: Array, prompts: Array, size: int) -> int:
+    """What counting costs: prompts that tell times the sum of their magnitudes, in units of their common divisor."""
+    sums = np.array([round(float(s) * size) for s in by_prompt(u, prompts)])
+    sums = np.abs(sums[sums != 0])
+    return int(len(sums) * (sums.sum() // np.gcd.reduce(sums))) if len(sums) else 0
+
+
 def mean_interval(u: Array, prompts: Array, level: float) -> tuple[float, float, float]:
     """Mean and bounds: least squares on a constant with statsmodels' cluster-robust error and G - 1 degrees of freedom."""
     fit = sm.OLS(u, np.ones(len(u))).fit(cov_type="cluster", cov_kwds={"groups": prompts, "df_correction": True}, use_t=True)

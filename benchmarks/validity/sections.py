@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from benchmarks.validity.agreement import APPROXIMATION
 from benchmarks.validity.plots import VIEWS
 
 
@@ -190,14 +191,16 @@ def explained(raw: dict[str, Any]) -> list[str]:
 
 def agreement(raw: dict[str, Any]) -> list[str]:
     """The same figures twice."""
-    worst = max(raw.values())
+    near = next(value for name, value in raw.items() if name.endswith(APPROXIMATION))
+    worst = max(value for name, value in raw.items() if not name.endswith(APPROXIMATION))
     return [
         "## Agreement with an independent computation",
         "",
         *prose(f"""
             The audit, in shards of 64 pairs, beside plain loops, scipy and statsmodels over dense arrays
             (`benchmarks/validity/reference.py`, which shares no code with the audit). The largest difference of any statistic is
-            {worst:.1e}; the bar is 1e-9.
+            {worst:.1e}; the bar is 1e-9. Sign-flip p-values are counted exactly where that costs at most a million additions; for
+            large clusters the normal form or Monte-Carlo flips stand in, which are off by up to {near:.1e} here.
         """),
     ]
 
