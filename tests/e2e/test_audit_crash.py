@@ -116,7 +116,6 @@ def test_kill_9_at_random_moments_changes_no_bit_of_what_is_found(server: Forked
     chance = random.Random(SEED)
     stormy = Rounds(server.address)
     stormy.start()
-    counted = 0
     for _ in range(KILLS):
         time.sleep(chance.expovariate(1 / 0.35))
         number = stormy.rounds
@@ -126,7 +125,6 @@ def test_kill_9_at_random_moments_changes_no_bit_of_what_is_found(server: Forked
         after = stored(server.address, number)
         if number == stormy.rounds and before > 0:
             assert after == -1 or after >= before, "a batch that was counted is gone"
-            counted += 1
     stormy.enough.set()
     stormy.join(400)
     assert not stormy.is_alive()

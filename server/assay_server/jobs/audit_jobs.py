@@ -186,11 +186,11 @@ class AuditLibrary:
         if row is None:
             raise _no_hypothesis(name)
         told = result.tables[row.view].evidence[row.rank - 1 : row.rank]
+        if not told:
+            return HypothesisDetail(row, (), ())
         try:
             dataset = await self._datasets.find(result.info.dataset)
         except NotFound:
-            told = ()
-        if not told:
             return HypothesisDetail(row, (), ())
         (evidence,) = told
         wanted = [*evidence.supporting.tolist(), *evidence.contradicting.tolist()]
