@@ -25,6 +25,7 @@ from assay_server.interventions.sweep import SweepOptions, check_options, measur
 from assay_server.interventions.types import STEERED, WHOLE_MODEL
 from assay_server.jobs.api import OperationInfo
 from assay_server.jobs.operations import Operations
+from assay_server.jobs.plan_files import PLAN_ID, PlanFiles
 from assay_server.jobs.plan_making import ConceptSources, PlanMaker, told
 from assay_server.jobs.plan_sources import specification_record
 from assay_server.jobs.progress import Progress
@@ -32,7 +33,6 @@ from assay_server.jobs.prompt_ranking import PromptRanker, RankingRequest
 from assay_server.jobs.scoring import ScoringOptions
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
-from assay_server.store.plans import PLAN_ID, PlanFiles
 
 KIND, MEASURE, RANK = "plan", "plan-measure", "prompt-ranking"
 LANES = {"plans": 1}

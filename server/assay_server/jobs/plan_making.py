@@ -33,6 +33,7 @@ from assay_server.interventions.types import PROMPTED, STEERED, WHOLE_MODEL, Fam
 from assay_server.interventions.vectors import ablation_basis, feature_direction
 from assay_server.jobs.api import LabelLookup
 from assay_server.jobs.dataset_shards import DatasetShards, ShardGone
+from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.plan_sources import FindConcept, FindDecision, PlanShards, direction_set, read_specification
 from assay_server.jobs.progress import Progress
 from assay_server.jobs.scoring import ScoringOptions, score_missing
@@ -41,7 +42,6 @@ from assay_server.store.clusters import Cluster
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import Features
 from assay_server.store.files import Files
-from assay_server.store.plans import PlanFiles
 from assay_server.subject.types import Pair, SpanName
 
 MEAN_PAIRS = 256  # pairs whose residuals an ablation's mean is taken over

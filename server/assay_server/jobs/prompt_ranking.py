@@ -15,10 +15,10 @@ from assay_server.interventions.prompts import candidates
 from assay_server.interventions.reading import Prompting, Reading, log_ratios
 from assay_server.interventions.targets import Target, shard_scores
 from assay_server.interventions.types import Placement, Statistic
+from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.plan_making import PlanMaker
 from assay_server.jobs.plan_sources import PlanShards, target_of
 from assay_server.jobs.progress import Progress
-from assay_server.store.plans import PlanFiles
 from assay_server.subject.types import Pair
 
 DEFAULT_ROWS, MAX_ROWS = 64, 1024
