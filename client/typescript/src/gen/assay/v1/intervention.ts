@@ -472,8 +472,8 @@ export interface InterventionParameters {
   /** Which pairs come first. EXAMPLE_FILTER, LABEL_FLIP, STEERING_VECTOR, INOCULATION_ROWS. */
   order: RowOrder;
   /**
-   * Token score from which a token (or word) is masked. TOKEN_FILTER. Default: the 90th percentile of the dataset's response
-   * scores (statistic LARGEST).
+   * Token score (weighted activations, or <h_t, v>) from which a token or word is masked. TOKEN_FILTER. Default: the 90th
+   * percentile of responses' largest token scores over at most 128 of the dataset's pairs; for features above 0.
    */
   threshold?:
     | number
