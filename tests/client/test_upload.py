@@ -53,7 +53,7 @@ def upload(request: pytest.FixtureRequest) -> Upload:
 
 
 def stored(server: ScriptedServer, request_id: str) -> list[str]:
-    return [pair.id for batch in server.shelf.uploads[request_id] for pair in batch]
+    return [pair.id for batch in server.shelf.uploads.get(request_id, []) for pair in batch]
 
 
 def ids(count: int) -> list[str]:
@@ -158,7 +158,7 @@ def test_an_id_that_stands_for_more_pairs_is_refused(server: ScriptedServer, upl
 
 def test_a_refusal_arrives_with_its_reason_and_is_not_repeated(server: ScriptedServer, upload: Upload) -> None:
     refusal = rich_status("INVALID_ARGUMENT", "the disk is full of pairs", reason="DATASET_TOO_LARGE", details={"pairs": "9"})
-    server.shelf.upload_ends.extend([(2, refusal)] * 4)
+    server.shelf.upload_ends.extend([(0, refusal)] * 4)
     with pytest.raises(InvalidRequest, match="full of pairs") as caught:
         upload(server.address, iter(pairs(90)), request_id="up")
     assert caught.value.reason == "DATASET_TOO_LARGE"

@@ -10,6 +10,7 @@ Invariants:
 
 from __future__ import annotations  # gRPC's generic types cannot be subscripted at run time
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ from assay_server.rpc.names import request_id, short_text
 from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import Loaded, ServerState
 from assay_server.subject.types import Pair
+
+
+_CUT_SECONDS = 0.2
 
 
 class PairUpload:
@@ -53,6 +57,9 @@ class PairUpload:
             position = await self._jobs.append(head.request_id, batch.sequence, await _read_pairs(batch.pairs))
             stored = position.pairs
             self._state.metrics.pairs("UploadPairs", {"OK": len(batch.pairs)})
+        # A connection that breaks ends the messages as a half-close does, and the call's cancellation follows: a dataset must not
+        # be completed in between with the pairs that happened to arrive.
+        await asyncio.sleep(_CUT_SECONDS)
         return position.dataset or await self._jobs.finish_upload(head.request_id)
 
     def _check(self, message: audit_service_pb2.UploadPairsRequest, loaded: Loaded) -> scoring_pb2.PairBatch:
