@@ -26,7 +26,6 @@ from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import Loaded, ServerState
 from assay_server.subject.types import Pair
 
-
 _CUT_SECONDS = 0.2
 
 
