@@ -95,7 +95,8 @@ def test_a_server_loads_serves_and_stops_cleanly(launch: Launch, tmp_path: Path)
     assert out.startswith(f"ready 127.0.0.1:{told['port']} after ")
     assert "explained variance" in out
     events = [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")]
-    assert events[:2] == ["bound", "loading"]
+    assert events[0].startswith("datasets and audits go with this server")  # no --data-dir was given
+    assert events[1:3] == ["bound", "loading"]
     assert events[-2:] == ["draining", "stopped"]
     assert CORPUS[0][:20] not in err
 
@@ -138,6 +139,7 @@ def check_scores(scoring: Any, model: model_pb2.Model) -> None:
 def test_health_is_answered_while_the_subject_loads_and_a_signal_ends_the_load(launch: Launch, tmp_path: Path) -> None:
     process = launch("--overrides", "VARIANCE")
     assert process.stderr is not None
+    assert "--data-dir" in process.stderr.readline()
     bound = process.stderr.readline()
     assert "bound" in bound
     port = int(bound.split("address=127.0.0.1:")[1].split()[0])
