@@ -49,10 +49,12 @@ def main() -> None:
     server.close()
     unique = sum(tree.size for tree in trees)
     best = min(seconds["engine"])
+    limit = ratio(seconds, "plain", "bound")
     metrics = [
         at_least("engine / plain script", ratio(seconds, "plain", "engine"), "x", 7.0, "engine >= 7x the plain script"),
         at_least("engine / tuned script", ratio(seconds, "tuned", "engine"), "x", 1.85, "engine >= 1.85x that script tuned"),
         at_least("engine / bound", ratio(seconds, "bound", "engine"), "x", 0.90, "engine >= 0.90 of the bound"),
+        Metric("bound / plain script", limit, "x", notes="what an engine as fast as the bound would reach"),
         Metric("engine speed, best round", len(trees) / best, "pairs/s"),
         Metric("engine speed, best round", unique / best, "tokens/s"),
         Metric("tokens read", unique, "tokens"),
@@ -67,7 +69,16 @@ def main() -> None:
         metrics,
         seed=0,
         raw={"seconds": seconds, "pairs": len(trees), "threads": args.threads, "batch_tokens": budget},
+        notes=NOTES,
     )
+
+
+NOTES = (
+    "Most of the time goes into matrix products and attention, in the libraries' own kernels on both sides; what the engine "
+    "saves is padding, repeated prompts and blocks past the hook. How much that is depends on the lengths in the file: over "
+    "the first 64 pairs of HH the plain script reads 3.1 times the unique tokens, over the first 160 3.7 times. The bound's "
+    "rows are 128 tokens long, a pair's tree about 230: attention costs the engine more than the bound, most so in bfloat16."
+)
 
 
 class Apart:
