@@ -83,7 +83,7 @@ def random_sae(name: str, args):
     }[name]()
     sae.W_enc.data.normal_(std=args.d_in**-0.5)
     for bias in ("b_enc", "b_gate", "b_mag"):
-        if hasattr(sae, bias) and name != "topk":
+        if getattr(sae, bias, None) is not None and name != "topk":
             getattr(sae, bias).data.fill_(-3.0)
     return sae
 
