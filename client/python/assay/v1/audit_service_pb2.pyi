@@ -1,4 +1,5 @@
 from assay.v1 import audit_pb2 as _audit_pb2
+from assay.v1 import comparison_pb2 as _comparison_pb2
 from assay.v1 import scoring_pb2 as _scoring_pb2
 from google.longrunning import operations_pb2 as _operations_pb2
 from google.protobuf.internal import containers as _containers
@@ -11,12 +12,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UploadPairsRequest(_message.Message):
-    __slots__ = ("options", "batch")
+    __slots__ = ("options", "batch", "end")
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     options: UploadOptions
     batch: _scoring_pb2.PairBatch
-    def __init__(self, options: _Optional[_Union[UploadOptions, _Mapping]] = ..., batch: _Optional[_Union[_scoring_pb2.PairBatch, _Mapping]] = ...) -> None: ...
+    end: UploadEnd
+    def __init__(self, options: _Optional[_Union[UploadOptions, _Mapping]] = ..., batch: _Optional[_Union[_scoring_pb2.PairBatch, _Mapping]] = ..., end: _Optional[_Union[UploadEnd, _Mapping]] = ...) -> None: ...
+
+class UploadEnd(_message.Message):
+    __slots__ = ("pairs",)
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    pairs: int
+    def __init__(self, pairs: _Optional[int] = ...) -> None: ...
 
 class UploadOptions(_message.Message):
     __slots__ = ("request_id", "display_name")
@@ -265,3 +274,35 @@ class ListDecisionsResponse(_message.Message):
     decisions: _containers.RepeatedCompositeFieldContainer[_audit_pb2.Decision]
     next_page_token: str
     def __init__(self, decisions: _Optional[_Iterable[_Union[_audit_pb2.Decision, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class CompareRolloutsRequest(_message.Message):
+    __slots__ = ("dataset", "rollouts", "noise", "plan", "concepts", "families", "margins", "tau", "interval_level", "min_telling", "draws", "seed", "keep", "request_id")
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUTS_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    CONCEPTS_FIELD_NUMBER: _ClassVar[int]
+    FAMILIES_FIELD_NUMBER: _ClassVar[int]
+    MARGINS_FIELD_NUMBER: _ClassVar[int]
+    TAU_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MIN_TELLING_FIELD_NUMBER: _ClassVar[int]
+    DRAWS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    dataset: str
+    rollouts: str
+    noise: str
+    plan: str
+    concepts: _containers.RepeatedScalarFieldContainer[str]
+    families: _containers.RepeatedScalarFieldContainer[_audit_pb2.ConceptFamily]
+    margins: _comparison_pb2.PolicyMargins
+    tau: float
+    interval_level: float
+    min_telling: int
+    draws: int
+    seed: int
+    keep: int
+    request_id: str
+    def __init__(self, dataset: _Optional[str] = ..., rollouts: _Optional[str] = ..., noise: _Optional[str] = ..., plan: _Optional[str] = ..., concepts: _Optional[_Iterable[str]] = ..., families: _Optional[_Iterable[_Union[_audit_pb2.ConceptFamily, str]]] = ..., margins: _Optional[_Union[_comparison_pb2.PolicyMargins, _Mapping]] = ..., tau: _Optional[float] = ..., interval_level: _Optional[float] = ..., min_telling: _Optional[int] = ..., draws: _Optional[int] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...

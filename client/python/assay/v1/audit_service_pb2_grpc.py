@@ -117,6 +117,11 @@ class AuditServiceStub(object):
                 request_serializer=assay_dot_v1_dot_audit__service__pb2.ListDecisionsRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_audit__service__pb2.ListDecisionsResponse.FromString,
                 _registered_method=True)
+        self.CompareRollouts = channel.unary_unary(
+                '/assay.v1.AuditService/CompareRollouts',
+                request_serializer=assay_dot_v1_dot_audit__service__pb2.CompareRolloutsRequest.SerializeToString,
+                response_deserializer=google_dot_longrunning_dot_operations__pb2.Operation.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer(object):
@@ -125,10 +130,11 @@ class AuditServiceServicer(object):
     """
 
     def UploadPairs(self, request_iterator, context):
-        """Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
-        dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
+        """Stores pairs. The first message carries options, every later one a sequence number and pairs; the last one, `end`, says how many
+        pairs there were and completes the dataset. A broken upload goes on under the same request_id after the sequence that
+        GetUpload names; a stream that closes without `end` completes nothing and keeps what it brought.
         A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
-        expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
+        expected, (UPLOAD_INCOMPLETE) what is stored and what `end` announced; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,6 +246,15 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareRollouts(self, request, context):
+        """Compares what a model answers before and after training on the same prompts with what the audited data predicted. The
+        operation's response is a RolloutComparison. Errors: INVALID_ARGUMENT (PROMPTS_DIFFER) where the noise dataset has other
+        prompts than the rollouts; FAILED_PRECONDITION (DATASET_MISMATCH) where the plan is another dataset's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -322,6 +337,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListDecisions,
                     request_deserializer=assay_dot_v1_dot_audit__service__pb2.ListDecisionsRequest.FromString,
                     response_serializer=assay_dot_v1_dot_audit__service__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'CompareRollouts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareRollouts,
+                    request_deserializer=assay_dot_v1_dot_audit__service__pb2.CompareRolloutsRequest.FromString,
+                    response_serializer=google_dot_longrunning_dot_operations__pb2.Operation.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -758,6 +778,33 @@ class AuditService(object):
             '/assay.v1.AuditService/ListDecisions',
             assay_dot_v1_dot_audit__service__pb2.ListDecisionsRequest.SerializeToString,
             assay_dot_v1_dot_audit__service__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareRollouts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.AuditService/CompareRollouts',
+            assay_dot_v1_dot_audit__service__pb2.CompareRolloutsRequest.SerializeToString,
+            google_dot_longrunning_dot_operations__pb2.Operation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from assay.v1 import concept_pb2 as assay_dot_v1_dot_concept__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/model.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/concept.proto\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.assay.v1.Model\"\xb0\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\x1a\n\x12model_architecture\x18\x04 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x05 \x01(\t\x12\x1c\n\x14template_fingerprint\x18\x06 \x01(\t\x12\x0c\n\x04hook\x18\x07 \x01(\t\x12\x13\n\x0bhook_module\x18\x08 \x01(\t\x12\x12\n\nblocks_run\x18\t \x01(\x05\x12\x14\n\x0c\x62locks_total\x18\n \x01(\x05\x12\x0c\n\x04\x64_in\x18\x0b \x01(\x05\x12\r\n\x05\x64_sae\x18\x0c \x01(\x05\x12\x18\n\x10sae_architecture\x18\r \x01(\t\x12\x0e\n\x06sae_id\x18\x0e \x01(\t\x12\x17\n\x0fsae_fingerprint\x18\x0f \x01(\t\x12\r\n\x05\x64type\x18\x10 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x11 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x12 \x01(\x05\x12\x1a\n\x12\x65xplained_variance\x18\x13 \x01(\x01\x12\x0f\n\x07mean_l0\x18\x14 \x01(\x01\x12\x1a\n\x12\x63\x61libration_tokens\x18\x15 \x01(\x05\x12\x11\n\toverrides\x18\x16 \x03(\t\x12 \n\x06limits\x18\x17 \x01(\x0b\x32\x10.assay.v1.Limits\x12\x16\n\x0eserver_version\x18\x18 \x01(\t\x12\x19\n\x11labelled_features\x18\x19 \x01(\x05\"\xc8\x02\n\x06Limits\x12\x1d\n\x15max_pairs_per_request\x18\x01 \x01(\x05\x12\x1d\n\x15max_pairs_per_message\x18\x02 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x03\x12\x16\n\x0emax_text_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13max_sequence_tokens\x18\x05 \x01(\x05\x12\x11\n\tmax_top_k\x18\x06 \x01(\x05\x12\x14\n\x0cmax_concepts\x18\x07 \x01(\x05\x12\x1c\n\x14max_concept_features\x18\x08 \x01(\x05\x12\x1c\n\x14max_tokens_in_flight\x18\t \x01(\x03\x12\x13\n\x0bmax_streams\x18\n \x01(\x05\x12\x14\n\x0c\x62\x61tch_tokens\x18\x0b \x01(\x05\x12 \n\x18max_features_per_request\x18\x0c \x01(\x05\"6\n\x17\x42\x61tchGetFeaturesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\r\"?\n\x18\x42\x61tchGetFeaturesResponse\x12#\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x11.assay.v1.Feature\"\\\n\x13ListFeaturesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"h\n\x14ListFeaturesResponse\x12#\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x11.assay.v1.Feature\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\xfb\x01\n\x0cModelService\x12\x41\n\x08GetModel\x12\x19.assay.v1.GetModelRequest\x1a\x1a.assay.v1.GetModelResponse\x12Y\n\x10\x42\x61tchGetFeatures\x12!.assay.v1.BatchGetFeaturesRequest\x1a\".assay.v1.BatchGetFeaturesResponse\x12M\n\x0cListFeatures\x12\x1d.assay.v1.ListFeaturesRequest\x1a\x1e.assay.v1.ListFeaturesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x61ssay/v1/model.proto\x12\x08\x61ssay.v1\x1a\x16\x61ssay/v1/concept.proto\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.assay.v1.Model\"\xd1\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\x12\x1a\n\x12model_architecture\x18\x04 \x01(\t\x12\x1d\n\x15tokenizer_fingerprint\x18\x05 \x01(\t\x12\x1c\n\x14template_fingerprint\x18\x06 \x01(\t\x12\x0c\n\x04hook\x18\x07 \x01(\t\x12\x13\n\x0bhook_module\x18\x08 \x01(\t\x12\x12\n\nblocks_run\x18\t \x01(\x05\x12\x14\n\x0c\x62locks_total\x18\n \x01(\x05\x12\x0c\n\x04\x64_in\x18\x0b \x01(\x05\x12\r\n\x05\x64_sae\x18\x0c \x01(\x05\x12\x18\n\x10sae_architecture\x18\r \x01(\t\x12\x0e\n\x06sae_id\x18\x0e \x01(\t\x12\x17\n\x0fsae_fingerprint\x18\x0f \x01(\t\x12\r\n\x05\x64type\x18\x10 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x11 \x01(\t\x12\x16\n\x0e\x63ontext_tokens\x18\x12 \x01(\x05\x12\x1a\n\x12\x65xplained_variance\x18\x13 \x01(\x01\x12\x0f\n\x07mean_l0\x18\x14 \x01(\x01\x12\x1a\n\x12\x63\x61libration_tokens\x18\x15 \x01(\x05\x12\x11\n\toverrides\x18\x16 \x03(\t\x12 \n\x06limits\x18\x17 \x01(\x0b\x32\x10.assay.v1.Limits\x12\x16\n\x0eserver_version\x18\x18 \x01(\t\x12\x19\n\x11labelled_features\x18\x19 \x01(\x05\x12\x1f\n\x17whole_model_fingerprint\x18\x1a \x01(\t\"\xc8\x02\n\x06Limits\x12\x1d\n\x15max_pairs_per_request\x18\x01 \x01(\x05\x12\x1d\n\x15max_pairs_per_message\x18\x02 \x01(\x05\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x03\x12\x16\n\x0emax_text_bytes\x18\x04 \x01(\x03\x12\x1b\n\x13max_sequence_tokens\x18\x05 \x01(\x05\x12\x11\n\tmax_top_k\x18\x06 \x01(\x05\x12\x14\n\x0cmax_concepts\x18\x07 \x01(\x05\x12\x1c\n\x14max_concept_features\x18\x08 \x01(\x05\x12\x1c\n\x14max_tokens_in_flight\x18\t \x01(\x03\x12\x13\n\x0bmax_streams\x18\n \x01(\x05\x12\x14\n\x0c\x62\x61tch_tokens\x18\x0b \x01(\x05\x12 \n\x18max_features_per_request\x18\x0c \x01(\x05\"6\n\x17\x42\x61tchGetFeaturesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\r\"?\n\x18\x42\x61tchGetFeaturesResponse\x12#\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x11.assay.v1.Feature\"\\\n\x13ListFeaturesRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"h\n\x14ListFeaturesResponse\x12#\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x11.assay.v1.Feature\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x32\xfb\x01\n\x0cModelService\x12\x41\n\x08GetModel\x12\x19.assay.v1.GetModelRequest\x1a\x1a.assay.v1.GetModelResponse\x12Y\n\x10\x42\x61tchGetFeatures\x12!.assay.v1.BatchGetFeaturesRequest\x1a\".assay.v1.BatchGetFeaturesResponse\x12M\n\x0cListFeatures\x12\x1d.assay.v1.ListFeaturesRequest\x1a\x1e.assay.v1.ListFeaturesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=91
   _globals['_GETMODELRESPONSE']._serialized_end=141
   _globals['_MODEL']._serialized_start=144
-  _globals['_MODEL']._serialized_end=704
-  _globals['_LIMITS']._serialized_start=707
-  _globals['_LIMITS']._serialized_end=1035
-  _globals['_BATCHGETFEATURESREQUEST']._serialized_start=1037
-  _globals['_BATCHGETFEATURESREQUEST']._serialized_end=1091
-  _globals['_BATCHGETFEATURESRESPONSE']._serialized_start=1093
-  _globals['_BATCHGETFEATURESRESPONSE']._serialized_end=1156
-  _globals['_LISTFEATURESREQUEST']._serialized_start=1158
-  _globals['_LISTFEATURESREQUEST']._serialized_end=1250
-  _globals['_LISTFEATURESRESPONSE']._serialized_start=1252
-  _globals['_LISTFEATURESRESPONSE']._serialized_end=1356
-  _globals['_MODELSERVICE']._serialized_start=1359
-  _globals['_MODELSERVICE']._serialized_end=1610
+  _globals['_MODEL']._serialized_end=737
+  _globals['_LIMITS']._serialized_start=740
+  _globals['_LIMITS']._serialized_end=1068
+  _globals['_BATCHGETFEATURESREQUEST']._serialized_start=1070
+  _globals['_BATCHGETFEATURESREQUEST']._serialized_end=1124
+  _globals['_BATCHGETFEATURESRESPONSE']._serialized_start=1126
+  _globals['_BATCHGETFEATURESRESPONSE']._serialized_end=1189
+  _globals['_LISTFEATURESREQUEST']._serialized_start=1191
+  _globals['_LISTFEATURESREQUEST']._serialized_end=1283
+  _globals['_LISTFEATURESRESPONSE']._serialized_start=1285
+  _globals['_LISTFEATURESRESPONSE']._serialized_end=1389
+  _globals['_MODELSERVICE']._serialized_start=1392
+  _globals['_MODELSERVICE']._serialized_end=1643
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "model_id", "model_fingerprint", "model_architecture", "tokenizer_fingerprint", "template_fingerprint", "hook", "hook_module", "blocks_run", "blocks_total", "d_in", "d_sae", "sae_architecture", "sae_id", "sae_fingerprint", "dtype", "device", "context_tokens", "explained_variance", "mean_l0", "calibration_tokens", "overrides", "limits", "server_version", "labelled_features")
+    __slots__ = ("name", "model_id", "model_fingerprint", "model_architecture", "tokenizer_fingerprint", "template_fingerprint", "hook", "hook_module", "blocks_run", "blocks_total", "d_in", "d_sae", "sae_architecture", "sae_id", "sae_fingerprint", "dtype", "device", "context_tokens", "explained_variance", "mean_l0", "calibration_tokens", "overrides", "limits", "server_version", "labelled_features", "whole_model_fingerprint")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,7 @@ class Model(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELLED_FEATURES_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_MODEL_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     name: str
     model_id: str
     model_fingerprint: str
@@ -71,7 +72,8 @@ class Model(_message.Message):
     limits: Limits
     server_version: str
     labelled_features: int
-    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., model_architecture: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., template_fingerprint: _Optional[str] = ..., hook: _Optional[str] = ..., hook_module: _Optional[str] = ..., blocks_run: _Optional[int] = ..., blocks_total: _Optional[int] = ..., d_in: _Optional[int] = ..., d_sae: _Optional[int] = ..., sae_architecture: _Optional[str] = ..., sae_id: _Optional[str] = ..., sae_fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., context_tokens: _Optional[int] = ..., explained_variance: _Optional[float] = ..., mean_l0: _Optional[float] = ..., calibration_tokens: _Optional[int] = ..., overrides: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., labelled_features: _Optional[int] = ...) -> None: ...
+    whole_model_fingerprint: str
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., model_architecture: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., template_fingerprint: _Optional[str] = ..., hook: _Optional[str] = ..., hook_module: _Optional[str] = ..., blocks_run: _Optional[int] = ..., blocks_total: _Optional[int] = ..., d_in: _Optional[int] = ..., d_sae: _Optional[int] = ..., sae_architecture: _Optional[str] = ..., sae_id: _Optional[str] = ..., sae_fingerprint: _Optional[str] = ..., dtype: _Optional[str] = ..., device: _Optional[str] = ..., context_tokens: _Optional[int] = ..., explained_variance: _Optional[float] = ..., mean_l0: _Optional[float] = ..., calibration_tokens: _Optional[int] = ..., overrides: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., server_version: _Optional[str] = ..., labelled_features: _Optional[int] = ..., whole_model_fingerprint: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_pairs_per_request", "max_pairs_per_message", "max_message_bytes", "max_text_bytes", "max_sequence_tokens", "max_top_k", "max_concepts", "max_concept_features", "max_tokens_in_flight", "max_streams", "batch_tokens", "max_features_per_request")

@@ -23,7 +23,17 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { Operation } from "../../google/longrunning/operations.js";
-import { Audit, AuditOptions, Dataset, Decision, Hypothesis } from "./audit.js";
+import {
+  Audit,
+  AuditOptions,
+  ConceptFamily,
+  conceptFamilyFromJSON,
+  conceptFamilyToNumber,
+  Dataset,
+  Decision,
+  Hypothesis,
+} from "./audit.js";
+import { PolicyMargins } from "./comparison.js";
 import { PairBatch } from "./scoring.js";
 
 export const protobufPackage = "assay.v1";
@@ -38,9 +48,18 @@ export interface UploadPairsRequest {
     /** The first message, and only that. */
     { $case: "options"; value: UploadOptions }
     | //
-    /** Every later message. Sequences count from 0 without a gap; one that is stored already is skipped. */
+    /** Every later message but the last. Sequences count from 0 without a gap; one that is stored already is skipped. */
     { $case: "batch"; value: PairBatch }
+    | //
+    /** The last message: completes the dataset. */
+    { $case: "end"; value: UploadEnd }
     | undefined;
+}
+
+/** The end of an upload. Without it a half-close could be a broken connection. */
+export interface UploadEnd {
+  /** Pairs of the whole upload, those of earlier streams under the same request_id included. Must be what is stored. */
+  pairs: number;
 }
 
 /** The head of an upload. */
@@ -345,6 +364,56 @@ export interface ListDecisionsResponse {
   nextPageToken: string;
 }
 
+/** Asks to compare rollouts. They are uploaded like any pairs, by UploadPairs. */
+export interface CompareRolloutsRequest {
+  /** What the model was trained on: "datasets/{id}". Required. */
+  dataset: string;
+  /**
+   * Rollouts: "datasets/{id}" whose pairs are (prompt, chosen: a response after training, rejected: one before). A prompt may come
+   * with several pairs. Required.
+   */
+  rollouts: string;
+  /** Two independent rollouts of the model before training, as chosen and rejected, on the same prompts: the noise floor. Required. */
+  noise: string;
+  /** "plans/{id}" that the training applied: weighs the prediction as its ExpectedEffect does. Default: none. */
+  plan: string;
+  /** Stored concepts to compare beside features and clusters: "concepts/{id}". */
+  concepts: string[];
+  /** Default: features and clusters (clusters where there are any). */
+  families: ConceptFamily[];
+  /** Whether the policy moved at all. Without it no conclusion is drawn (RolloutComparison.control is unset). */
+  margins:
+    | PolicyMargins
+    | undefined;
+  /** Share of a span's tokens above which a feature counts as expressed, in [0, 1). Default: 0.01. */
+  tau?:
+    | number
+    | undefined;
+  /** Share that intervals cover, in (0, 1). Default: 0.95. */
+  intervalLevel?:
+    | number
+    | undefined;
+  /** Pairs of the training data in which a concept must tell the sides apart (u is not 0) to be retained. Default: 25. */
+  minTelling?:
+    | number
+    | undefined;
+  /** Bootstrap draws over prompts, 100 to 10,000. Default: 1000. */
+  draws?:
+    | number
+    | undefined;
+  /** Seed of the draws. Default: 0. */
+  seed: number;
+  /**
+   * Concepts that are answered, those with the largest observed shift over its noise first. Figures are over all. Default: 500, at
+   * most 5000.
+   */
+  keep?:
+    | number
+    | undefined;
+  /** Idempotency: the same id gives the same operation. As in UploadOptions. Default: a fresh one. */
+  requestId: string;
+}
+
 function createBaseUploadPairsRequest(): UploadPairsRequest {
   return { payload: undefined };
 }
@@ -357,6 +426,9 @@ export const UploadPairsRequest: MessageFns<UploadPairsRequest> = {
         break;
       case "batch":
         PairBatch.encode(message.payload.value, writer.uint32(18).fork()).join();
+        break;
+      case "end":
+        UploadEnd.encode(message.payload.value, writer.uint32(26).fork()).join();
         break;
     }
     return writer;
@@ -391,6 +463,14 @@ export const UploadPairsRequest: MessageFns<UploadPairsRequest> = {
             message.payload = { $case: "batch", value: PairBatch.decode(reader, reader.uint32()) };
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.payload = { $case: "end", value: UploadEnd.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -421,7 +501,68 @@ export const UploadPairsRequest: MessageFns<UploadPairsRequest> = {
         }
         break;
       }
+      case "end": {
+        if (object.payload?.value !== undefined && object.payload?.value !== null) {
+          message.payload = { $case: "end", value: UploadEnd.fromPartial(object.payload.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseUploadEnd(): UploadEnd {
+  return { pairs: 0 };
+}
+
+export const UploadEnd: MessageFns<UploadEnd> = {
+  encode(message: UploadEnd, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pairs !== 0) {
+      writer.uint32(8).int64(message.pairs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UploadEnd {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUploadEnd();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pairs = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<UploadEnd>): UploadEnd {
+    return UploadEnd.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UploadEnd>): UploadEnd {
+    const message = createBaseUploadEnd();
+    message.pairs = object.pairs ?? 0;
     return message;
   },
 };
@@ -2471,6 +2612,248 @@ export const ListDecisionsResponse: MessageFns<ListDecisionsResponse> = {
   },
 };
 
+function createBaseCompareRolloutsRequest(): CompareRolloutsRequest {
+  return {
+    dataset: "",
+    rollouts: "",
+    noise: "",
+    plan: "",
+    concepts: [],
+    families: [],
+    margins: undefined,
+    tau: undefined,
+    intervalLevel: undefined,
+    minTelling: undefined,
+    draws: undefined,
+    seed: 0,
+    keep: undefined,
+    requestId: "",
+  };
+}
+
+export const CompareRolloutsRequest: MessageFns<CompareRolloutsRequest> = {
+  encode(message: CompareRolloutsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dataset !== "") {
+      writer.uint32(10).string(message.dataset);
+    }
+    if (message.rollouts !== "") {
+      writer.uint32(18).string(message.rollouts);
+    }
+    if (message.noise !== "") {
+      writer.uint32(26).string(message.noise);
+    }
+    if (message.plan !== "") {
+      writer.uint32(34).string(message.plan);
+    }
+    for (const v of message.concepts) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.families.length !== 0) {
+      writer.uint32(50).fork();
+      for (const v of message.families) {
+        writer.int32(conceptFamilyToNumber(v));
+      }
+      writer.join();
+    }
+    if (message.margins !== undefined) {
+      PolicyMargins.encode(message.margins, writer.uint32(58).fork()).join();
+    }
+    if (message.tau !== undefined) {
+      writer.uint32(65).double(message.tau);
+    }
+    if (message.intervalLevel !== undefined) {
+      writer.uint32(73).double(message.intervalLevel);
+    }
+    if (message.minTelling !== undefined) {
+      writer.uint32(80).int32(message.minTelling);
+    }
+    if (message.draws !== undefined) {
+      writer.uint32(88).int32(message.draws);
+    }
+    if (message.seed !== 0) {
+      writer.uint32(96).uint64(message.seed);
+    }
+    if (message.keep !== undefined) {
+      writer.uint32(104).int32(message.keep);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(114).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CompareRolloutsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCompareRolloutsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.dataset = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.rollouts = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.noise = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.plan = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.concepts.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag === 48) {
+              message.families.push(conceptFamilyFromJSON(reader.int32()));
+
+              continue;
+            }
+
+            if (tag === 50) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.families.push(conceptFamilyFromJSON(reader.int32()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.margins = PolicyMargins.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.tau = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.intervalLevel = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.minTelling = reader.int32();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.draws = reader.int32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.seed = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.keep = reader.int32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<CompareRolloutsRequest>): CompareRolloutsRequest {
+    return CompareRolloutsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CompareRolloutsRequest>): CompareRolloutsRequest {
+    const message = createBaseCompareRolloutsRequest();
+    message.dataset = object.dataset ?? "";
+    message.rollouts = object.rollouts ?? "";
+    message.noise = object.noise ?? "";
+    message.plan = object.plan ?? "";
+    message.concepts = object.concepts?.map((e) => e) || [];
+    message.families = object.families?.map((e) => e) || [];
+    message.margins = (object.margins !== undefined && object.margins !== null)
+      ? PolicyMargins.fromPartial(object.margins)
+      : undefined;
+    message.tau = object.tau ?? undefined;
+    message.intervalLevel = object.intervalLevel ?? undefined;
+    message.minTelling = object.minTelling ?? undefined;
+    message.draws = object.draws ?? undefined;
+    message.seed = object.seed ?? 0;
+    message.keep = object.keep ?? undefined;
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
 /**
  * Keeps datasets, tests concepts over them, and records what is decided about the findings. Long work is a
  * google.longrunning.Operation with OperationMetadata; it goes on after a crash from the last finished shard.
@@ -2478,10 +2861,11 @@ export const ListDecisionsResponse: MessageFns<ListDecisionsResponse> = {
 export type AuditServiceService = typeof AuditServiceService;
 export const AuditServiceService = {
   /**
-   * Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
-   * dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
+   * Stores pairs. The first message carries options, every later one a sequence number and pairs; the last one, `end`, says how many
+   * pairs there were and completes the dataset. A broken upload goes on under the same request_id after the sequence that
+   * GetUpload names; a stream that closes without `end` completes nothing and keeps what it brought.
    * A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
-   * expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
+   * expected, (UPLOAD_INCOMPLETE) what is stored and what `end` announced; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
    */
   uploadPairs: {
     path: "/assay.v1.AuditService/UploadPairs" as const,
@@ -2654,14 +3038,30 @@ export const AuditServiceService = {
       Buffer.from(ListDecisionsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListDecisionsResponse => ListDecisionsResponse.decode(value),
   },
+  /**
+   * Compares what a model answers before and after training on the same prompts with what the audited data predicted. The
+   * operation's response is a RolloutComparison. Errors: INVALID_ARGUMENT (PROMPTS_DIFFER) where the noise dataset has other
+   * prompts than the rollouts; FAILED_PRECONDITION (DATASET_MISMATCH) where the plan is another dataset's.
+   */
+  compareRollouts: {
+    path: "/assay.v1.AuditService/CompareRollouts" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CompareRolloutsRequest): Buffer =>
+      Buffer.from(CompareRolloutsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CompareRolloutsRequest => CompareRolloutsRequest.decode(value),
+    responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
+    responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
+  },
 } as const;
 
 export interface AuditServiceServer extends UntypedServiceImplementation {
   /**
-   * Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
-   * dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
+   * Stores pairs. The first message carries options, every later one a sequence number and pairs; the last one, `end`, says how many
+   * pairs there were and completes the dataset. A broken upload goes on under the same request_id after the sequence that
+   * GetUpload names; a stream that closes without `end` completes nothing and keeps what it brought.
    * A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
-   * expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
+   * expected, (UPLOAD_INCOMPLETE) what is stored and what `end` announced; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
    */
   uploadPairs: handleClientStreamingCall<UploadPairsRequest, UploadPairsResponse>;
   /** Where an upload stands. */
@@ -2697,14 +3097,21 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   recordDecision: handleUnaryCall<RecordDecisionRequest, RecordDecisionResponse>;
   /** Decisions of an audit, or of all, oldest first. */
   listDecisions: handleUnaryCall<ListDecisionsRequest, ListDecisionsResponse>;
+  /**
+   * Compares what a model answers before and after training on the same prompts with what the audited data predicted. The
+   * operation's response is a RolloutComparison. Errors: INVALID_ARGUMENT (PROMPTS_DIFFER) where the noise dataset has other
+   * prompts than the rollouts; FAILED_PRECONDITION (DATASET_MISMATCH) where the plan is another dataset's.
+   */
+  compareRollouts: handleUnaryCall<CompareRolloutsRequest, Operation>;
 }
 
 export interface AuditServiceClient extends Client {
   /**
-   * Stores pairs. The first message carries options, every later one a sequence number and pairs; the half-close completes the
-   * dataset. A broken upload goes on under the same request_id after the sequence that GetUpload names.
+   * Stores pairs. The first message carries options, every later one a sequence number and pairs; the last one, `end`, says how many
+   * pairs there were and completes the dataset. A broken upload goes on under the same request_id after the sequence that
+   * GetUpload names; a stream that closes without `end` completes nothing and keeps what it brought.
    * A pair that cannot be scored is stored too and counts as unusable. Errors: FAILED_PRECONDITION (SEQUENCE_GAP) names the sequence
-   * expected; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
+   * expected, (UPLOAD_INCOMPLETE) what is stored and what `end` announced; INVALID_ARGUMENT (DATASET_TOO_LARGE) the limit.
    */
   uploadPairs(
     callback: (error: ServiceError | null, response: UploadPairsResponse) => void,
@@ -2955,6 +3362,26 @@ export interface AuditServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListDecisionsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Compares what a model answers before and after training on the same prompts with what the audited data predicted. The
+   * operation's response is a RolloutComparison. Errors: INVALID_ARGUMENT (PROMPTS_DIFFER) where the noise dataset has other
+   * prompts than the rollouts; FAILED_PRECONDITION (DATASET_MISMATCH) where the plan is another dataset's.
+   */
+  compareRollouts(
+    request: CompareRolloutsRequest,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  compareRollouts(
+    request: CompareRolloutsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: Operation) => void,
+  ): ClientUnaryCall;
+  compareRollouts(
+    request: CompareRolloutsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
 }
 

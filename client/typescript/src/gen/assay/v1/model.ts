@@ -93,6 +93,11 @@ export interface Model {
   serverVersion: string;
   /** Features that have a label. */
   labelledFeatures: number;
+  /**
+   * SHA-256 over configuration and weights of the whole model, hexadecimal; "" where only the part up to the hook is kept. Plans
+   * that need log-probabilities are bound to it.
+   */
+  wholeModelFingerprint: string;
 }
 
 /** What this server accepts; every error that a limit causes names the limit and the number that broke it. */
@@ -296,6 +301,7 @@ function createBaseModel(): Model {
     limits: undefined,
     serverVersion: "",
     labelledFeatures: 0,
+    wholeModelFingerprint: "",
   };
 }
 
@@ -375,6 +381,9 @@ export const Model: MessageFns<Model> = {
     }
     if (message.labelledFeatures !== 0) {
       writer.uint32(200).int32(message.labelledFeatures);
+    }
+    if (message.wholeModelFingerprint !== "") {
+      writer.uint32(210).string(message.wholeModelFingerprint);
     }
     return writer;
   },
@@ -592,6 +601,14 @@ export const Model: MessageFns<Model> = {
             message.labelledFeatures = reader.int32();
             continue;
           }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.wholeModelFingerprint = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -636,6 +653,7 @@ export const Model: MessageFns<Model> = {
       : undefined;
     message.serverVersion = object.serverVersion ?? "";
     message.labelledFeatures = object.labelledFeatures ?? 0;
+    message.wholeModelFingerprint = object.wholeModelFingerprint ?? "";
     return message;
   },
 };
