@@ -17,6 +17,7 @@ from tests.support.forked_server import ForkedServer
 
 T = TypeVar("T")
 KILLS = 20
+MORE_KILLS = 40
 SEED = 20240607
 PATIENT = RetryPolicy(attempts=400, initial_seconds=0.05, max_seconds=0.2)
 SMALL = Flow(pairs_per_message=3, pairs_in_flight=12)
@@ -54,6 +55,7 @@ class Rounds(threading.Thread):
         self.rounds = 0
         self.found: list[str] = []
         self.resumed = 0
+        self.auditing = threading.Event()
         self.enough = threading.Event()
         self.failure: BaseException | None = None
         self._address = address
@@ -71,8 +73,10 @@ class Rounds(threading.Thread):
         dataset = persist(lambda: client.upload_pairs(iter(PAIRS), request_id=f"upload-{number}", display_name="pairs"))
         assert dataset.pairs == len(PAIRS)
         operation = persist(lambda: client.audit(dataset, OPTIONS, request_id=f"audit-{number}"))
+        self.auditing.set()
         audit = persist(operation.wait)
         self.resumed += persist(operation.refresh).progress.resumed
+        self.auditing.clear()
         assert audit.cost.pairs_scored == len(PAIRS)
         self.found.append(audit.result_fingerprint)
         names = persist(lambda: [hypothesis.name for hypothesis in client.hypotheses(audit)])
@@ -125,6 +129,16 @@ def test_kill_9_at_random_moments_changes_no_bit_of_what_is_found(server: Forked
         after = stored(server.address, number)
         if number == stormy.rounds and before > 0:
             assert after == -1 or after >= before, "a batch that was counted is gone"
+    # Chance may have spared every audit: then some are killed on purpose, until one had to be resumed.
+    for _ in range(MORE_KILLS):
+        if stormy.resumed or stormy.failure is not None:
+            break
+        stormy.auditing.wait(60)
+        time.sleep(chance.uniform(0.0, 0.1))
+        server.kill()
+        server.start()
+        while stormy.auditing.is_set() and stormy.is_alive():
+            time.sleep(0.01)
     stormy.enough.set()
     stormy.join(400)
     assert not stormy.is_alive()

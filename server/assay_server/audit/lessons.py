@@ -1,0 +1,101 @@
+"""Which few findings say what all of them say? Distinct lessons, by stepwise score tests.
+
+A dataset that teaches one thing raises every concept that goes along with it: the first hundred findings of the global view may
+be one lesson. Here the strongest finding leads the first lesson; its disparity joins the nuisances, every other finding is
+tested again by METHOD.md §3.5's score test for what that leaves of it, and the strongest of them leads the next one. This is
+forward selection by score statistics, in genetics known as conditional analysis (Yang et al. 2012, Nature Genetics 44:369).
+
+A p-value at entry is not corrected for the search. Lessons put an order on findings, which were corrected before; they find
+nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse
+
+from assay_server.audit.control import ScoreTest, control_sums, controlled_effect
+from assay_server.audit.disparity import Disparity
+from assay_server.audit.matrices import Csr, Floats, Ints
+from assay_server.audit.nuisance import fit_nuisance, nuisance_array
+from assay_server.audit.reason import Reason
+
+CANDIDATES = 512  # strongest findings that are looked at: a step reads their disparities once
+LESSONS = 20
+ENTRY_P = 1e-3  # what is left of a finding must pass this for it to lead a lesson
+MEMBER = 0.5  # share of a finding's evidence z² that one lesson must explain for it to belong there
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """Distinct lessons among findings, and which one each finding belongs to."""
+
+    leads: Ints  # [lessons] the finding that leads each, in order of entry
+    z: Floats  # [lessons] of that finding, given the nuisances and the lessons before
+    p: Floats  # [lessons] two-sided, not corrected for the search
+    lesson: Ints  # [findings] place of its lesson, from 1; 0: no single lesson explains it
+
+
+def distinct_lessons(
+    u: Disparity, prompts: ArrayLike, nuisance: ArrayLike, *, most: int = LESSONS, entry_p: float = ENTRY_P
+) -> Lessons:
+    """The distinct lessons among findings.
+
+    A finding belongs to the lesson that, as the only one beside the nuisances, takes most of its z² away, where that is at
+    least half. A finding that only several lessons explain together belongs to none.
+
+    Args:
+        u: disparities of the findings over all pairs, [pairs, findings].
+        prompts: an integer id a pair, [pairs].
+        nuisance: x, chosen minus rejected, [pairs, nuisances].
+        most: lessons at most.
+        entry_p: the p at which the search ends.
+
+    Raises:
+        ValueError: shapes disagree, or a nuisance is not finite.
+    """
+    base, values = nuisance_array(nuisance), u.values()
+    leads: list[int] = []
+    entered: list[ScoreTest] = []
+    while len(leads) < min(most, values.shape[1]):
+        test = _given(u, prompts, base, values, leads)
+        strength = np.where((test.reason == Reason.NONE) & ~np.isin(np.arange(len(test.z)), leads), np.abs(test.z), 0.0)
+        best = int(strength.argmax())
+        if strength[best] == 0 or test.p[best] > entry_p:
+            break
+        leads.append(best)
+        entered.append(test)
+    return Lessons(
+        leads=np.array(leads, np.int64),
+        z=np.array([test.z[lead] for test, lead in zip(entered, leads, strict=True)], np.float64),
+        p=np.array([test.p[lead] for test, lead in zip(entered, leads, strict=True)], np.float64),
+        lesson=_membership(u, prompts, base, values, leads, entered[0]) if leads else np.zeros(values.shape[1], np.int64),
+    )
+
+
+def stacked(parts: Sequence[Disparity]) -> Disparity:
+    """Blocks of pairs, end to end."""
+    return Disparity(Csr(sparse.vstack([part.numerators for part in parts], format="csr")), parts[0].sizes)
+
+
+def _membership(u: Disparity, prompts: ArrayLike, base: Floats, values: Csr, leads: Sequence[int], alone: ScoreTest) -> Ints:
+    left = np.ones((len(leads), values.shape[1]))
+    for place, lead in enumerate(leads):
+        test = _given(u, prompts, base, values, [lead])
+        # What a lesson explains exactly (itself, or a twin) cannot be tested beside it.
+        z = np.where(test.reason == Reason.EXPLAINED, 0.0, test.z)
+        left[place] = np.divide(z**2, alone.z**2, out=np.ones_like(z), where=alone.z != 0)
+    lesson = np.where(left.min(axis=0) <= 1 - MEMBER, left.argmin(axis=0) + 1, 0)
+    lesson[list(leads)] = np.arange(1, len(leads) + 1)
+    return lesson.astype(np.int64)
+
+
+def _given(u: Disparity, prompts: ArrayLike, base: Floats, values: Csr, leads: Sequence[int]) -> ScoreTest:
+    """Every finding tested beside the nuisances and some lessons."""
+    x = np.hstack([base, values[:, list(leads)].toarray()]) if leads else base
+    fit = fit_nuisance(x)
+    return controlled_effect(control_sums(u, prompts, x, fit))
