@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 from assay import Flow, Limits, ModelChanged, ModelInfo, Overloaded, Pair, PairResult, RetryPolicy, ServerFault
 from assay.errors import ConnectionFailed, InvalidRequest
-from assay.flow import Recovery, Window
+from assay.flow import Recovery, Window, scoring
 from assay.v1 import model_pb2, scoring_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+SCORING = scoring(scoring_pb2.ScoreOptions())
 LIMITS = Limits.from_proto(model_pb2.Limits(max_pairs_per_message=5, max_message_bytes=2000))
 
 
@@ -20,7 +21,7 @@ class Peer:
         self.queue: list[scoring_pb2.StreamPairsRequest] = []
         self.sizes: list[int] = []
 
-    def take(self, window: Window) -> None:
+    def take(self, window: Window[PairResult]) -> None:
         while (message := window.next_unsent()) is not None:
             self.sizes.append(message.ByteSize())
             self.queue.append(message)
@@ -46,7 +47,7 @@ def test_every_pair_comes_out_once_and_in_order(lengths: list[int], moves: list[
     # A length of -1 is a text that no UTF-8 can carry; 5000 bytes are more than a message holds.
     given_pairs = [Pair("p", "\ud800" if length < 0 else "c" * length, "r", id=str(i)) for i, length in enumerate(lengths)]
     source = iter(given_pairs)
-    window, peer = Window(LIMITS, flow, lambda: 0.0), Peer()
+    window, peer = Window(LIMITS, flow, lambda: 0.0, SCORING), Peer()
     out: list[PairResult] = []
     exhausted = False
 
@@ -81,13 +82,13 @@ def test_every_pair_comes_out_once_and_in_order(lengths: list[int], moves: list[
 
 
 def test_an_answer_to_nothing_is_a_fault() -> None:
-    window = Window(LIMITS, Flow(), lambda: 0.0)
+    window = Window(LIMITS, Flow(), lambda: 0.0, SCORING)
     with pytest.raises(ServerFault, match="sequence 0"):
         window.answer(scoring_pb2.StreamPairsResponse())
 
 
 def test_an_answer_to_what_was_not_sent_on_this_connection_is_a_fault() -> None:
-    window, peer = Window(LIMITS, Flow(), lambda: 0.0), Peer()
+    window, peer = Window(LIMITS, Flow(), lambda: 0.0, SCORING), Peer()
     window.add(Pair("p", "c", "r"))
     window.flush()
     peer.take(window)

@@ -15,14 +15,16 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from assay import calls
 from assay.aio_audit_methods import AsyncAuditMethods
 from assay.aio_concept_methods import AsyncConceptMethods
+from assay.aio_intervention_methods import AsyncInterventionMethods
 from assay.aio_stream import AsyncPairStream
+from assay.flow import scoring
 from assay.model import Feature
 from assay.options import DEFAULT_OPTIONS, ScoreOptions, Truncation
 from assay.pairs import Message, Pair, PromptedResponse
 from assay.results import EncodedText, PairResult, ResponseResult
 
 
-class AsyncClient(AsyncAuditMethods, AsyncConceptMethods):
+class AsyncClient(AsyncAuditMethods, AsyncConceptMethods, AsyncInterventionMethods):
     """A connection to one Assay server. Use it as an async context manager, or await `close`.
 
     Arguments are those of `assay.aio_connection.AsyncConnection`: address, token, tls, timeouts, flow, retry, and their limits.
@@ -42,7 +44,7 @@ class AsyncClient(AsyncAuditMethods, AsyncConceptMethods):
         return AsyncPairStream(
             lambda: self._scoring.StreamPairs(metadata=self._metadata),
             self.model,
-            options.to_proto(),
+            scoring(options.to_proto()),
             flow=self._flow,
             retry=self._retry,
             address=self.address,

@@ -16,7 +16,13 @@ from assay.flow import Flow, RetryPolicy
 from assay.model import ModelInfo
 from assay.operations import AsyncOperation
 from assay.transport import DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Tls
-from assay.v1 import audit_service_pb2_grpc, concept_service_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
+from assay.v1 import (
+    audit_service_pb2_grpc,
+    concept_service_pb2_grpc,
+    intervention_service_pb2_grpc,
+    model_pb2_grpc,
+    scoring_pb2_grpc,
+)
 
 
 class AsyncConnection:
@@ -56,6 +62,7 @@ class AsyncConnection:
         self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(self._channel)
         self._audits: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
         self._concepts: Any = concept_service_pb2_grpc.ConceptServiceStub(self._channel)
+        self._plans: Any = intervention_service_pb2_grpc.InterventionServiceStub(self._channel)
         self._operations: Any = operations_pb2_grpc.OperationsStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -88,7 +95,7 @@ class AsyncConnection:
                 await asyncio.sleep(0.2)
 
     async def operation(self, name: str, *, timeout: float | None = None) -> AsyncOperation[Any]:
-        """Long work that was started before, by its name: an audit, a test, a concept, clusters, labels, an import."""
+        """Long work that was started before, by its name: an audit, a test, a concept, a plan, clusters, labels, an import."""
         return self._handle(await self._ask(self._operations.GetOperation, audit_calls.operation_request(name), timeout))
 
     async def operations(self, *, timeout: float | None = None) -> AsyncIterator[AsyncOperation[Any]]:

@@ -15,31 +15,31 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Generic
 
 import grpc
+import grpc.aio
 
 from assay.errors import AssayError, ConnectionFailed, from_rpc_error, is_transport_fault
-from assay.flow import Flow, Recovery, RetryPolicy, Window, head
+from assay.flow import Dialect, Flow, R, Recovery, RetryPolicy, Window
 from assay.model import ModelInfo
 from assay.pairs import Pair
-from assay.results import PairResult
-from assay.v1 import scoring_pb2
 
 _GOODBYE_SECONDS = 2.0  # every result is here by then: what the server still says does not matter
 _TRUST_SECONDS = 0.2  # for a refusal to arrive before a second batch is written
 _SETTLE_SECONDS = 0.005  # metadata may come with the status of a refusal, which is read a moment later
+_END: Any = grpc.aio.EOF  # pyright: ignore[reportAttributeAccessIssue]
 _YIELD_EVERY = 64  # pairs taken from a plain iterable before other tasks get their turn
 
 
-class AsyncPairStream:
-    """One run of `AsyncClient.score`; arguments as in `assay.stream.PairStream`, with an awaitable `get_model`."""
+class AsyncPairStream(Generic[R]):
+    """One run of `AsyncClient.score` or `offsets`; arguments as in `assay.stream.PairStream`, with an awaitable `get_model`."""
 
     def __init__(
         self,
         open_call: Callable[[], Any],
         get_model: Callable[[], Awaitable[ModelInfo]],
-        options: scoring_pb2.ScoreOptions,
+        dialect: Dialect[R],
         *,
         flow: Flow,
         retry: RetryPolicy,
@@ -47,7 +47,7 @@ class AsyncPairStream:
     ) -> None:
         self._open_call = open_call
         self._get_model = get_model
-        self._options = options
+        self._dialect = dialect
         self._flow = flow
         self._address = address
         self._recovery = Recovery(retry)
@@ -55,9 +55,9 @@ class AsyncPairStream:
         self._room = asyncio.Event()
         self._stirred = asyncio.Event()  # the feeder has closed a message, or has ended
 
-    async def results(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncGenerator[PairResult, None]:
+    async def results(self, pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncGenerator[R, None]:
         """Results in order, one for each pair."""
-        window = Window((await self._first_model()).limits, self._flow, time.monotonic)
+        window = Window((await self._first_model()).limits, self._flow, time.monotonic, self._dialect)
         feeder = asyncio.create_task(self._feed(pairs, window))
         try:
             while True:
@@ -79,7 +79,7 @@ class AsyncPairStream:
             await asyncio.gather(feeder, return_exceptions=True)
             await self._close()
 
-    async def _feed(self, pairs: Iterable[Pair] | AsyncIterable[Pair], window: Window) -> None:
+    async def _feed(self, pairs: Iterable[Pair] | AsyncIterable[Pair], window: Window[R]) -> None:
         linger = _Linger(window, self._flow.linger_seconds, self._stirred)
         try:
             async for pair in each(pairs):
@@ -95,11 +95,11 @@ class AsyncPairStream:
             window.flush()
             self._stirred.set()
 
-    async def _exchange(self, window: Window) -> list[PairResult]:
+    async def _exchange(self, window: Window[R]) -> list[R]:
         """Takes an answer, or waits until there may be one; [] where there is nothing to hand out yet."""
         try:
             if self._link is None and window.has_unsent:
-                first = head(self._options)
+                first = self._dialect.head
                 self._link = _AsyncLink(self._open_call(), first, window, self._stirred, wary=self._recovery.wary)
             response = self._link.take() if self._link is not None else None
             if response is None:
@@ -136,7 +136,7 @@ class AsyncPairStream:
         self._recovery.admit(model)
         return model
 
-    async def _lost(self, error: AssayError, window: Window, *, transport: bool) -> None:
+    async def _lost(self, error: AssayError, window: Window[R], *, transport: bool) -> None:
         """Waits, and makes sure that the same model answers again; raises when there is no use in trying."""
         await self._close()
         window.rewind()
@@ -162,7 +162,7 @@ class _EndedEarly(Exception):
 class _Linger:
     """Closes a half-full message when it has waited for long enough."""
 
-    def __init__(self, window: Window, seconds: float, stirred: asyncio.Event) -> None:
+    def __init__(self, window: Window[Any], seconds: float, stirred: asyncio.Event) -> None:
         self._window = window
         self._seconds = seconds
         self._stirred = stirred
@@ -196,8 +196,8 @@ class _AsyncLink:
     def __init__(
         self,
         call: Any,
-        first: scoring_pb2.StreamPairsRequest,
-        window: Window,
+        first: Any,
+        window: Window[Any],
         stirred: asyncio.Event,
         *,
         wary: bool,
@@ -205,7 +205,7 @@ class _AsyncLink:
         self._call = call
         self._window = window
         self._stirred = stirred
-        self._inbox: deque[_Event] = deque()
+        self._inbox: deque[Any] = deque()
         self._more = asyncio.Event()
         self._trusted = asyncio.Event()
         self._trust_seconds = None if wary else _TRUST_SECONDS
@@ -213,15 +213,15 @@ class _AsyncLink:
         self._receiver = asyncio.create_task(self._receive())
         self._greeter = asyncio.create_task(self._trusted.wait() if wary else self._greet())
 
-    def take(self) -> scoring_pb2.StreamPairsResponse | None:
+    def take(self) -> Any:
         """An answer that has arrived, if any; raises how the call ended where it has."""
         self._more.set()
         if not self._inbox:
             return None
         event = self._inbox.popleft()
-        if isinstance(event, scoring_pb2.StreamPairsResponse):
-            return event
-        raise event
+        if isinstance(event, Exception):
+            raise event
+        return event
 
     async def finish(self) -> None:
         """Ends the stream in good order, so that the server does not count it as cancelled."""
@@ -236,7 +236,7 @@ class _AsyncLink:
         self._call.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _send(self, first: scoring_pb2.StreamPairsRequest) -> None:
+    async def _send(self, first: Any) -> None:
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # the receiver learns why the call ended
             await self._call.write(first)
             while True:
@@ -263,7 +263,7 @@ class _AsyncLink:
 
     async def _receive(self) -> None:
         try:
-            while isinstance(response := await self._call.read(), scoring_pb2.StreamPairsResponse):
+            while (response := await self._call.read()) is not _END:
                 self._trusted.set()
                 self._put(response)
         except grpc.RpcError as failure:
@@ -271,12 +271,9 @@ class _AsyncLink:
         else:
             self._put(_EndedEarly("the server ended the stream before it had answered everything"))
 
-    def _put(self, event: "_Event") -> None:
+    def _put(self, event: Any) -> None:
         self._inbox.append(event)
         self._stirred.set()
-
-
-_Event = scoring_pb2.StreamPairsResponse | grpc.RpcError | _EndedEarly
 
 
 async def each(pairs: Iterable[Pair] | AsyncIterable[Pair]) -> AsyncIterator[Pair]:

@@ -29,6 +29,14 @@
 | `create_concept`, `concepts`, `concept`, ...     | named, scoreable things of your own (`assay.concepts`)          |
 | `compute_clusters`, `clusters`, `create_labels`  | the SAE's feature clusters, and labels                          |
 
+| for training, from what was decided              | for                                                             |
+|--------------------------------------------------|-----------------------------------------------------------------|
+| `create_plan`, `plans`, `plan`, `delete_plan`    | interventions compiled for a dataset, with what to expect       |
+| `offsets`                                        | what goes inside the sigmoid of any number of pairs, streamed   |
+| `intervention`, `measure_intervention`           | a vector, basis or clamp to put into the model; its curve       |
+| `data_plan`, `export_data_plan`                  | weights, flips, masks and texts, pair by pair                   |
+| `rank_inoculation_prompts`, `score_rewards`      | prompts that explain a preference; rewards of fresh responses   |
+
 A client is one connection, safe to share between threads. Errors are those of `assay.errors`.
 """
 
@@ -37,6 +45,8 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from assay import calls
 from assay.audit_methods import AuditMethods
 from assay.concept_methods import ConceptMethods
+from assay.flow import scoring
+from assay.intervention_methods import InterventionMethods
 from assay.model import Feature
 from assay.options import DEFAULT_OPTIONS, ScoreOptions, Truncation
 from assay.pairs import Message, Pair, PromptedResponse
@@ -44,7 +54,7 @@ from assay.results import EncodedText, PairResult, ResponseResult
 from assay.stream import PairStream
 
 
-class Client(AuditMethods, ConceptMethods):
+class Client(AuditMethods, ConceptMethods, InterventionMethods):
     """A connection to one Assay server. Use it as a context manager, or call `close`.
 
     Arguments are those of `assay.connection.Connection`: address, token, tls, timeouts, flow, retry, and their limits.
@@ -63,7 +73,7 @@ class Client(AuditMethods, ConceptMethods):
         return PairStream(
             lambda requests: self._scoring.StreamPairs(requests, metadata=self._metadata),
             self.model,
-            options.to_proto(),
+            scoring(options.to_proto()),
             flow=self._flow,
             retry=self._retry,
             address=self.address,

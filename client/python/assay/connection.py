@@ -13,7 +13,13 @@ from assay.flow import Flow, RetryPolicy
 from assay.model import ModelInfo
 from assay.operations import Operation
 from assay.transport import DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Tls
-from assay.v1 import audit_service_pb2_grpc, concept_service_pb2_grpc, model_pb2_grpc, scoring_pb2_grpc
+from assay.v1 import (
+    audit_service_pb2_grpc,
+    concept_service_pb2_grpc,
+    intervention_service_pb2_grpc,
+    model_pb2_grpc,
+    scoring_pb2_grpc,
+)
 
 Reply = TypeVar("Reply")
 
@@ -55,6 +61,7 @@ class Connection:
         self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(self._channel)
         self._audits: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
         self._concepts: Any = concept_service_pb2_grpc.ConceptServiceStub(self._channel)
+        self._plans: Any = intervention_service_pb2_grpc.InterventionServiceStub(self._channel)
         self._operations: Any = operations_pb2_grpc.OperationsStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -87,7 +94,7 @@ class Connection:
                 time.sleep(0.2)
 
     def operation(self, name: str, *, timeout: float | None = None) -> Operation[Any]:
-        """Long work that was started before, by its name: an audit, a test, a concept, clusters, labels, an import."""
+        """Long work that was started before, by its name: an audit, a test, a concept, a plan, clusters, labels, an import."""
         return self._handle(self._ask(self._operations.GetOperation, audit_calls.operation_request(name), timeout))
 
     def operations(self, *, timeout: float | None = None) -> Iterator[Operation[Any]]:

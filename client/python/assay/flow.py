@@ -14,12 +14,15 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 from assay.errors import AssayError, ConnectionFailed, ItemError, ModelChanged, NotReady, Overloaded, ServerFault
 from assay.model import Limits, ModelInfo
 from assay.pairs import Pair
 from assay.results import PairResult, pair_result
 from assay.v1 import pair_pb2, scoring_pb2
+
+R = TypeVar("R")  # one pair's result
 
 ENVELOPE_BYTES = 64  # what a message adds around its pairs, at most
 FRAME_BYTES = 6  # tag and length of one pair inside it, at most
@@ -119,40 +122,68 @@ class Recovery:
         self._failures = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect(Generic[R]):
+    """What a stream of pairs says: StreamPairs and StreamOffsets differ in this alone.
+
+    Attributes:
+        head: the first message, which carries the options.
+        batch: the message that carries a batch.
+        result: a pair's result from its index and the wire.
+        refused: the result of a pair that never left, from its index, id and error.
+    """
+
+    head: Any
+    batch: Callable[[scoring_pb2.PairBatch], Any]
+    result: Callable[[int, Any], R]
+    refused: Callable[[int, str, ItemError], R]
+
+
+def scoring(options: scoring_pb2.ScoreOptions) -> Dialect[PairResult]:
+    """What StreamPairs says."""
+    return Dialect(
+        head=scoring_pb2.StreamPairsRequest(options=scoring_pb2.StreamOptions(score=options)),
+        batch=lambda batch: scoring_pb2.StreamPairsRequest(batch=batch),
+        result=pair_result,
+        refused=lambda index, id, error: PairResult(index, id, None, error),
+    )
+
+
 @dataclass(slots=True)
-class _Batch:
+class _Batch(Generic[R]):
     sequence: int
     first_index: int
     pairs: list[pair_pb2.Pair] = field(default_factory=list[pair_pb2.Pair])
     # One for each pair that was given: its local failure, or None where the server has the word.
-    outcomes: list[PairResult | None] = field(default_factory=list[PairResult | None])
+    outcomes: list[R | None] = field(default_factory=lambda: [])
     size: int = 0
-    message: scoring_pb2.StreamPairsRequest | None = None
+    message: Any = None
 
-    def close(self) -> None:
-        batch = scoring_pb2.PairBatch(sequence=self.sequence, pairs=self.pairs)
-        self.message = scoring_pb2.StreamPairsRequest(batch=batch)
+    def close(self, dialect: Dialect[R]) -> None:
+        self.message = dialect.batch(scoring_pb2.PairBatch(sequence=self.sequence, pairs=self.pairs))
         self.pairs = []
 
 
-class Window:
+class Window(Generic[R]):
     """Pairs between the caller's iterable and the caller's loop.
 
     Args:
         limits: what the server accepts; 0 in a limit means that it did not say.
         flow: how much to send at once.
         clock: seconds, monotonic.
+        dialect: what the stream says.
     """
 
-    def __init__(self, limits: Limits, flow: Flow, clock: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, flow: Flow, clock: Callable[[], float], dialect: Dialect[R]) -> None:
+        self._dialect = dialect
         self._flow = flow
         self._clock = clock
         self._most_bytes = (limits.max_message_bytes or (4 << 20)) - ENVELOPE_BYTES
         self._message_bytes = min(flow.bytes_per_message, self._most_bytes)
         self._message_pairs = min(flow.pairs_per_message, limits.max_pairs_per_message or flow.pairs_per_message)
-        self._open: _Batch | None = None
+        self._open: _Batch[R] | None = None
         self._opened_at = 0.0
-        self._closed: deque[_Batch] = deque()
+        self._closed: deque[_Batch[R]] = deque()
         self._sent = 0  # batches at the front of `_closed` that this connection has carried
         self._pairs = 0
         self._bytes = 0
@@ -186,7 +217,7 @@ class Window:
 
     def add(self, pair: Pair) -> None:
         """Takes one pair; closes the open message where it is full."""
-        failure: PairResult | None = None
+        failure: R | None = None
         size = 0
         message = None
         try:
@@ -194,11 +225,11 @@ class Window:
             size = message.ByteSize() + FRAME_BYTES
         except ValueError as error:
             # Not the exception's text: it quotes the pair's.
-            failure = _refusal(self._index, pair.id, "INVALID_UTF8", f"a text is no Unicode: {type(error).__name__}", {})
+            failure = self._refusal(pair.id, "INVALID_UTF8", f"a text is no Unicode: {type(error).__name__}", {})
         if message is not None and size > self._most_bytes:
             details = {"bytes": str(size), "max_message_bytes": str(self._most_bytes + ENVELOPE_BYTES)}
             text = f"the pair takes {size} bytes, more than one message of {self._most_bytes + ENVELOPE_BYTES} holds"
-            failure = _refusal(self._index, pair.id, "MESSAGE_TOO_LARGE", text, details)
+            failure = self._refusal(pair.id, "MESSAGE_TOO_LARGE", text, details)
         batch = self._open_batch(0 if failure else size)
         batch.outcomes.append(failure)
         if failure is None and message is not None:
@@ -213,11 +244,11 @@ class Window:
     def flush(self) -> None:
         """Closes the open message, however full."""
         if self._open is not None:
-            self._open.close()
+            self._open.close(self._dialect)
             self._closed.append(self._open)
             self._open = None
 
-    def next_unsent(self) -> scoring_pb2.StreamPairsRequest | None:
+    def next_unsent(self) -> Any:
         """The next message for this connection; None where there is none now."""
         while self._sent < len(self._closed):
             batch = self._closed[self._sent]
@@ -226,14 +257,14 @@ class Window:
                 return batch.message
         return None
 
-    def take_local(self) -> list[PairResult]:
+    def take_local(self) -> list[R]:
         """Results at the front that need no answer: batches in which every pair failed here."""
-        ready: list[PairResult] = []
+        ready: list[R] = []
         while self._closed and not _awaits_server(self._closed[0]):
             ready += [outcome for outcome in self._pop().outcomes if outcome is not None]
         return ready
 
-    def answer(self, response: scoring_pb2.StreamPairsResponse) -> list[PairResult]:
+    def answer(self, response: Any) -> list[R]:
         """The results that an answer brings, in order; ServerFault where it is not the answer that is due."""
         ready = self.take_local()
         if not self._closed or self._sent == 0 or self._closed[0].sequence != response.sequence:
@@ -245,14 +276,16 @@ class Window:
         batch = self._pop()
         answers = iter(response.results)
         for offset, outcome in enumerate(batch.outcomes):
-            ready.append(outcome or pair_result(batch.first_index + offset, next(answers)))
+            if outcome is None:
+                outcome = self._dialect.result(batch.first_index + offset, next(answers))  # noqa: PLW2901
+            ready.append(outcome)
         return ready + self.take_local()
 
     def rewind(self) -> None:
         """The connection is lost: everything unanswered is to be sent again."""
         self._sent = 0
 
-    def _open_batch(self, size: int) -> _Batch:
+    def _open_batch(self, size: int) -> _Batch[R]:
         if self._open is not None and self._open.size + size > self._message_bytes:
             self.flush()
         if self._open is None:
@@ -261,25 +294,19 @@ class Window:
             self._sequence += 1
         return self._open
 
-    def _pop(self) -> _Batch:
+    def _pop(self) -> _Batch[R]:
         batch = self._closed.popleft()
         self._sent = max(0, self._sent - 1)
         self._pairs -= len(batch.outcomes)
         self._bytes -= batch.size
         return batch
 
-
-def head(options: scoring_pb2.ScoreOptions) -> scoring_pb2.StreamPairsRequest:
-    """The first message of a stream."""
-    return scoring_pb2.StreamPairsRequest(options=scoring_pb2.StreamOptions(score=options))
+    def _refusal(self, id_: str, reason: str, message: str, details: dict[str, str]) -> R:
+        return self._dialect.refused(self._index, id_, ItemError("INVALID_ARGUMENT", reason, message, details))
 
 
-def _awaits_server(batch: _Batch) -> bool:
+def _awaits_server(batch: _Batch[Any]) -> bool:
     return None in batch.outcomes
-
-
-def _refusal(index: int, id_: str, reason: str, message: str, details: dict[str, str]) -> PairResult:
-    return PairResult(index, id_, None, ItemError("INVALID_ARGUMENT", reason, message, details))
 
 
 def _broken(message: str) -> ServerFault:

@@ -9,29 +9,27 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Generic
 
 import grpc
 
 from assay.errors import AssayError, ConnectionFailed, from_rpc_error, is_transport_fault
-from assay.flow import Flow, Recovery, RetryPolicy, Window, head
+from assay.flow import Dialect, Flow, R, Recovery, RetryPolicy, Window
 from assay.model import ModelInfo
 from assay.pairs import Pair
-from assay.results import PairResult
-from assay.v1 import scoring_pb2
 
 _GOODBYE_SECONDS = 2.0  # every result is here by then: what the server still says does not matter
 
-Open = Callable[[Iterator[scoring_pb2.StreamPairsRequest]], Any]
+Open = Callable[[Iterator[Any]], Any]
 
 
-class PairStream:
-    """One run of `Client.score`.
+class PairStream(Generic[R]):
+    """One run of `Client.score`, or of `Client.offsets`.
 
     Args:
         open_call: starts the RPC with an iterator of requests; returns the call, which iterates responses.
         get_model: asks the server what it has loaded; called for each connection.
-        options: what to compute.
+        dialect: what the stream says: its options, and what a pair's result is.
         address: named in errors.
     """
 
@@ -39,7 +37,7 @@ class PairStream:
         self,
         open_call: Open,
         get_model: Callable[[], ModelInfo],
-        options: scoring_pb2.ScoreOptions,
+        dialect: Dialect[R],
         *,
         flow: Flow,
         retry: RetryPolicy,
@@ -47,15 +45,15 @@ class PairStream:
     ) -> None:
         self._open_call = open_call
         self._get_model = get_model
-        self._options = options
+        self._dialect = dialect
         self._flow = flow
         self._address = address
         self._recovery = Recovery(retry)
         self._link: _Link | None = None
 
-    def results(self, pairs: Iterable[Pair]) -> Generator[PairResult, None, None]:
+    def results(self, pairs: Iterable[Pair]) -> Generator[R, None, None]:
         """Results in order, one for each pair."""
-        window = Window(self._first_model().limits, self._flow, time.monotonic)
+        window = Window(self._first_model().limits, self._flow, time.monotonic, self._dialect)
         source = iter(pairs)
         exhausted = False
         try:
@@ -70,7 +68,7 @@ class PairStream:
         finally:
             self._close()
 
-    def _fill(self, source: Iterator[Pair], window: Window) -> bool:
+    def _fill(self, source: Iterator[Pair], window: Window[R]) -> bool:
         """Takes pairs until the window is full or an answer is there; True when the source has ended."""
         while not window.full:
             try:
@@ -89,7 +87,7 @@ class PairStream:
                 return False  # the first message opens the connection; the rest is packed while it travels
         return False
 
-    def _exchange(self, window: Window, *, last: bool) -> list[PairResult]:
+    def _exchange(self, window: Window[R], *, last: bool) -> list[R]:
         """Sends what waits and takes one answer. [] after a lost connection, or while there is room for more pairs."""
         try:
             link = self._connected()
@@ -122,10 +120,10 @@ class PairStream:
 
     def _connected(self) -> "_Link":
         if self._link is None:
-            self._link = _Link(self._open_call, head(self._options))
+            self._link = _Link(self._open_call, self._dialect.head)
         return self._link
 
-    def _lost(self, error: AssayError, window: Window, *, transport: bool) -> None:
+    def _lost(self, error: AssayError, window: Window[R], *, transport: bool) -> None:
         """Waits, and makes sure that the same model answers again; raises when there is no use in trying."""
         self._close()
         window.rewind()
@@ -151,9 +149,9 @@ class _EndedEarly(Exception):
 class _Link:
     """One connection: an outbox that gRPC's thread empties, and an inbox that ours fills."""
 
-    def __init__(self, open_call: Open, first: scoring_pb2.StreamPairsRequest) -> None:
-        self._outbox: SimpleQueue[scoring_pb2.StreamPairsRequest | None] = SimpleQueue()
-        self._inbox: SimpleQueue[scoring_pb2.StreamPairsResponse | grpc.RpcError | None] = SimpleQueue()
+    def __init__(self, open_call: Open, first: Any) -> None:
+        self._outbox: SimpleQueue[Any] = SimpleQueue()
+        self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._outbox.put(first)
         self._call = open_call(iter(self._outbox.get, None))
         threading.Thread(target=self._listen, name="assay-stream", daemon=True).start()
@@ -162,11 +160,11 @@ class _Link:
     def has_answer(self) -> bool:
         return not self._inbox.empty()
 
-    def send_all(self, window: Window) -> None:
+    def send_all(self, window: Window[Any]) -> None:
         while (message := window.next_unsent()) is not None:
             self._outbox.put(message)
 
-    def receive(self, timeout: float | None) -> scoring_pb2.StreamPairsResponse:
+    def receive(self, timeout: float | None) -> Any:
         try:
             answer = self._inbox.get(timeout=timeout)
         except Empty:
