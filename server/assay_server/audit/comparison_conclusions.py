@@ -1,0 +1,180 @@
+"""What a comparison allows to be said, in plain sentences with numbers: first what speaks against its figures, then the figures.
+
+The rules are thresholds on what stands in the comparison, so that anybody can hold a sentence against its numbers. No label
+enters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from assay_server.audit.comparison import Comparison
+from assay_server.audit.comparison_agreement import FEW_CONCEPTS, Agreement, Estimate
+
+FEW_PROMPTS = 30
+WIDE_GAP = 0.05  # from a squared correlation down to the upper end of its interval
+FEW_ABOVE = 10  # concepts over the noise floor under which a correlation over them says little
+_MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of a comparison beside its figures.
+
+    Attributes:
+        prompts_in_training: prompts of the rollouts that the training data holds too.
+        unusable: pairs that cannot be scored, of training data, rollouts and noise.
+        unweighed: families of the plan that give pairs no weights, so that the prediction does not know them.
+    """
+
+    prompts_in_training: int = 0
+    unusable: tuple[int, int, int] = (0, 0, 0)
+    unweighed: tuple[str, ...] = ()
+
+
+def conclusions(compared: Comparison, setting: Setting) -> tuple[str, ...]:
+    """The sentences, what speaks against the figures first."""
+    return (*_on_control(compared), *_on_rollouts(compared, setting), *_on_noise(compared), *_on_figures(compared))
+
+
+def _on_control(compared: Comparison) -> Iterator[str]:
+    control = compared.control
+    if control is None:
+        yield (
+            "No margins were sent, so whether the policy moved at all is not known: neither agreement nor its absence says "
+            "anything about the prediction yet."
+        )
+    elif not control.passed:
+        where = "moved away from the preferences" if control.margin.high < 0 else "did not move"
+        yield (
+            f"The policy {where}: agreement says nothing. Over {_pairs(control.pairs)} the mean implicit-reward margin is "
+            f"{_estimate(control.margin)} and preference accuracy {_share(control.accuracy)}; no training gives 0 and 0.5."
+        )
+
+
+def _on_rollouts(compared: Comparison, setting: Setting) -> Iterator[str]:
+    if not np.any(compared.observed.telling):
+        yield "No response after training differs from the one before on any concept: there is no shift to predict."
+    if not np.any(compared.noise.telling):
+        yield (
+            "The noise rollouts do not differ on any concept, so they say nothing about chance; sample them with another seed, "
+            "as the rollouts were sampled."
+        )
+    if compared.prompts < FEW_PROMPTS:
+        yield f"Only {compared.prompts} prompts were answered: the bootstrap draws from few, and its intervals are rough."
+    if setting.prompts_in_training:
+        yield (
+            f"{setting.prompts_in_training:,} of {compared.prompts:,} prompts of the rollouts are in the training data: on "
+            "those, what was learned by heart looks like a shift."
+        )
+    parts = [f"{count:,} of the {what}" for count, what in zip(setting.unusable, _SETS, strict=True) if count]
+    if parts:
+        yield f"Pairs that cannot be scored were left out: {', '.join(parts)}."
+    if setting.unweighed:
+        yield (
+            f"The plan's {', '.join(setting.unweighed)} cannot weigh pairs beforehand: the prediction does not know what they do."
+        )
+
+
+_SETS = ("training data", "rollouts", "noise rollouts")
+
+
+def _on_noise(compared: Comparison) -> Iterator[str]:
+    retained, above = compared.retained.concepts, compared.above_noise.concepts
+    if retained < FEW_CONCEPTS:
+        yield (
+            f"{_concepts(retained)} of {len(compared.names):,} tell chosen from rejected in at least "
+            f"{compared.options.min_telling} pairs of the training data: too few for a correlation."
+        )
+        return
+    chance = (1 - compared.options.interval_level) * retained
+    if above < max(FEW_ABOVE, 2 * chance):
+        yield (
+            f"Only {above:,} of {retained:,} retained concepts clear the noise floor, where chance alone lets up to about "
+            f"{chance:,.0f} through: most shifts are not told from noise."
+        )
+    found, floor = compared.retained.pearson_squared, compared.noise_floor.pearson_squared
+    if found is not None and floor is not None and floor.high >= found.low:
+        yield (
+            "The prediction correlates with two rollouts of one model nearly as well: squared Pearson "
+            f"{_share(floor)} with the noise, {_share(found)} with the observed shifts. Their intervals overlap, so the "
+            "agreement is not told from chance."
+        )
+    for name, one in (("retained concepts", compared.retained), ("concepts over the noise floor", compared.above_noise)):
+        if one.pearson_squared is not None and one.pearson_squared.value - one.pearson_squared.high > WIDE_GAP:
+            yield (
+                f"Over {name} the interval of squared Pearson, {_span(one.pearson_squared)}, lies under the figure, "
+                f"{_part(one.pearson_squared.value)}: its draws carry the rollouts' sampling error twice, and here that error is "
+                "large. More prompts would bring the two together."
+            )
+
+
+def _on_figures(compared: Comparison) -> Iterator[str]:
+    control = compared.control
+    if control is not None and control.passed:
+        yield (
+            f"The policy moved: over {_pairs(control.pairs)} the mean implicit-reward margin is {_estimate(control.margin)} and "
+            f"preference accuracy {_share(control.accuracy)}."
+        )
+    if compared.retained.concepts >= FEW_CONCEPTS:
+        yield f"Over {_concepts(compared.retained.concepts, 'retained')}: {_figures(compared.retained)}."
+    above = compared.above_noise
+    if above.concepts >= FEW_CONCEPTS:
+        yield f"Over the {_concepts(above.concepts)} of these that clear the noise floor: {_figures(above)}."
+    slope = above.slope if above.slope is not None else compared.retained.slope
+    if slope is not None:
+        plain = above.r_squared if above.slope is not None else compared.retained.r_squared
+        tail = "" if plain is None else f" (R² without a fit {_share(plain)})"
+        yield f"For each unit of shift predicted {_estimate(slope)} is observed{tail}."
+
+
+def _figures(found: Agreement) -> str:
+    parts = [
+        f"{name} {_share(value)}"
+        for name, value in (
+            ("squared Pearson", found.pearson_squared),
+            ("Spearman", found.spearman),
+            ("R² of a line through 0", found.fitted_r_squared),
+            ("share with the predicted sign", found.same_sign),
+        )
+        if value is not None
+    ]
+    return ", ".join(parts) or "no figure is defined, because shifts do not vary"
+
+
+def _estimate(found: Estimate) -> str:
+    return f"{_number(found.value)} [{_number(found.low)}, {_number(found.high)}]"
+
+
+def _share(found: Estimate) -> str:
+    return f"{_part(found.value)} {_span(found)}"
+
+
+def _span(found: Estimate) -> str:
+    return f"[{_part(found.low)}, {_part(found.high)}]"
+
+
+def _number(value: float) -> str:
+    """Two decimals, or two significant digits of what is smaller."""
+    size = abs(value)
+    return _signed(value, "0" if size == 0 else f"{size:.2f}" if size >= 0.095 else f"{size:.2g}")
+
+
+def _part(value: float) -> str:
+    """What is judged on a scale of 0 to 1: two decimals."""
+    return _signed(value, f"{abs(value):.2f}")
+
+
+def _signed(value: float, text: str) -> str:
+    return f"{_MINUS}{text}" if value < 0 and text.strip("0.") else text
+
+
+def _pairs(count: int) -> str:
+    return f"{count:,} pair{'' if count == 1 else 's'}"
+
+
+def _concepts(count: int, kind: str = "") -> str:
+    return f"{count:,} {f'{kind} ' if kind else ''}concept{'' if count == 1 else 's'}"

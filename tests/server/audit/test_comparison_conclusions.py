@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from assay_server.audit.comparison import Comparison, Options, compare
+from assay_server.audit.comparison_agreement import Agreement, Estimate
+from assay_server.audit.comparison_conclusions import Setting, conclusions
+from assay_server.audit.comparison_control import positive_control
+
+from tests.server.audit.comparison_worlds import Pairs, drawn_pairs
+from tests.server.audit.test_comparison import MOVED, lesson
+
+GOOD = lesson(0.8)
+PLAIN = Setting()
+
+
+def said(compared: Comparison, setting: Setting = PLAIN) -> str:
+    return "\n".join(conclusions(compared, setting))
+
+
+def test_a_sound_comparison_says_what_it_found_and_nothing_against_it() -> None:
+    lines = conclusions(GOOD, PLAIN)
+    assert [line.split(":")[0].split(" [")[0] for line in lines] == [
+        "The policy moved",
+        "Over 120 retained concepts",
+        f"Over the {GOOD.above_noise.concepts} concepts of these that clear the noise floor",
+        lines[3].split(" [")[0],
+    ]
+    assert GOOD.retained.pearson_squared is not None
+    assert f"squared Pearson {GOOD.retained.pearson_squared.value:.2f} [" in lines[1]
+    assert lines[3].startswith("For each unit of shift predicted 0.")
+    assert "R² without a fit" in lines[3]
+
+
+def test_without_margins_the_first_word_is_that_nothing_follows() -> None:
+    first, *rest = conclusions(replace(GOOD, control=None), PLAIN)
+    assert first.startswith("No margins were sent")
+    assert not any("policy moved:" in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("margins", "verdict"),
+    [([0.0] * 30, "did not move"), ([0.1, -0.1] * 20, "did not move"), ([-0.5, -0.4] * 20, "moved away from the preferences")],
+)
+def test_a_failed_control_comes_first_with_its_numbers(margins: list[float], verdict: str) -> None:
+    first = conclusions(replace(GOOD, control=positive_control(margins)), Setting(3, (1, 2, 3), ("STEERING",)))[0]
+    assert first.startswith(f"The policy {verdict}: agreement says nothing.")
+    assert f"Over {len(margins)} pairs" in first
+    assert "no training gives 0 and 0.5" in first
+
+
+def test_a_policy_that_learned_nothing_is_called_noise() -> None:
+    found = said(lesson(0.0))
+    assert "of 120 retained concepts clear the noise floor, where chance alone lets up to about 6 through" in found
+    assert "is not told from chance" in found
+
+
+def test_rollouts_and_noise_that_never_differ_are_named() -> None:
+    still = Pairs(np.zeros((20, 4), np.int64), np.arange(20), np.ones(4, np.int64)).rollouts()
+    training = drawn_pairs(1, np.full(4, 0.2), sizes=[1] * 4).shift_sums().finish()
+    found = said(compare(["a", "b", "c", "d"], training, still, still, Options(draws=10), MOVED))
+    assert "there is no shift to predict" in found
+    assert "noise rollouts do not differ" in found
+    assert "Only 20 prompts were answered" in found
+    assert "nan" not in found.lower()
+
+
+def test_too_few_concepts_for_a_correlation_are_counted() -> None:
+    training = drawn_pairs(1, np.full(4, 0.2), sizes=[1] * 4).shift_sums().finish()
+    rollouts = drawn_pairs(2, np.full(4, 0.2), sizes=[1] * 4).rollouts()
+    found = said(compare(["a", "b", "c", "d"], training, rollouts, rollouts, Options(draws=10, min_telling=1000), MOVED))
+    assert "0 concepts of 4 tell chosen from rejected in at least 1000 pairs" in found
+    assert "retained concepts:" not in found
+
+
+def test_what_was_left_out_and_what_was_seen_before_is_counted() -> None:
+    found = said(GOOD, Setting(12, (0, 3, 1), ("STEERING", "SAE_CLAMP")))
+    assert "12 of 200 prompts of the rollouts are in the training data" in found
+    assert "left out: 3 of the rollouts, 1 of the noise rollouts." in found
+    assert "The plan's STEERING, SAE_CLAMP cannot weigh pairs beforehand" in found
+
+
+def test_an_interval_under_its_own_figure_is_pointed_at() -> None:
+    found = said(replace(GOOD, retained=Agreement(120, pearson_squared=Estimate(0.5, 0.2, 0.4))))
+    assert "[0.20, 0.40], lies under the figure, 0.50" in found
+    assert "lies under" not in said(replace(GOOD, retained=Agreement(120, pearson_squared=Estimate(0.5, 0.4, 0.48))))
+
+
+def test_small_numbers_keep_two_digits_and_minus_signs_are_true() -> None:
+    control = positive_control([-0.0123, -0.0125] * 20)
+    assert "is −0.012 [−0.012, −0.012]" in said(replace(GOOD, control=control))
