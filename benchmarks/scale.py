@@ -52,6 +52,7 @@ def measure(folder: Path, pairs: int, seed: int) -> dict[str, Any]:
     """One audit, measured: seconds in all and of the processor in every phase, and peak memory."""
     from assay_server.audit.findings import AuditOptions
     from assay_server.audit.run import run_views
+    from assay_server.audit.watch import Watch
 
     from benchmarks.synthetic import concepts, write
 
@@ -65,7 +66,7 @@ def measure(folder: Path, pairs: int, seed: int) -> dict[str, Any]:
         clock[0] = now
 
     started, processor = time.perf_counter(), time.process_time()
-    tables = run_views(shards, tested, AuditOptions(seed=seed), progress=progress)
+    tables = run_views(shards, tested, AuditOptions(seed=seed), watch=Watch(progress))
     return {
         "pairs": pairs,
         "nonzeros": shards.nonzeros,

@@ -29,6 +29,7 @@ from assay_server.audit.passes import BLOCK
 from assay_server.audit.reason import Reason
 from assay_server.audit.shared_prompts import SharedPromptSums, merge_shared_prompt_sums, shared_prompt_sums
 from assay_server.audit.tables import effects, found, ordered, stable_ranks, strength_ranks, untested
+from assay_server.audit.watch import Check, go_on
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,10 @@ def stacked(first: Contrasted, second: Contrasted) -> Contrasted:
 class Contrasting:
     """Adds up a dataset block by block. Prompts that blocks split are kept back, and counted when all of them are there."""
 
-    def __init__(self, sizes: Ints, open_prompts: Ints, fit: NuisanceFit | None) -> None:
+    def __init__(self, sizes: Ints, open_prompts: Ints, fit: NuisanceFit | None, *, check: Check = go_on) -> None:
         self._fit = fit
-        self._raw = _Sums(sizes, open_prompts)
-        self._controlled = None if fit is None else _Sums(sizes, open_prompts)
+        self._raw = _Sums(sizes, open_prompts, check)
+        self._controlled = None if fit is None else _Sums(sizes, open_prompts, check)
 
     def add(
         self, values: Csr, groups: Csr, prompts: Ints, rows: Ints, nuisance: Floats, *, compared: Bools | None = None
@@ -193,8 +194,8 @@ def _unless(shown: Contrasts, reason: Reason) -> Contrasts:
 
 
 class _Sums:
-    def __init__(self, sizes: Ints, open_prompts: Ints) -> None:
-        self._sizes, self._open = sizes, open_prompts
+    def __init__(self, sizes: Ints, open_prompts: Ints, check: Check) -> None:
+        self._sizes, self._open, self._check = sizes, open_prompts, check
         self._moments: GroupMoments | None = None
         self._shared: SharedPromptSums | None = None
         self._waiting: list[tuple[Csr, Csr, Ints, Bools]] = []
@@ -221,6 +222,7 @@ class _Sums:
             # Cut where a prompt starts, about every BLOCK pairs.
             edges = np.unique(starts[::BLOCK]).tolist()
             for first, last in pairwise([*edges, len(order)]):
+                self._check()
                 rows = order[first:last]
                 self._share(Csr(values[rows]), Csr(groups[rows]), prompts[rows], mask[rows])
         return None if self._moments is None or self._shared is None else (self._moments, self._shared)

@@ -34,6 +34,7 @@ from assay_server.audit.maxt import FlipSums, flip_sums, max_t
 from assay_server.audit.moments import Moments
 from assay_server.audit.nuisance import NuisanceFit, nuisance_array
 from assay_server.audit.reason import Reason
+from assay_server.audit.watch import Check, go_on
 
 LEVEL = 0.95
 _NEGLIGIBLE = 1e-10
@@ -204,7 +205,7 @@ def controlled_flip_sums(
     return flip_sums(contributions(shard, nuisance, fit), prompts, flips=flips, seed=seed)
 
 
-def controlled_max_t(flipped: FlipSums, sums: ControlSums, *, level: float = LEVEL) -> Floats:
+def controlled_max_t(flipped: FlipSums, sums: ControlSums, *, level: float = LEVEL, check: Check = go_on) -> Floats:
     """Family-wise adjusted p-values of the controlled test, [concepts]; 1 where it was not made.
 
     Flips the efficient score contributions (Hemerik, Goeman and Finos 2020), whose signs are exchangeable to first order
@@ -217,7 +218,7 @@ def controlled_max_t(flipped: FlipSums, sums: ControlSums, *, level: float = LEV
     score = sums.score - slope @ sums.gradient
     tested = test.reason == Reason.NONE
     scale = np.divide(np.abs(score), np.abs(test.z), out=np.ones(concepts), where=tested & (test.z != 0))
-    return max_t(FlipSums(flipped.seed, projected), np.where(tested, score, 0.0), np.where(tested, scale, 0.0))
+    return max_t(FlipSums(flipped.seed, projected), np.where(tested, score, 0.0), np.where(tested, scale, 0.0), check=check)
 
 
 def _projection(sums: ControlSums) -> Floats:

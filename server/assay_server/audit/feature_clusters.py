@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints
+from assay_server.audit.watch import Check, go_on
 
 OVERSAMPLING = 10
 SVD_PASSES = 3
@@ -110,16 +111,16 @@ class Subspace:
         return (self._basis @ vectors[:, strongest]) * np.sqrt(np.maximum(values[strongest], 0.0))
 
 
-def cluster_features(embedding: Floats, clusters: int, seed: int) -> tuple[Ints, ...]:
+def cluster_features(embedding: Floats, clusters: int, seed: int, *, check: Check = go_on) -> tuple[Ints, ...]:
     """Clusters of rows of an embedding by direction: row numbers, those nearest the centre first; largest cluster first.
 
     Args:
         embedding: [features, rank]; rows that are zero are in no cluster.
         clusters: how many; 0 takes the square root of the number of features, at most 256. Empty clusters are left out.
         seed: of k-means.
+        check: asked after each mini-batch; what it raises ends the work.
     """
-    from sklearn.cluster import MiniBatchKMeans
-
+    check()
     norms = np.sqrt(np.square(embedding).sum(axis=1))
     telling = np.flatnonzero(norms > 1e-9 * norms.max(initial=0.0)) if len(norms) else np.zeros(0, np.int64)
     if not len(telling):
@@ -127,7 +128,7 @@ def cluster_features(embedding: Floats, clusters: int, seed: int) -> tuple[Ints,
     rows = embedding[telling] / norms[telling, None]
     wanted = min(clusters or min(MAX_CLUSTERS, max(2, round(len(rows) ** 0.5))), len(rows))
     settings: dict[str, Any] = {"batch_size": _BATCH, "n_init": _STARTS, "max_iter": _PASSES}
-    means = MiniBatchKMeans(wanted, random_state=seed % 2**32, **settings)
+    means = _watched_k_means(check)(wanted, random_state=seed % 2**32, **settings)
     # One thread: the order in which threads add up is not fixed, and with it the last bits are not.
     with threadpool_limits(1, user_api="openmp"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -136,6 +137,25 @@ def cluster_features(embedding: Floats, clusters: int, seed: int) -> tuple[Ints,
     groups = [np.flatnonzero(label == k) for k in range(wanted)]
     groups = [telling[group[np.argsort(-nearness[group], kind="stable")]] for group in groups if len(group)]
     return tuple(groups[k] for k in np.argsort([-len(group) for group in groups], kind="stable"))
+
+
+def _watched_k_means(check: Check) -> Any:
+    """The class of scikit-learn's mini-batch k-means that asks between mini-batches, where it looks for convergence.
+
+    The library has no public place for that. Should a later one look elsewhere, the fit is the same and ends when it ends;
+    a test would say so.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    class Watched(MiniBatchKMeans):
+        def _mini_batch_convergence(
+            self, step: Any, n_steps: Any, n_samples: Any, centers_squared_diff: Any, batch_inertia: Any
+        ) -> Any:
+            check()
+            looked: Any = super()._mini_batch_convergence
+            return looked(step, n_steps, n_samples, centers_squared_diff, batch_inertia)
+
+    return Watched
 
 
 def response_filter(sums: ColumnSums, firings: Ints, min_firings: int) -> Bools:

@@ -20,10 +20,11 @@ from assay_server.audit.draws import drawn_bits
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
 from assay_server.audit.grouping import Grouping, assign, group_pairs
 from assay_server.audit.matrices import Csr, Floats, Ints
-from assay_server.audit.passes import Progress, Survey, blocks, concept_subset, disparities
+from assay_server.audit.passes import Survey, blocks, concept_subset, disparities
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.tables import named, untested
+from assay_server.audit.watch import UNWATCHED, Watch
 
 SAMPLE_PAIRS = 8_192
 SAMPLE_PAIRS_A_GROUP = 128
@@ -47,7 +48,7 @@ def feature_view(
     options: AuditOptions,
     known: Survey,
     given: tuple[Condition, ...] = (),
-    progress: Progress | None = None,
+    watch: Watch = UNWATCHED,
 ) -> TestTable:
     """Every data cluster and given condition against its outside, for every concept that is large enough.
 
@@ -60,9 +61,9 @@ def feature_view(
     columns, note = columns_to_test(concepts, options, known)
     if not len(columns):
         return untested(ViewKind.FEATURE_CONDITIONED, "there is no concept to test", controlled=controlled)
-    groups = _fit_groups(shards, concepts, options, known, progress)
+    groups = _fit_groups(shards, concepts, options, known, watch)
     tested = concept_subset(concepts, columns)
-    labels, sums, fired = _contrast(shards, tested, options, known, groups, len(given), progress)
+    labels, sums, fired = _contrast(shards, tested, options, known, groups, len(given), watch)
     clusters = len(groups.centroids)
     conditions = tuple(Condition(f"data-cluster/{k}", _telling(fired, k, labels, known.response_spans)) for k in range(clusters))
     table = conditioned_table(
@@ -110,13 +111,13 @@ def inside_groups(block: PairShard, label: Ints, clusters: int) -> Csr:
     return Csr(sparse.hstack([groups_from_labels(label, clusters), block.groups], format="csr"))
 
 
-def _fit_groups(shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, progress: Progress | None) -> _Groups:
+def _fit_groups(shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, watch: Watch) -> _Groups:
     members = _grouping_members(concepts, known)
     wanted = max(SAMPLE_PAIRS, SAMPLE_PAIRS_A_GROUP * options.data_clusters)
     sampled = np.zeros(known.pairs, np.bool_)
     sampled[np.argsort(drawn_bits(known.rows, _SAMPLE_STREAM, options.seed), kind="stable")[:wanted]] = True
     norms, kept, first = np.zeros(known.pairs), [], 0
-    for block in blocks(shards, "grouping", progress):
+    for block in blocks(shards, "grouping", watch.progress):
         last = first + len(block.rows)
         s = activity(block.freq_chosen, block.freq_rejected, members)
         norms[first:last] = np.sqrt(np.asarray(s.multiply(s).sum(axis=1)).ravel())
@@ -127,7 +128,7 @@ def _fit_groups(shards: Shards, concepts: ConceptSet, options: AuditOptions, kno
     order = np.argsort(known.rows[sampled], kind="stable")
     active = order[(norms[sampled] >= threshold)[order]]
     fitted: Grouping = group_pairs(
-        rows[active], options.data_clusters, seed=options.seed, max_steps=MAX_STEPS, silent_percentile=0.0
+        rows[active], options.data_clusters, seed=options.seed, max_steps=MAX_STEPS, silent_percentile=0.0, check=watch.check
     )
     return _Groups(members, fitted.centroids, threshold)
 
@@ -149,13 +150,13 @@ def _contrast(
     known: Survey,
     groups: _Groups,
     given: int,
-    progress: Progress | None,
+    watch: Watch,
 ) -> tuple[Ints, Contrasted, NDArray[np.int32]]:
     """Labels of all pairs, contrasts of clusters (silent pairs left out) and of given conditions (all pairs), and firings."""
     clusters = len(groups.centroids)
     labels, fired, first = np.full(known.pairs, -1, np.int64), np.zeros((clusters, known.d_sae), np.int32), 0
     sums: list[Contrasting] = []
-    for block in blocks(shards, ViewKind.FEATURE_CONDITIONED, progress):
+    for block in blocks(shards, ViewKind.FEATURE_CONDITIONED, watch.progress):
         if block.groups.shape[1] != given:
             raise ValueError(f"{given} conditions are given, but the pairs are in {block.groups.shape[1]} groups")
         last = first + len(block.rows)
@@ -164,7 +165,7 @@ def _contrast(
         _count_firings(fired, block, label)
         u = disparities(block, concepts, options.tau)
         if not sums:
-            sums = [Contrasting(u.sizes, known.open_prompts, known.fit) for _ in range(2)]
+            sums = [Contrasting(u.sizes, known.open_prompts, known.fit, check=watch.check) for _ in range(2)]
         values = u.numerators
         rows = (block.prompts, block.rows, block.nuisance)
         sums[0].add(values, groups_from_labels(label, clusters), *rows, compared=label >= 0)

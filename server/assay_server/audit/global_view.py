@@ -25,11 +25,12 @@ from assay_server.audit.intervals import mean_intervals
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.maxt import FlipSums, add_flip_sums, max_t, no_flip_sums
 from assay_server.audit.moments import Moments, merge_moments, moments
-from assay_server.audit.passes import Progress, Survey, blocks, disparities
+from assay_server.audit.passes import Survey, blocks, disparities
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.signflip import SignFlip, sign_flip
 from assay_server.audit.tables import effects, found, named, ordered, stable_ranks, strength_ranks
+from assay_server.audit.watch import UNWATCHED, Check, Watch, go_on
 
 _FLIP_PAIRS = 8_192
 
@@ -57,26 +58,26 @@ class GlobalSums:
 
 
 def global_view(
-    shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, progress: Progress | None = None
+    shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, watch: Watch = UNWATCHED
 ) -> TestTable:
     """Every concept tested over all pairs, in rank order: controlled p (raw where nothing is controlled), then |estimate|."""
-    summing = GlobalSumming(concepts, options, known)
-    for block in blocks(shards, ViewKind.GLOBAL, progress):
+    summing = GlobalSumming(concepts, options, known, check=watch.check)
+    for block in blocks(shards, ViewKind.GLOBAL, watch.progress):
         summing.add(block)
     if not known.pairs:
         summing.add(_no_pairs(concepts, known))
-    return global_table(summing.finish(), concepts, options)
+    return global_table(summing.finish(), concepts, options, check=watch.check)
 
 
 class GlobalSumming:
     """Adds up a dataset block by block, in any order: to the bit for the raw effects, to rounding for the controlled ones."""
 
-    def __init__(self, concepts: ConceptSet, options: AuditOptions, known: Survey) -> None:
+    def __init__(self, concepts: ConceptSet, options: AuditOptions, known: Survey, *, check: Check = go_on) -> None:
         self._concepts, self._options, self._known = concepts, options, known
         self._moments: Moments | None = None
         self._control: ControlSums | None = None
         self._halves: HalfScores | None = None
-        self._flips, self._controlled_flips = _Flipping(options), _Flipping(options)
+        self._flips, self._controlled_flips = _Flipping(options, check), _Flipping(options, check)
 
     def add(self, block: PairShard) -> None:
         """Count one block of pairs."""
@@ -104,8 +105,8 @@ class GlobalSumming:
 class _Flipping:
     """Keeps pairs until there are enough for one pass over the totals, which are far larger than the pairs."""
 
-    def __init__(self, options: AuditOptions) -> None:
-        self._flips, self._seed = options.max_t_flips, options.seed
+    def __init__(self, options: AuditOptions, check: Check) -> None:
+        self._flips, self._seed, self._check = options.max_t_flips, options.seed, check
         self._sums: FlipSums | None = None
         self._waiting: list[tuple[Csr, Ints]] = []
 
@@ -123,19 +124,20 @@ class _Flipping:
     def _flush(self) -> None:
         if self._waiting and self._sums is not None:
             values = Csr(sparse.vstack([part[0] for part in self._waiting], format="csr"))
-            add_flip_sums(self._sums, values, np.concatenate([part[1] for part in self._waiting]))
+            prompts = np.concatenate([part[1] for part in self._waiting])
+            add_flip_sums(self._sums, values, prompts, check=self._check)
             self._waiting = []
 
 
-def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions) -> TestTable:
-    """Tests from sums over all pairs."""
+def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, *, check: Check = go_on) -> TestTable:
+    """Tests from sums over all pairs; what ``check`` raises ends the work."""
     base = sums.moments.closed()
-    tested, score = sign_flip(base, seed=options.seed), None
-    raw = _raw(base, tested, sums.flips, options)
+    tested, score = sign_flip(base, seed=options.seed, check=check), None
+    raw = _raw(base, tested, sums.flips, options, check)
     controlled, half_means, half_z = None, base.half_means, _ratio(base.totals.astype(np.float64), np.sqrt(base.squares))
     if sums.control is not None and sums.halves is not None:
         score = controlled_effect(sums.control, level=options.interval_level)
-        controlled = _controlled(score, sums, options)
+        controlled = _controlled(score, sums, options, check)
         half_means = 2 * sums.halves.score / np.maximum(base.pairs, 1)[:, None]
         half_z = _ratio(sums.halves.score, np.sqrt(sums.halves.squares))
     decisive = raw if controlled is None else controlled
@@ -173,19 +175,20 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions) 
     return ordered(table, order)
 
 
-def _raw(base: Moments, tested: SignFlip, flips: FlipSums | None, options: AuditOptions) -> Effects:
+def _raw(base: Moments, tested: SignFlip, flips: FlipSums | None, options: AuditOptions, check: Check) -> Effects:
     bounds = mean_intervals(base, level=options.interval_level)
     counted = tested.reason == Reason.NONE
     adjusted = None
     if flips is not None:
-        adjusted = max_t(flips, base.total, np.where(counted, np.sqrt(base.prompt_squares.astype(np.float64)), 0.0))
+        scale = np.where(counted, np.sqrt(base.prompt_squares.astype(np.float64)), 0.0)
+        adjusted = max_t(flips, base.total, scale, check=check)
     return effects(tested.mean, bounds.low, bounds.high, tested.z, tested.p, tested.reason, p_max_t=adjusted)
 
 
-def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions) -> Effects:
+def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions, check: Check) -> Effects:
     adjusted = None
     if sums.controlled_flips is not None and sums.control is not None:
-        adjusted = controlled_max_t(sums.controlled_flips, sums.control, level=options.interval_level)
+        adjusted = controlled_max_t(sums.controlled_flips, sums.control, level=options.interval_level, check=check)
     return effects(score.mean, score.mean_low, score.mean_high, score.z, score.p, score.reason, p_max_t=adjusted)
 
 

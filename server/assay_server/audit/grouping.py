@@ -15,6 +15,7 @@ import numpy as np
 
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints, csr
 from assay_server.audit.reason import Reason
+from assay_server.audit.watch import Check, go_on
 
 GROUPS = 512
 SILENT_PERCENTILE = 5.0
@@ -39,7 +40,13 @@ class Grouping:
 
 
 def group_pairs(
-    activity: Any, groups: int = GROUPS, *, seed: int = 0, max_steps: int = 50, silent_percentile: float = SILENT_PERCENTILE
+    activity: Any,
+    groups: int = GROUPS,
+    *,
+    seed: int = 0,
+    max_steps: int = 50,
+    silent_percentile: float = SILENT_PERCENTILE,
+    check: Check = go_on,
 ) -> Grouping:
     """Spherical k-means by full passes (Dhillon and Modha 2001; METHOD.md §3.2; [A] has K = 512 for 260k pairs).
 
@@ -49,18 +56,19 @@ def group_pairs(
         seed: of the starting centroids.
         max_steps: passes over the rows at most.
         silent_percentile: of ‖s‖, in [0, 100).
+        check: asked between steps; what it raises ends the work.
 
     Raises:
         ValueError: an argument is out of range, or activity is negative or not finite.
     """
     rows, active, threshold = _prepared(activity, groups, silent_percentile)
-    centroids = _start(rows, groups, np.random.default_rng(seed))
-    nearest, cosine = assign(rows, centroids)
+    centroids = _start(rows, groups, np.random.default_rng(seed), check)
+    nearest, cosine = assign(rows, centroids, check=check)
     objective, steps, converged = _mean(cosine), 0, len(centroids) == 0
     while not converged and steps < max_steps:
         steps += 1
         centroids = _recentred(rows, nearest, cosine, centroids)
-        moved, cosine = assign(rows, centroids)
+        moved, cosine = assign(rows, centroids, check=check)
         better = _mean(cosine)
         converged = bool((moved == nearest).all()) or better - objective <= _TOLERANCE
         nearest, objective = moved, better
@@ -96,7 +104,7 @@ def group_pairs_minibatch(
     return _grouping(active, nearest, centroids, threshold, _mean(cosine), epochs, True)
 
 
-def assign(rows: Csr, centroids: Floats) -> tuple[Ints, Floats]:
+def assign(rows: Csr, centroids: Floats, *, check: Check = go_on) -> tuple[Ints, Floats]:
     """The nearest centroid of each row and the cosine to it, [rows]; scaling a row changes only the cosine's scale."""
     nearest, cosine = np.zeros(rows.shape[0], np.int64), np.zeros(rows.shape[0])
     if not len(centroids):
@@ -105,6 +113,7 @@ def assign(rows: Csr, centroids: Floats) -> tuple[Ints, Floats]:
     # A dense product does an addition some thirty times faster than a sparse one.
     dense = rows.nnz > _DENSE * rows.shape[0] * rows.shape[1]
     for first in range(0, rows.shape[0], _BLOCK):
+        check()
         part = rows[first : first + _BLOCK]
         similarity = np.asarray((part.toarray() if dense else part) @ columns)
         best = similarity.argmax(axis=1)
@@ -127,7 +136,7 @@ def _prepared(activity: Any, groups: int, silent_percentile: float) -> tuple[Csr
     return Csr((scaled, kept.indices, kept.indptr), shape=kept.shape), active, threshold
 
 
-def _start(rows: Csr, groups: int, draws: np.random.Generator) -> Floats:
+def _start(rows: Csr, groups: int, draws: np.random.Generator, check: Check = go_on) -> Floats:
     """k-means++ (Arthur and Vassilvitskii 2007) with 1 − cosine as the squared distance, on 32 rows a group at most."""
     count = rows.shape[0]
     if count > _SEED_ROWS * groups:
@@ -136,6 +145,7 @@ def _start(rows: Csr, groups: int, draws: np.random.Generator) -> Floats:
     chosen: list[int] = []
     distance = np.ones(count)
     while len(chosen) < min(groups, count) and distance.max(initial=0.0) > 1e-12:
+        check()
         pick = int(draws.choice(count, p=distance / distance.sum()))
         chosen.append(pick)
         similarity = np.asarray(rows @ rows[[pick]].toarray().ravel())

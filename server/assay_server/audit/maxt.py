@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assay_server.audit.draws import drawn_bits
 from assay_server.audit.matrices import Csr, Floats, Ints, prompt_ids
+from assay_server.audit.watch import Check, go_on
 
 FLIPS = 1_024
 _WORD = 64
@@ -64,8 +65,8 @@ def no_flip_sums(values: Csr, *, flips: int, seed: int) -> FlipSums:
     return FlipSums(seed, np.zeros((values.shape[1], flips), dtype))
 
 
-def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike) -> None:
-    """Add the totals of more pairs in place.
+def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike, *, check: Check = go_on) -> None:
+    """Add the totals of more pairs in place; where ``check`` raises, they are worth nothing any more.
 
     Integers are added in float32 where every partial sum fits its 24 bits, so the result is exact all the same.
     """
@@ -82,6 +83,7 @@ def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike) -> None:
     blocks = [common[first : first + _DENSE_ROWS] for first in range(0, len(common), _DENSE_ROWS)]
     dense = [by_column[block].toarray() for block in blocks]
     for first in range(0, totals.shape[1], _WIDTH):
+        check()
         span = slice(first, min(first + _WIDTH, totals.shape[1]))
         words = range(first // _WORD, span.stop // _WORD)
         signs = np.concatenate([prompt_signs(ids, word, sums.seed) for word in words], axis=1).astype(dtype)
@@ -109,7 +111,7 @@ def prompt_signs(prompts: Ints, word: int, seed: int) -> NDArray[np.int8]:
     return (2 * picked.astype(np.int8) - 1).astype(np.int8)
 
 
-def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike) -> Floats:
+def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike, *, check: Check = go_on) -> Floats:
     """Step-down family-wise adjusted p-values, [columns] (Westfall and Young 1993; METHOD.md §3.5).
 
     Args:
@@ -117,6 +119,7 @@ def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike) -> Floats:
         observed: the unflipped total of each column, [columns].
         scale: what each total is divided by before columns are compared, [columns]: √Σ S_c², which no flip changes.
             A column of scale 0 gets p = 1.
+        check: asked every 64 flips; what it raises ends the work.
 
     Raises:
         ValueError: lengths differ, or a scale is negative or not finite.
@@ -133,6 +136,7 @@ def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike) -> Floats:
     bar = statistic[weakest_first] * (1 - 1e-9)
     reached = np.zeros(columns, np.int64)
     for start in range(0, flips, _WORD):
+        check()
         block = np.abs(flipped.totals[:, start : start + _WORD][weakest_first]) * inverse[weakest_first, None]
         reached += (np.maximum.accumulate(block, axis=0) >= bar[:, None]).sum(axis=1)
     p = np.maximum.accumulate(((1 + reached) / (1 + flips))[::-1])[::-1]

@@ -6,10 +6,10 @@ the same bits however it was split, and neither tiny nor huge shards cost time o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -18,10 +18,9 @@ from assay_server.audit.disparity import Disparity, disparity, firing_difference
 from assay_server.audit.matrices import Csr, Floats, Ints, csr
 from assay_server.audit.nuisance import NuisanceFit, fit_nuisance
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
+from assay_server.audit.watch import Progress
 
 BLOCK = 2_048
-# Phase, pairs done in it, pairs in all.
-Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

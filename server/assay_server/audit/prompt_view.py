@@ -27,10 +27,11 @@ from assay_server.audit.feature_clusters import (
 )
 from assay_server.audit.findings import AuditOptions, Condition, TestedConcept, TestTable, ViewKind
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints, csr
-from assay_server.audit.passes import Progress, Survey, blocks, places
+from assay_server.audit.passes import Survey, blocks, places
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import PairShard, Shards
 from assay_server.audit.tables import untested
+from assay_server.audit.watch import UNWATCHED, Watch
 
 # Thin products come back as dense arrays of all features: fewer, larger blocks make fewer of them.
 _SVD_BLOCK = 8_192
@@ -56,7 +57,7 @@ class _Columns:
 
 
 def prompt_view(
-    shards: Shards, options: AuditOptions, known: Survey, progress: Progress | None = None
+    shards: Shards, options: AuditOptions, known: Survey, watch: Watch = UNWATCHED
 ) -> tuple[TestTable, PromptClusters | None]:
     """Every prompt cluster against its outside, for every response cluster, over the half that no cluster was fitted on."""
     fitting = fitting_half(known.prompts, options.seed)
@@ -64,7 +65,7 @@ def prompt_view(
     if known.pairs and (fitting.all() or not fitting.any()):
         prompts = len(np.unique(known.prompts))
         reason = f"{prompts} different prompts are too few to form clusters on one half of them and test on the other"
-    response, prompt = _columns(shards, options, known, fitting, progress)
+    response, prompt = _columns(shards, options, known, fitting, watch)
     if not reason and min(response.kept.sum(), prompt.kept.sum()) < 2:
         reason = (
             f"{prompt.kept.sum()} prompt features and {response.kept.sum()} response features fire in "
@@ -72,8 +73,8 @@ def prompt_view(
         )
     if reason:
         return untested(_VIEW, reason, controlled=known.fit is not None), None
-    clusters = _fit(shards, options, known, fitting, response, prompt, progress)
-    return _contrast(shards, options, known, clusters, progress), clusters
+    clusters = _fit(shards, options, known, fitting, response, prompt, watch)
+    return _contrast(shards, options, known, clusters, watch), clusters
 
 
 def response_disparities(block: PairShard, clusters: PromptClusters, options: AuditOptions) -> Csr:
@@ -99,14 +100,12 @@ def response_delta(block: PairShard, options: AuditOptions, rows: Ints | None = 
     return Csr(chosen.astype(np.float64) - rejected.astype(np.float64))
 
 
-def _columns(
-    shards: Shards, options: AuditOptions, known: Survey, fitting: Bools, progress: Progress | None
-) -> tuple[_Columns, _Columns]:
+def _columns(shards: Shards, options: AuditOptions, known: Survey, fitting: Bools, watch: Watch) -> tuple[_Columns, _Columns]:
     """Which response and prompt features take part. Firings are counted over all pairs, values over the fitting half alone."""
     zero = np.zeros(known.d_sae)
     sums = [ColumnSums(0, zero, zero, zero) for _ in range(2)]
     firings = [np.zeros(known.d_sae, np.int64) for _ in range(2)]
-    for block in blocks(shards, "prompt features", progress):
+    for block in blocks(shards, "prompt features", watch.progress):
         fit = np.flatnonzero(fitting[places(block, known)])
         either = Csr(block.freq_chosen + block.freq_rejected)
         for index, values in enumerate((response_delta(block, options), block.freq_prompt)):
@@ -126,22 +125,22 @@ def _fit(
     fitting: Bools,
     response: _Columns,
     prompt: _Columns,
-    progress: Progress | None,
+    watch: Watch,
 ) -> PromptClusters:
     spaces = [Subspace(part.sums, part.kept, options.svd_rank, options.seed) for part in (response, prompt)]
     for number in range(SVD_PASSES):
         for space in spaces if number else ():
             space.turn()
-        for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", progress, size=_SVD_BLOCK):
+        for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", watch.progress, size=_SVD_BLOCK):
             fit = np.flatnonzero(fitting[places(block, known)])
             spaces[0].add(response_delta(block, options, fit))
             spaces[1].add(Csr(block.freq_prompt[fit]))
     found: list[tuple[Ints, ...]] = []
     for space, part, wanted in zip(spaces, (response, prompt), (options.response_clusters, options.prompt_clusters), strict=True):
         features = np.flatnonzero(part.kept)
-        groups = cluster_features(space.embedding()[features], wanted, options.seed)
+        groups = cluster_features(space.embedding()[features], wanted, options.seed, check=watch.check)
         found.append(tuple(features[group] for group in groups))
-    inside = _inside(shards, options, known, ~fitting, found[1], progress)
+    inside = _inside(shards, options, known, ~fitting, found[1], watch)
     weights = [1.0 / response.sums.sigma[group] / len(group) for group in found[0]]
     return PromptClusters(found[1], found[0], _by_cluster(found[0], weights, known.d_sae), inside, ~fitting)
 
@@ -152,13 +151,13 @@ def _inside(
     known: Survey,
     tested: Bools,
     groups: tuple[Ints, ...],
-    progress: Progress | None,
+    watch: Watch,
 ) -> Csr:
     """S(k): the tested pairs with the largest c[i, k] > 0, at most `top_share` of them; a seeded draw decides between equals."""
     members = _by_cluster(groups, [np.ones(len(group)) for group in groups], known.d_sae)
     parts: list[Csr] = []
     where: list[Ints] = []
-    for block in blocks(shards, "prompt conditions", progress):
+    for block in blocks(shards, "prompt conditions", watch.progress):
         place = places(block, known)
         rows = np.flatnonzero(tested[place])
         prompt = Csr(block.freq_prompt[rows])
@@ -180,11 +179,9 @@ def _inside(
     return csr(Csr((np.ones(len(rows), np.int64), (rows, columns)), shape=(known.pairs, len(picked))))
 
 
-def _contrast(
-    shards: Shards, options: AuditOptions, known: Survey, clusters: PromptClusters, progress: Progress | None
-) -> TestTable:
-    sums = Contrasting(np.ones(len(clusters.response), np.int64), known.open_prompts, known.fit)
-    for block in blocks(shards, _VIEW, progress):
+def _contrast(shards: Shards, options: AuditOptions, known: Survey, clusters: PromptClusters, watch: Watch) -> TestTable:
+    sums = Contrasting(np.ones(len(clusters.response), np.int64), known.open_prompts, known.fit, check=watch.check)
+    for block in blocks(shards, _VIEW, watch.progress):
         place = places(block, known)
         values, inside = response_disparities(block, clusters, options), Csr(clusters.inside[place])
         sums.add(values, inside, block.prompts, block.rows, block.nuisance, compared=clusters.tested[place])

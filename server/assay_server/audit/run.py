@@ -16,11 +16,13 @@ from assay_server.audit.evidence import EvidenceBlock, EvidenceCollector
 from assay_server.audit.feature_view import feature_view, inside_groups, labels_of
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.global_view import global_view
+from assay_server.audit.lessons import with_lessons
 from assay_server.audit.matrices import Csr, Floats, Ints
-from assay_server.audit.passes import Progress, Survey, blocks, concept_subset, disparities, places, survey
+from assay_server.audit.passes import Survey, blocks, concept_subset, disparities, places, survey
 from assay_server.audit.prompt_view import PromptClusters, prompt_view, response_disparities
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.stated import stated_view
+from assay_server.audit.watch import UNWATCHED, Watch
 
 # From a block and its pairs' places among all pairs to what a view tested.
 _Part: TypeAlias = Callable[[PairShard, Ints], EvidenceBlock]
@@ -32,7 +34,7 @@ def run_views(
     options: AuditOptions,
     *,
     given: tuple[Condition, ...] = (),
-    progress: Progress | None = None,
+    watch: Watch = UNWATCHED,
     known: Survey | None = None,
 ) -> dict[ViewKind, TestTable]:
     """The views that the options name, each a table in rank order with the evidence of its first `keep` rows.
@@ -42,31 +44,31 @@ def run_views(
         concepts: what is tested.
         options: see `resolved` for defaults that depend on the data.
         given: conditions that the columns of `PairShard.groups` stand for, tested in the feature-conditioned view.
-        progress: called with a phase, the pairs done in it, and all pairs. Raising in it ends the audit.
+        watch: told of a phase, the pairs done in it, and all pairs, and asked between steps. What it raises ends the audit.
         known: what `survey` found, where the caller has it already.
 
     Raises:
         ValueError: names and columns of concepts, or `given` and the groups, do not match.
     """
     options = resolved(options, shards.pairs)
-    known = known or survey(shards, progress)
+    known = known or survey(shards, watch.progress)
     tables: dict[ViewKind, TestTable] = {}
     parts: dict[ViewKind, _Part] = {}
     if ViewKind.GLOBAL in options.views:
-        table = global_view(shards, concepts, options, known, progress)
+        table = with_lessons(global_view(shards, concepts, options, known, watch), shards, concepts, options, watch)
         tables[ViewKind.GLOBAL] = table
         parts[ViewKind.GLOBAL] = _everywhere(table, concepts, options)
     if ViewKind.FEATURE_CONDITIONED in options.views:
-        table = feature_view(shards, concepts, options, known, given, progress)
+        table = feature_view(shards, concepts, options, known, given, watch)
         tables[ViewKind.FEATURE_CONDITIONED] = table
         if len(table.concept):
             parts[ViewKind.FEATURE_CONDITIONED] = _by_features(table, concepts, options, known)
     if ViewKind.PROMPT_CONDITIONED in options.views:
-        table, clusters = prompt_view(shards, options, known, progress)
+        table, clusters = prompt_view(shards, options, known, watch)
         tables[ViewKind.PROMPT_CONDITIONED] = table
         if clusters is not None:
             parts[ViewKind.PROMPT_CONDITIONED] = _by_prompts(clusters, options)
-    return _with_evidence(tables, parts, shards, options, known, progress)
+    return _with_evidence(tables, parts, shards, options, known, watch)
 
 
 def test_stated(
@@ -76,7 +78,7 @@ def test_stated(
     *,
     inside: int | Sequence[int] | None = None,
     condition: Condition | None = None,
-    progress: Progress | None = None,
+    watch: Watch = UNWATCHED,
     known: Survey | None = None,
 ) -> TestTable:
     """One stated hypothesis, raw and controlled, corrected for nothing (METHOD.md §3.4).
@@ -88,7 +90,7 @@ def test_stated(
         inside: where it should hold: a column of `PairShard.groups`; or the features of a concept of the prompt (see
             `stated.prompt_inside`); None everywhere.
         condition: what to call that place; made from `inside` by default.
-        progress: as in `run_views`.
+        watch: as in `run_views`.
         known: as in `run_views`.
 
     Raises:
@@ -97,18 +99,18 @@ def test_stated(
     if len(concepts.names) != 1:
         raise ValueError(f"a stated hypothesis is about one concept, got {len(concepts.names)}")
     options = replace(resolved(options, shards.pairs), max_t_flips=0)
-    known = known or survey(shards, progress)
+    known = known or survey(shards, watch.progress)
     if inside is None:
-        table = replace(global_view(shards, concepts, options, known, progress), view=ViewKind.STATED)
+        table = replace(global_view(shards, concepts, options, known, watch), view=ViewKind.STATED)
         held = None
     else:
-        table, held = stated_view(shards, concepts, options, known, inside, condition, progress)
+        table, held = stated_view(shards, concepts, options, known, inside, condition, watch)
 
     def part(block: PairShard, place: Ints) -> EvidenceBlock:
         u = disparities(block, concepts, options.tau).values()
         return EvidenceBlock(block.rows, u, None if held is None else Csr(held[place]))
 
-    found = _with_evidence({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, options, known, progress)
+    found = _with_evidence({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, options, known, watch)
     return found[ViewKind.STATED]
 
 
@@ -152,13 +154,13 @@ def _with_evidence(
     shards: Shards,
     options: AuditOptions,
     known: Survey,
-    progress: Progress | None,
+    watch: Watch,
 ) -> dict[ViewKind, TestTable]:
     """One more pass, for all tables that have rows."""
     kept = slice(0, options.keep)
     wanted = [view for view in parts if options.evidence and len(tables[view].concept[kept])]
     collectors = {view: _collector(tables[view], kept, options.evidence) for view in wanted}
-    for block in blocks(shards, "evidence", progress) if wanted else ():
+    for block in blocks(shards, "evidence", watch.progress) if wanted else ():
         place = places(block, known)
         for view, collector in collectors.items():
             collector.add(parts[view](block, place))

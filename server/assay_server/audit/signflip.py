@@ -18,6 +18,7 @@ from scipy import special, stats
 from assay_server.audit.matrices import Bools, Codes, Floats, Ints
 from assay_server.audit.moments import Moments
 from assay_server.audit.reason import Reason
+from assay_server.audit.watch import Check, go_on
 
 EXACT_WORK = 1_000_000
 FLIPS = 9_999
@@ -46,7 +47,9 @@ class SignFlip:
     reason: Codes  # Reason
 
 
-def sign_flip(sums: Moments, *, exact_work: int = EXACT_WORK, flips: int = FLIPS, seed: int = 0) -> SignFlip:
+def sign_flip(
+    sums: Moments, *, exact_work: int = EXACT_WORK, flips: int = FLIPS, seed: int = 0, check: Check = go_on
+) -> SignFlip:
     """Two-sided sign-flip tests of mean u = 0, clustered by prompt (METHOD.md §3.1; beyond [A]).
 
     Args:
@@ -54,6 +57,7 @@ def sign_flip(sums: Moments, *, exact_work: int = EXACT_WORK, flips: int = FLIPS
         exact_work: additions that one concept's exact distribution may cost.
         flips: Monte-Carlo draws where neither the exact nor the normal form serves: p = (1 + count) / (1 + flips).
         seed: of the Monte-Carlo draws; a concept's draws depend on it and the concept's index only.
+        check: asked before each concept; what it raises ends the work.
     """
     sums = sums.closed()
     total, variance, prompts = sums.total, sums.prompt_squares, sums.telling_prompts
@@ -64,6 +68,7 @@ def sign_flip(sums: Moments, *, exact_work: int = EXACT_WORK, flips: int = FLIPS
     one = np.flatnonzero(np.diff(indptr) == 1)
     p[one] = _one_magnitude(values.indices[indptr[one]].astype(np.int64), values.data[indptr[one]], total[one])
     for concept in np.flatnonzero(np.diff(indptr) > 1):
+        check()
         span = slice(indptr[concept], indptr[concept + 1])
         magnitudes, counts = values.indices[span].astype(np.int64), values.data[span]
         magnitudes, observed = _reduced(magnitudes, int(total[concept]))

@@ -10,10 +10,11 @@ import numpy as np
 from assay_server.audit.conditioned import Contrasting, conditioned_table
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
 from assay_server.audit.matrices import Bools, Csr, Ints, csr
-from assay_server.audit.passes import Progress, Survey, blocks, disparities, places
+from assay_server.audit.passes import Survey, blocks, disparities, places
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet, Shards
 from assay_server.audit.tables import named, untested
+from assay_server.audit.watch import UNWATCHED, Watch
 
 
 def stated_view(
@@ -23,7 +24,7 @@ def stated_view(
     known: Survey,
     inside: int | Sequence[int],
     condition: Condition | None = None,
-    progress: Progress | None = None,
+    watch: Watch = UNWATCHED,
 ) -> tuple[TestTable, Csr]:
     """Inside against outside for one concept, and which pairs were inside, 0/1 [pairs of the survey, 1].
 
@@ -32,15 +33,15 @@ def stated_view(
     Raises:
         ValueError: there is no such group or feature.
     """
-    held = _held(shards, options, known, inside, progress)
+    held = _held(shards, options, known, inside, watch)
     column = csr(Csr(held[:, None].astype(np.int64)))
     if not known.pairs:
         return untested(ViewKind.STATED, Reason.NO_PAIRS.text, controlled=known.fit is not None), column
     place = condition or _named(inside)
     sums: Contrasting | None = None
-    for block in blocks(shards, ViewKind.STATED, progress):
+    for block in blocks(shards, ViewKind.STATED, watch.progress):
         u = disparities(block, concepts, options.tau)
-        sums = sums or Contrasting(u.sizes, known.open_prompts, known.fit)
+        sums = sums or Contrasting(u.sizes, known.open_prompts, known.fit, check=watch.check)
         groups = Csr(column[places(block, known)])
         sums.add(u.numerators, groups, block.prompts, block.rows, block.nuisance)
     tested = sums.finish(options.interval_level) if sums else None
@@ -66,12 +67,12 @@ def prompt_inside(activity: Ints, top_share: float) -> Bools:
     return counts >= bar
 
 
-def _held(shards: Shards, options: AuditOptions, known: Survey, inside: int | Sequence[int], progress: Progress | None) -> Bools:
+def _held(shards: Shards, options: AuditOptions, known: Survey, inside: int | Sequence[int], watch: Watch) -> Bools:
     features = None if isinstance(inside, int) else np.unique(np.asarray(inside, np.int64))
     if features is not None and (not len(features) or features[0] < 0 or features[-1] >= known.d_sae):
         raise ValueError(f"a concept of the prompt needs features in 0..{known.d_sae - 1}, got {features.tolist()}")
     counts = np.zeros(known.pairs, np.int64)
-    for block in blocks(shards, "condition", progress):
+    for block in blocks(shards, "condition", watch.progress):
         if isinstance(inside, int):
             if not 0 <= inside < block.groups.shape[1]:
                 raise ValueError(f"the pairs are in {block.groups.shape[1]} groups, so there is no group {inside}")

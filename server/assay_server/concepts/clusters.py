@@ -102,12 +102,15 @@ class FeatureClusters:
         return labels
 
 
-def cluster_features(fired: sparse.csr_array, options: ClusterOptions | None = None) -> FeatureClusters:
+def cluster_features(
+    fired: sparse.csr_array, options: ClusterOptions | None = None, *, check: Callable[[], None] = lambda: None
+) -> FeatureClusters:
     """Cluster features by the samples they fire on.
 
     Args:
         fired: samples x d_sae; whatever is not zero counts as fired.
         options: None for the defaults.
+        check: asked between steps, of which Leiden is one; what it raises ends the work.
 
     An answer without clusters carries its reason and raises nothing.
 
@@ -119,7 +122,9 @@ def cluster_features(fired: sparse.csr_array, options: ClusterOptions | None = N
         top_share=options.top_share,
         min_samples=options.min_samples,
         positive_only=options.positive_only,
+        check=check,
     )
+    check()
     community, modularity = _leiden(edges, options)
     d_sae = cast("tuple[int, int]", fired.shape)[1]
     kept = _kept(edges, community, options.min_size)

@@ -15,7 +15,7 @@ together, have an NMI of 1 by accident; and of two features that fire together l
 mutual information says "not the same concept", so such a pair is no edge.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import cast
@@ -61,6 +61,7 @@ def cofiring_edges(
     min_samples: int = 10,
     positive_only: bool = True,
     block_entries: int = 1 << 23,
+    check: Callable[[], None] = lambda: None,
 ) -> CofiringEdges:
     """Return the ``ceil(top_share · pairs)`` strongest co-firing pairs.
 
@@ -71,6 +72,7 @@ def cofiring_edges(
             is 0 then), >= 1.
         positive_only: leave out pairs that fire together less often than independence says (n·n_gh <= n_g·n_h).
         block_entries: about how many counts are held at once (24 bytes each). Changes no result.
+        check: asked for every chunk of counts; what it raises ends the work.
 
     Source: [A] (arXiv 2606.12360); NMI with the geometric mean of entropies: Strehl and Ghosh 2002, JMLR 3:583.
     """
@@ -81,6 +83,7 @@ def cofiring_edges(
     selection = _Selection(top_share, len(features))
     information = _Information(samples, counts)
     for pairs, done in _cofirings(matrix, block_entries):
+        check()
         if positive_only:
             independent = counts[pairs.left] * counts[pairs.right] / samples
             pairs = pairs.where(np.flatnonzero(pairs.together > independent))  # noqa: PLW2901

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from assay_server.concepts.examples import Examples, mean_row, root_mean_square
 from assay_server.concepts.regularisation import Strength, choose_strength
 from assay_server.concepts.reports import ProbeReport, report
-from assay_server.concepts.solvers import Vector, coordinates, fit_bradley_terry, fit_logistic
+from assay_server.concepts.solvers import Check, Vector, coordinates, fit_bradley_terry, fit_logistic, go_on
 from assay_server.concepts.splits import Split, split_groups
 from assay_server.errors import InvalidItem
 
@@ -93,13 +93,16 @@ class FittedProbe:
     split: Split
 
 
-def fit_probe(examples: Examples, method: ProbeMethod, options: ProbeOptions | None = None) -> FittedProbe:
+def fit_probe(
+    examples: Examples, method: ProbeMethod, options: ProbeOptions | None = None, *, check: Check = go_on
+) -> FittedProbe:
     """Fit a direction on one part of the examples and report on the other.
 
     Args:
         examples: from ``text_examples`` or ``pair_examples``; Bradley-Terry needs the latter.
         method: how to fit.
         options: None for the defaults.
+        check: asked between steps of the fit; what it raises ends the work.
 
     Raises:
         InvalidItem: too few examples on a side (TOO_FEW_EXAMPLES), Bradley-Terry without pairs (PAIRS_NEEDED), or the two
@@ -116,12 +119,12 @@ def fit_probe(examples: Examples, method: ProbeMethod, options: ProbeOptions | N
             details={"examples": len(examples.positive), "pairs": 0},
         )
     split = split_groups(examples.positive, examples.groups, share=options.held_out, minimum=options.minimum, seed=options.seed)
-    probe = _FITS[method](examples, split.fit, options)
+    probe = _FITS[method](examples, split.fit, options, check)
     measured = report(examples, split, probe.direction, random_directions=options.random_directions, seed=options.seed)
     return FittedProbe(probe=probe, report=measured, split=split)
 
 
-def _difference_of_means(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions) -> Probe:
+def _difference_of_means(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions, check: Check) -> Probe:
     rows, positive = examples.rows[fit], examples.positive[fit]
     difference = mean_row(rows[positive]) - mean_row(rows[~positive])
     size = float(np.linalg.norm(difference))
@@ -131,15 +134,15 @@ def _difference_of_means(examples: Examples, fit: NDArray[np.int64], options: Pr
     return Probe(ProbeMethod.DIFFERENCE_OF_MEANS, difference / size, gain=1.0, intercept=0.0, strength=None)
 
 
-def _logistic(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions) -> Probe:
+def _logistic(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions, check: Check) -> Probe:
     rows, positive = examples.rows[fit], examples.positive[fit]
     # About the mean: residuals share an offset that dwarfs what tells them apart, and the intercept takes it up.
     scale = root_mean_square(rows, about_mean=True)
     if scale <= _ROUNDING * root_mean_square(rows):
         raise _no_difference(positive)
     span = coordinates(rows / scale, centre=True)
-    strength = choose_strength(span.values, positive, examples.groups[fit], given=options.l2, seed=options.seed)
-    beta, intercept = fit_logistic(span.values, positive, strength.l2)
+    strength = choose_strength(span.values, positive, examples.groups[fit], given=options.l2, seed=options.seed, check=check)
+    beta, intercept = fit_logistic(span.values, positive, strength.l2, check=check)
     weights = span.lift(beta)
     size = float(np.linalg.norm(weights))
     if size <= _ROUNDING:
@@ -148,13 +151,13 @@ def _logistic(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions)
     return Probe(ProbeMethod.LOGISTIC, weights / size, gain=size / scale, intercept=intercept, strength=strength)
 
 
-def _bradley_terry(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions) -> Probe:
+def _bradley_terry(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions, check: Check) -> Probe:
     chosen = fit[fit < examples.pairs]
     differences = examples.rows[chosen] - examples.rows[chosen + examples.pairs]
     scale = root_mean_square(differences) or 1.0
     span = coordinates(differences / scale)
-    strength = choose_strength(span.values, None, examples.groups[chosen], given=options.l2, seed=options.seed)
-    weights = span.lift(fit_bradley_terry(span.values, strength.l2))
+    strength = choose_strength(span.values, None, examples.groups[chosen], given=options.l2, seed=options.seed, check=check)
+    weights = span.lift(fit_bradley_terry(span.values, strength.l2, check=check))
     size = float(np.linalg.norm(weights))
     if size <= _ROUNDING:
         raise _no_difference(examples.positive[fit])

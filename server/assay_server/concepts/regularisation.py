@@ -6,7 +6,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_server.concepts.solvers import Matrix, Vector, fit_bradley_terry, fit_logistic, log_loss
+from assay_server.concepts.solvers import Check, Matrix, Vector, fit_bradley_terry, fit_logistic, go_on, log_loss
 from assay_server.concepts.splits import fold_groups
 
 # Strongest first: of equal losses the strongest wins. On rows of unit mean square these run from "close to the difference of
@@ -33,7 +33,13 @@ class Strength:
 
 
 def choose_strength(
-    values: Matrix, positive: NDArray[np.bool_] | None, groups: NDArray[np.int64], *, given: float | None, seed: int
+    values: Matrix,
+    positive: NDArray[np.bool_] | None,
+    groups: NDArray[np.int64],
+    *,
+    given: float | None,
+    seed: int,
+    check: Check = go_on,
 ) -> Strength:
     """Return ``given``, or the strength of ``GRID`` with the least held-out log loss over ``FOLDS`` folds of prompts.
 
@@ -43,6 +49,7 @@ def choose_strength(
         groups: prompt of each row, int64 [n].
         given: the caller's own choice.
         seed: of the folds.
+        check: asked between steps; what it raises ends the work.
 
     Too few prompts to leave a fold out and still have both classes: the middle of the grid, and the source says so.
     """
@@ -58,15 +65,15 @@ def choose_strength(
             continue
         used += 1
         for i, l2 in enumerate(GRID):
-            losses[i] += log_loss(_margins(values, positive, test, l2)) * int(test.sum())
+            losses[i] += log_loss(_margins(values, positive, test, l2, check)) * int(test.sum())
     if used < 2:
         return Strength(_WITHOUT_FOLDS, StrengthSource.TOO_FEW_PROMPTS)
     return Strength(GRID[int(np.argmin(losses))], StrengthSource.CROSS_VALIDATED)
 
 
-def _margins(values: Matrix, positive: NDArray[np.bool_] | None, test: NDArray[np.bool_], l2: float) -> Vector:
+def _margins(values: Matrix, positive: NDArray[np.bool_] | None, test: NDArray[np.bool_], l2: float, check: Check) -> Vector:
     """Signed margins of the rows left out, under a fit on the others."""
     if positive is None:
-        return values[test] @ fit_bradley_terry(values[~test], l2)
-    weights, intercept = fit_logistic(values[~test], positive[~test], l2)
+        return values[test] @ fit_bradley_terry(values[~test], l2, check=check)
+    weights, intercept = fit_logistic(values[~test], positive[~test], l2, check=check)
     return (values[test] @ weights + intercept) * np.where(positive[test], 1.0, -1.0)

@@ -24,6 +24,9 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 Rows = Matrix | sparse.csr_array
 
+Check = Callable[[], None]
+"""Asked between steps of a fit; ends it by raising."""
+
 _MAX_STEPS = 100
 _TOLERANCE = 1e-8
 # Directions under this share of the largest variance are rounding, not data.
@@ -61,6 +64,10 @@ def shape_of(rows: Rows) -> tuple[int, int]:
     return cast("tuple[int, int]", rows.shape)
 
 
+def go_on() -> None:
+    """The ``Check`` that ends nothing."""
+
+
 def coordinates(rows: Rows, *, centre: bool = False) -> Coordinates:
     """Return the rows in an orthonormal basis of their span where that is narrower than d; else as they are.
 
@@ -86,13 +93,14 @@ def coordinates(rows: Rows, *, centre: bool = False) -> Coordinates:
     return Coordinates(values=vectors[:, kept] * roots, mean=mean, rows=rows, duals=vectors[:, kept] / roots)
 
 
-def fit_logistic(values: Matrix, positive: NDArray[np.bool_], l2: float) -> tuple[Vector, float]:
+def fit_logistic(values: Matrix, positive: NDArray[np.bool_], l2: float, *, check: Check = go_on) -> tuple[Vector, float]:
     """Return weights [r] and intercept of L2 logistic regression: ``P(positive) = σ(values @ weights + intercept)``.
 
     Args:
         values: [n, r].
         positive: bool [n], both classes present (else the intercept is infinite).
         l2: strength > 0, on the mean loss.
+        check: asked before each Newton step.
 
     Raises:
         NotConverged: the rows are far from unit scale.
@@ -101,20 +109,21 @@ def fit_logistic(values: Matrix, positive: NDArray[np.bool_], l2: float) -> tupl
     design = np.column_stack([values, np.ones(len(values))]) * signs[:, None]
     penalty = np.full(design.shape[1], l2)
     penalty[-1] = 0.0
-    fitted = _minimise(design, penalty)
+    fitted = _minimise(design, penalty, check)
     return fitted[:-1], float(fitted[-1])
 
 
-def fit_bradley_terry(differences: Matrix, l2: float) -> Vector:
+def fit_bradley_terry(differences: Matrix, l2: float, *, check: Check = go_on) -> Vector:
     """Return weights [r] of ``P(chosen ≻ rejected) = σ(w · (x_chosen − x_rejected))``; no intercept: sides have no bias.
 
     Args:
         differences: chosen minus rejected, [n, r].
         l2: strength > 0, on the mean loss.
+        check: asked before each Newton step.
 
     Source: Bradley and Terry 1952; Rafailov et al. 2023 (arXiv 2305.18290), eq. 1.
     """
-    return _minimise(differences, np.full(differences.shape[1], l2))
+    return _minimise(differences, np.full(differences.shape[1], l2), check)
 
 
 def log_loss(margins: Vector) -> float:
@@ -122,7 +131,7 @@ def log_loss(margins: Vector) -> float:
     return float(np.logaddexp(0.0, -margins).mean())
 
 
-def _minimise(design: Matrix, penalty: Vector) -> Vector:
+def _minimise(design: Matrix, penalty: Vector, check: Check) -> Vector:
     """Newton with step halving on ``mean log(1 + exp(−design @ w)) + ½ Σ penalty w²``, from zero."""
     n = len(design)
     w = np.zeros(design.shape[1])
@@ -132,6 +141,7 @@ def _minimise(design: Matrix, penalty: Vector) -> Vector:
 
     value = objective(w)
     for _ in range(_MAX_STEPS):
+        check()
         miss = expit(-(design @ w))
         gradient = penalty * w - design.T @ miss / n
         if float(np.linalg.norm(gradient)) < _TOLERANCE:

@@ -18,6 +18,7 @@ import numpy as np
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.passes import Survey, survey
 from assay_server.audit.run import run_views, test_stated
+from assay_server.audit.watch import Watch
 from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
 from assay_server.jobs.api import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary, ViewSummary
 from assay_server.jobs.audit_files import AuditFiles
@@ -100,6 +101,13 @@ class AuditRunner:
             reason="STORE_UNSOUND",
         )
 
+    async def scored(self, dataset: Dataset, directions: DirectionSet, progress: Progress) -> Features:
+        """A dataset's features; what is missing is scored, by one at a time: of two who need it the second finds it there."""
+        features = Features(self._files, dataset.id, self._scorer.info)
+        async with self._scoring[dataset.id]:
+            await self.score(dataset, features, directions, progress)
+        return features
+
     async def score(self, dataset: Dataset, features: Features, directions: DirectionSet, progress: Progress) -> ShardCost:
         """Score what is missing of a dataset; see ``score_missing``."""
         return await score_missing(self._scorer, self._datasets, dataset, features, directions, self._options, progress)
@@ -130,6 +138,7 @@ class _Testing:
         self._snapshot = snapshot
         self._d_sae = d_sae
         self._progress = progress
+        self._watch = Watch(self._report, progress.check)
 
     def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable]]:
         """What is known of the audit once it is done, as fields of ``AuditInfo``, and its tables."""
@@ -142,7 +151,7 @@ class _Testing:
             given = groups.conditions if isinstance(groups, MetadataGroups) else ()
             firing = self._firing(shards) if ConceptFamily.FEATURES in self._settings.families else []
             concepts = self._snapshot.columns(firing, self._d_sae)
-            tables = run_views(shards, concepts, statistics, given=given, progress=self._report, known=known)
+            tables = run_views(shards, concepts, statistics, given=given, watch=self._watch, known=known)
         else:
             tables = {ViewKind.STATED: self._stated(stated, shards, statistics, known)}
         found = {
@@ -156,7 +165,8 @@ class _Testing:
     def _groups(self, stated: Mapping[str, Any] | None) -> Groups:
         if stated is None:
             least = self._settings.statistics.min_inside
-            return metadata_groups(self._datasets, self._dataset, self._settings.metadata_keys, least)
+            keys = self._settings.metadata_keys
+            return metadata_groups(self._datasets, self._dataset, keys, least, check=self._progress.check)
         return NoGroups() if stated["rows"] is None else RowGroup(np.array(stated["rows"], np.int64))
 
     def _stated(self, stated: Mapping[str, Any], shards: DatasetShards, statistics: AuditOptions, known: Survey) -> TestTable:
@@ -164,7 +174,7 @@ class _Testing:
         everywhere = condition is None
         inside = None if everywhere else stated["features"] if stated["rows"] is None else 0
         concepts = self._snapshot.columns([], self._d_sae)
-        table = test_stated(shards, concepts, statistics, inside=inside, condition=condition, progress=self._report, known=known)
+        table = test_stated(shards, concepts, statistics, inside=inside, condition=condition, watch=self._watch, known=known)
         if not len(table.concept):
             raise FailedPrecondition(f"The hypothesis cannot be tested: {table.reason}.", reason="NOTHING_TO_TEST")
         return table
@@ -172,6 +182,7 @@ class _Testing:
     def _shards(self, groups: Groups) -> DatasetShards:
         unusable = 0
         for shard in range(len(self._dataset.shards)):
+            self._progress.check()
             try:
                 unusable += self._features.cost(shard)[1]
             except (FileNotFoundError, DataLoss) as error:

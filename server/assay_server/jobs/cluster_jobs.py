@@ -150,7 +150,9 @@ class ClusterJobs:
             seed=arguments["seed"],
         )
         found = await progress.in_thread(
-            lambda: cluster_features(fired_on(dataset, self._d_sae, seed=options.seed, check=progress.check), options)
+            lambda: cluster_features(
+                fired_on(dataset, self._d_sae, seed=options.seed, check=progress.check), options, check=progress.check
+            )
         )
         if not len(found):
             raise FailedPrecondition(

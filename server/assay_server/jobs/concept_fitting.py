@@ -67,7 +67,7 @@ async def fit_direction(
         read = await _read_texts(source, scorer, progress)
     progress.enter("fitting")
     knobs = ProbeOptions(held_out=options.held_out, random_directions=_MIN_RANDOM, seed=options.seed)
-    fitted = await progress.in_thread(lambda: fit_probe(read.examples, options.method, knobs))
+    fitted = await progress.in_thread(lambda: fit_probe(read.examples, options.method, knobs, check=progress.check))
     direction = fitted.probe.direction.astype(np.float32)
     rivals = random_unit_vectors(options.random_directions, len(direction), options.seed)
     scores = await _second_reading(read, fitted, np.vstack([direction, rivals]), scorer, progress)

@@ -10,6 +10,7 @@ import numpy as np
 
 from assay_server.audit.findings import Condition
 from assay_server.audit.matrices import Csr, Ints
+from assay_server.audit.watch import Check, go_on
 from assay_server.errors import InvalidItem
 from assay_server.store.datasets import Dataset, Datasets
 
@@ -64,14 +65,18 @@ def metadata_name(key: str, value: str) -> str:
     return f"metadata/{key}={value}"
 
 
-def metadata_groups(datasets: Datasets, dataset: Dataset, keys: Sequence[str], min_inside: int) -> MetadataGroups:
+def metadata_groups(
+    datasets: Datasets, dataset: Dataset, keys: Sequence[str], min_inside: int, *, check: Check = go_on
+) -> MetadataGroups:
     """The values of some metadata keys as conditions: those that enough pairs have, and of each key the most frequent ones.
+
+    ``check`` is asked before each shard; what it raises ends the work.
 
     Raises:
         InvalidItem: UNKNOWN_METADATA_KEY: no pair has the key.
     """
     values: list[tuple[str, str]] = []
-    counts = _counts(datasets, dataset, keys)
+    counts = _counts(datasets, dataset, keys, check)
     for key in keys:
         if not counts[key]:
             raise InvalidItem(
@@ -94,9 +99,10 @@ def rows_with_metadata(datasets: Datasets, dataset: Dataset, key: str, value: st
     return np.array(found, np.int64)
 
 
-def _counts(datasets: Datasets, dataset: Dataset, keys: Sequence[str]) -> dict[str, Counter[str]]:
+def _counts(datasets: Datasets, dataset: Dataset, keys: Sequence[str], check: Check) -> dict[str, Counter[str]]:
     counts: dict[str, Counter[str]] = {key: Counter() for key in keys}
     for index in range(len(dataset.shards) if keys else 0):
+        check()
         for entries in datasets.columns(dataset, index, ("metadata",))["metadata"].to_pylist():
             for key, value in entries:
                 if key in counts:
