@@ -22,13 +22,14 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any
 
-from assay_server import errors
 from assay_server.errors import AssayError, Cancelled, EngineFailure, FailedPrecondition, InvalidItem, NotFound, NotReady
 from assay_server.jobs.api import OperationInfo
+from assay_server.jobs.operation_state import OperationState, read_state
 from assay_server.jobs.progress import Progress
+from assay_server.jobs.telemetry import NoTelemetry, Telemetry
 from assay_server.store.files import Files
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -39,57 +40,11 @@ Ended = Callable[[Mapping[str, Any], AssayError], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
-class Telemetry(Protocol):
-    """Told of every operation that ends."""
-
-    def operation(self, kind: str, code: str, seconds: float) -> None:
-        """An operation of a kind ended with "OK" or an error's reason, after that many seconds."""
-        ...
-
-
 @dataclass(slots=True)
 class _Kind:
     handler: Handler
     lane: str
     on_failure: Ended | None
-
-
-@dataclass(slots=True, eq=False)
-class _Operation:
-    id: str
-    kind: str
-    target: str
-    arguments: dict[str, Any]
-    created: float
-    order: int
-    resumed: int = 0
-    done: bool = False
-    cancelled: bool = False
-    response: str = ""
-    error: AssayError | None = None
-    ended: float = 0.0
-    progress: Progress = field(default_factory=Progress)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    task: asyncio.Task[None] | None = None
-
-    def info(self) -> OperationInfo:
-        rate, left = (0.0, 0.0) if self.done else self.progress.speed()
-        return OperationInfo(
-            name=f"operations/{self.id}",
-            kind=self.kind,
-            target=self.target,
-            phase="" if self.done else self.progress.phase,
-            pairs_done=self.progress.done,
-            pairs_total=self.progress.total,
-            pairs_per_second=rate,
-            seconds_left=left,
-            created=self.created,
-            updated=self.ended or self.progress.updated,
-            resumed=self.resumed,
-            done=self.done,
-            response=self.response,
-            error=self.error,
-        )
 
 
 class Operations:
@@ -98,15 +53,15 @@ class Operations:
     Args:
         files: where they are kept, under "operations/".
         lanes: how many operations of each lane run at once.
-        telemetry: told of ends.
+        telemetry: told what they do.
     """
 
     def __init__(self, files: Files, lanes: Mapping[str, int], telemetry: Telemetry | None = None) -> None:
         self._files = files
         self._lanes = {name: asyncio.Semaphore(bound) for name, bound in lanes.items()}
-        self._telemetry = telemetry
+        self.telemetry = telemetry or NoTelemetry()
         self._kinds: dict[str, _Kind] = {}
-        self._operations: dict[str, _Operation] = {}
+        self._operations: dict[str, OperationState] = {}
         self._closing = False
         self._submitting = asyncio.Lock()
         self._endings: set[asyncio.Future[None]] = set()
@@ -125,6 +80,8 @@ class Operations:
         if any(_stem(kind) == _stem(other) for other in self._kinds):
             raise ValueError(f"the kind {kind!r} is registered already, or spelt like one that is")
         self._kinds[kind] = _Kind(handler, lane, on_failure)
+        self.telemetry.queued(kind, 0)
+        self.telemetry.running(kind, 0)
 
     async def start(self) -> None:
         """Read what is there, and take up what was under way."""
@@ -180,7 +137,7 @@ class Operations:
                 if _asked(known.arguments, defaults) != _asked(arguments, defaults):
                     raise reused(request_id)
                 return known.info()
-            operation = _Operation(id, kind, target, dict(arguments), time.time(), len(self._operations))
+            operation = OperationState(id, kind, target, dict(arguments), time.time(), len(self._operations))
             await self._save(operation)
             self._operations[id] = operation
             self._launch(operation)
@@ -249,23 +206,21 @@ class Operations:
         await asyncio.to_thread(self._files.delete, _path(operation.id))
         self._operations.pop(operation.id, None)
 
-    def _find(self, name: str) -> _Operation:
+    def _find(self, name: str) -> OperationState:
         operation = self._operations.get(name.removeprefix("operations/"))
         if operation is None or not name.startswith("operations/"):
             raise NotFound(f"There is no operation {name!r}; ListOperations names those that are.", field="name")
         return operation
 
-    def _launch(self, operation: _Operation) -> None:
+    def _launch(self, operation: OperationState) -> None:
         operation.task = asyncio.get_running_loop().create_task(self._run(operation), name=f"operation {operation.id}")
 
-    async def _run(self, operation: _Operation) -> None:
+    async def _run(self, operation: OperationState) -> None:
         response, error = "", None
         try:
             if operation.cancelled:
                 raise _cancelled()
-            kind = self._kinds[operation.kind]
-            async with self._lanes[kind.lane]:
-                response = await kind.handler(operation.arguments, operation.progress)
+            response = await self._in_lane(operation)
         except asyncio.CancelledError:
             error = _cancelled()
         except AssayError as failure:
@@ -282,7 +237,22 @@ class Operations:
         ending.add_done_callback(self._endings.discard)
         await asyncio.shield(ending)  # a cancellation now comes too late
 
-    async def _finish(self, operation: _Operation, response: str, error: AssayError | None) -> None:
+    async def _in_lane(self, operation: OperationState) -> str:
+        kind, tell = self._kinds[operation.kind], self.telemetry
+        lane = self._lanes[kind.lane]
+        tell.queued(operation.kind, +1)
+        try:
+            await lane.acquire()
+        finally:
+            tell.queued(operation.kind, -1)
+        tell.running(operation.kind, +1)
+        try:
+            return await kind.handler(operation.arguments, operation.progress)
+        finally:
+            lane.release()
+            tell.running(operation.kind, -1)
+
+    async def _finish(self, operation: OperationState, response: str, error: AssayError | None) -> None:
         on_failure = self._kinds[operation.kind].on_failure
         if error is not None and on_failure is not None:
             try:
@@ -291,43 +261,24 @@ class Operations:
                 _log.exception("what operation %s leaves behind could not be put in order", operation.id)
         await self._end(operation, response=response, error=error)
 
-    async def _end(self, operation: _Operation, *, response: str = "", error: AssayError | None = None) -> None:
+    async def _end(self, operation: OperationState, *, response: str = "", error: AssayError | None = None) -> None:
         operation.done, operation.response, operation.error, operation.ended = True, response, error, time.time()
         await self._save(operation)
         operation.over.set()
-        if self._telemetry is not None:
-            self._telemetry.operation(operation.kind, error.reason if error else "OK", operation.ended - operation.created)
+        self.telemetry.ended(operation.kind, operation.outcome, operation.progress.seconds())
 
-    async def _save(self, operation: _Operation) -> None:
-        record = {
-            "kind": operation.kind,
-            "target": operation.target,
-            "arguments": operation.arguments,
-            "created": operation.created,
-            "order": operation.order,
-            "resumed": operation.resumed,
-            "done": operation.done,
-            "cancelled": operation.cancelled,
-            "response": operation.response,
-            "error": _error_record(operation.error),
-            "ended": operation.ended,
-            "counts": [operation.progress.done, operation.progress.total],
-        }
-        await asyncio.to_thread(self._files.write_json, _path(operation.id), record)
+    async def _save(self, operation: OperationState) -> None:
+        await asyncio.to_thread(self._files.write_json, _path(operation.id), operation.record())
 
-    def _load(self) -> list[_Operation]:
-        loaded: list[_Operation] = []
+    def _load(self) -> list[OperationState]:
+        loaded: list[OperationState] = []
         for name in self._files.names("operations"):
             try:
                 record = self._files.read_json(f"operations/{name}")
             except AssayError as error:
                 _log.error("an operation is lost: %s", error.message)
                 continue
-            record["error"] = _read_error(record["error"])
-            done, total = record.pop("counts")
-            operation = _Operation(id=name.removesuffix(".json"), **record)
-            operation.progress.enter("waiting", total, done)
-            loaded.append(operation)
+            loaded.append(read_state(name.removesuffix(".json"), record))
         return loaded
 
 
@@ -375,25 +326,3 @@ def _unexpected(error: Exception) -> EngineFailure:
         reason="INTERNAL",
         details={"exception": type(error).__name__},
     )
-
-
-def _error_record(error: AssayError | None) -> dict[str, Any] | None:
-    if error is None:
-        return None
-    return {
-        "type": type(error).__name__,
-        "message": error.message,
-        "reason": error.reason,
-        "field": error.field,
-        "details": error.details,
-    }
-
-
-def _read_error(record: Mapping[str, Any] | None) -> AssayError | None:
-    if record is None:
-        return None
-    kind = vars(errors).get(record["type"], EngineFailure)
-    kwargs: dict[str, Any] = {"reason": record["reason"], "details": record["details"]}
-    if kind is errors.Overloaded:
-        return errors.Overloaded(record["message"], retry_after_seconds=1.0, **kwargs)
-    return cast(AssayError, kind(record["message"], field=record["field"], **kwargs))

@@ -32,6 +32,8 @@ class Progress:
         self._stop = threading.Event()
         self._marks: deque[tuple[float, int]] = deque()
         self._phase = "waiting"
+        self._entered = clock()
+        self._spent: dict[str, float] = {}
         self._done = 0
         self._total = 0
         self.updated = time.time()
@@ -59,6 +61,7 @@ class Progress:
     def enter(self, phase: str, total: int = 0, done: int = 0) -> None:
         """A phase begins, ``done`` of its ``total`` being there already."""
         with self._guard:
+            self._spent, self._entered = self._seconds(), self._clock()
             self._phase, self._total, self._done = phase, total, done
             self._marks.clear()
             self._mark()
@@ -89,6 +92,11 @@ class Progress:
             left = max(0, self._total - self._done)
             return rate, left / rate if rate > 0 else 0.0
 
+    def seconds(self) -> dict[str, float]:
+        """Seconds that each phase took so far, in this process; one that was entered several times counts all of them."""
+        with self._guard:
+            return self._seconds()
+
     def stop(self) -> None:
         """Ask the work to end."""
         self._stop.set()
@@ -112,6 +120,9 @@ class Progress:
             if not task.cancelled():
                 task.exception()  # seen: what it says is that it stopped
             raise
+
+    def _seconds(self) -> dict[str, float]:
+        return {**self._spent, self._phase: self._spent.get(self._phase, 0.0) + self._clock() - self._entered}
 
     def _mark(self) -> None:
         self.updated = time.time()

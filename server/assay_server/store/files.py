@@ -15,6 +15,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -23,6 +24,20 @@ import fsspec
 from assay_server.errors import AssayError, DataLoss
 
 _TEMPORARY = ".tmp-"
+FOLDERS = ("uploads", "datasets", "features", "concepts", "clusters", "labels", "audits", "comparisons", "plans", "operations")
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSize:
+    """How much a data directory holds.
+
+    Attributes:
+        bytes: of each of its ``FOLDERS`` that is there, and of "other".
+        datasets: complete ones and those being written.
+    """
+
+    bytes: Mapping[str, int]
+    datasets: int
 
 
 class DataDirInUse(AssayError):
@@ -129,6 +144,15 @@ class Files:
         if digest != _json_digest(body):
             raise damaged(path)
         return body
+
+    def size(self) -> StoreSize:
+        """How much is there now; walks every folder."""
+        held: dict[str, int] = {}
+        for path, entry in cast("dict[str, Any]", self._fs.find(self._root, detail=True)).items():
+            parts = str(path).removeprefix(self._root).strip("/").split("/")
+            folder = parts[0] if parts[0] in FOLDERS else "other"
+            held[folder] = held.get(folder, 0) + int(entry.get("size") or 0)
+        return StoreSize(held, len(self.names("datasets")))
 
     def sweep(self) -> int:
         """Remove what writers that were killed left beside their files; call it while nobody writes. Returns how many."""

@@ -1,10 +1,10 @@
 """What the server counts and times, in one Prometheus registry per server, and the observers that fill it.
 
-Names are ``assay_<what>_<unit>[_total]``. Labels are few and closed: method, code, lane, kind, state; never an id of
-a caller, a pair or a concept.
+Names are ``assay_<what>_<unit>[_total]``. Labels are few and closed: method, code, lane, kind, phase, outcome, state; never an id
+of a caller, a pair or a concept.
 
-``Metrics`` is what the calls and the engine report to, ``Metrics.cache`` what the cache reports to (their observer protocols are
-methods here); every method may be called from any thread and costs microseconds.
+``Metrics`` is what the calls and the engine report to, ``Metrics.cache`` what the cache reports to, ``Metrics.jobs`` what long
+work reports to (their observer protocols are methods here); every method may be called from any thread and costs microseconds.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from prometheus_client.exposition import generate_latest
 
 from assay_server.subject.types import SubjectInfo
 from assay_server.telemetry.cache_metrics import CacheMetrics
+from assay_server.telemetry.job_metrics import JobMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _TOKENS = (128, 256, 512, 1024, 1536, 2048, 3072, 4096, 8192, 16384, 32768)
@@ -42,6 +43,7 @@ class Metrics:
         self._declare_calls(self.registry)
         self._declare_engine(self.registry)
         self.cache = CacheMetrics(self.registry)
+        self.jobs = JobMetrics(self.registry)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text format."""

@@ -271,3 +271,64 @@ async def test_blocking_work_stops_at_a_safe_point_before_its_caller_goes_on() -
     with pytest.raises(asyncio.CancelledError):
         await task
     assert steps == ["assay-job", "ended"]
+
+
+class Told:
+    """A telemetry that remembers."""
+
+    def __init__(self) -> None:
+        self.levels: dict[tuple[str, str], list[int]] = {}
+        self.ends: list[tuple[str, str, list[str]]] = []
+
+    def queued(self, kind: str, change: int) -> None:
+        self._change("queued", kind, change)
+
+    def running(self, kind: str, change: int) -> None:
+        self._change("running", kind, change)
+
+    def _change(self, what: str, kind: str, change: int) -> None:
+        levels = self.levels.setdefault((what, kind), [])
+        levels.append((levels[-1] if levels else 0) + change)
+
+    def ended(self, kind: str, outcome: str, phases: Mapping[str, float]) -> None:
+        assert all(seconds >= 0 for seconds in phases.values())
+        self.ends.append((kind, outcome, list(phases)))
+
+    def audited(self, pairs: int, seconds: float) -> None:
+        raise AssertionError("no audit ran")
+
+
+async def test_telemetry_hears_what_waits_what_runs_and_how_it_ended(tmp_path: Path) -> None:
+    work, told = Work(), Told()
+    where = Operations(Files(str(tmp_path)), {"lane": 1}, told)
+    where.register("work", work, lane="lane", on_failure=work.on_failure)
+    assert told.levels == {("queued", "work"): [0], ("running", "work"): [0]}
+    await where.start()
+    names = [await submit(where, "a"), await submit(where, "b", error=True), await submit(where, "c"), await submit(where, "d")]
+    await asyncio.sleep(0.02)
+    assert (told.levels["queued", "work"][-1], told.levels["running", "work"][-1]) == (3, 1)
+    await where.cancel(names[2])  # it never ran
+    await where.wait(names[2], 5)
+    work.free.set()
+    for name in names:
+        await where.wait(name, 5)
+    assert (told.levels["queued", "work"][-1], told.levels["running", "work"][-1]) == (0, 0)
+    assert max(told.levels["running", "work"]) == 1
+    assert min(level for levels in told.levels.values() for level in levels) == 0
+    ran = ["waiting", "scoring"]
+    assert sorted(told.ends) == [
+        ("work", "cancelled", ["waiting"]),
+        ("work", "done", ran),
+        ("work", "done", ran),
+        ("work", "failed", ran),
+    ]
+
+
+def test_seconds_of_a_phase_add_up_over_its_returns() -> None:
+    now = [0.0]
+    progress = Progress(lambda: now[0])
+    for phase, seconds in (("scoring", 2.0), ("testing", 3.0), ("scoring", 5.0)):
+        now[0] += 1.0
+        progress.enter(phase)
+        now[0] += seconds
+    assert progress.seconds() == {"waiting": 1.0, "scoring": 8.0, "testing": 4.0}

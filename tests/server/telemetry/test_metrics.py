@@ -3,17 +3,33 @@
 import re
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from assay_server.batching import EngineObserver
 from assay_server.cache import CacheObserver
+from assay_server.store.files import Files, StoreSize
 from assay_server.telemetry.exporter import Exporter
 from assay_server.telemetry.metrics import Metrics
+from assay_server.telemetry.store_metrics import MAX_AGE_SECONDS, StoreMetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fake_scorer import INFO
 
-SUFFIXES = ("_total", "_seconds", "_tokens", "_bytes", "_ratio", "_pairs", "_features", "_entries", "_state", "_info")
+SUFFIXES = (
+    "_total",
+    "_seconds",
+    "_tokens",
+    "_bytes",
+    "_ratio",
+    "_pairs",
+    "_features",
+    "_entries",
+    "_state",
+    "_info",
+    "_operations",
+    "_datasets",
+)
 
 
 def filled() -> Metrics:
@@ -40,6 +56,12 @@ def filled() -> Metrics:
     cache.writes(3)
     cache.writes_dropped(5)
     cache.queued(77, 2)
+    for change in (0, 1, 1, -1):
+        metrics.jobs.queued("audit", change)
+    metrics.jobs.running("audit", 0)
+    metrics.jobs.ended("audit", "failed", {"waiting": 2.0, "scoring": 40.0})
+    metrics.jobs.audited(2_000, 30.0)
+    StoreMetrics(metrics.registry, lambda: StoreSize({"audits": 10, "datasets": 5}, 3))
     return metrics
 
 
@@ -85,6 +107,15 @@ def test_everything_that_is_reported_is_shown() -> None:
         "assay_cache_writes_dropped_total": 5,
         "assay_cache_queued_bytes": 77,
         "assay_cache_queued_entries": 2,
+        "assay_queued_operations kind=audit": 1,
+        "assay_running_operations kind=audit": 0,
+        "assay_finished_operations_total kind=audit outcome=failed": 1,
+        "assay_operation_phase_seconds_sum kind=audit phase=scoring": 40,
+        "assay_operation_phase_seconds_bucket kind=audit le=1.0 phase=waiting": 0,
+        "assay_audited_pairs_total": 2_000,
+        "assay_audit_statistics_seconds_sum": 30,
+        "assay_store_bytes folder=audits": 10,
+        "assay_store_datasets": 3,
     }
     assert {name: shown.get(name) for name in wanted} == wanted
     assert any(name.startswith("assay_model_info ") and "model=fake/model" in name for name in shown)
@@ -101,7 +132,50 @@ def test_names_follow_the_conventions_and_labels_are_few() -> None:
         assert family.documentation
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
         if family.name != "assay_model_info":
-            assert labels <= {"method", "code", "lane", "kind", "side", "state", "backend"}
+            assert labels <= {"method", "code", "lane", "kind", "side", "state", "backend", "phase", "outcome", "folder"}
+
+
+def test_the_store_is_looked_at_once_a_minute_and_no_scrape_fails_for_it(tmp_path: Path) -> None:
+    files, metrics, now = Files(str(tmp_path)), Metrics(), [0.0]
+    StoreMetrics(metrics.registry, files.size, lambda: now[0])
+    files.write("datasets/one/pairs-00000.parquet", b"12345")
+    files.write("lock-file", b"123")
+    first = {name: value for name, value in samples(metrics).items() if "store" in name}
+    assert first == {"assay_store_bytes folder=datasets": 5, "assay_store_bytes folder=other": 3, "assay_store_datasets": 1}
+    files.write("audits/a/audit.json", b"1234567")
+    files.write("datasets/two/dataset.json", b"1")
+    now[0] += MAX_AGE_SECONDS
+    assert {name: value for name, value in samples(metrics).items() if "store" in name} == first
+    now[0] += 1
+    shown = samples(metrics)
+    assert (shown["assay_store_bytes folder=audits"], shown["assay_store_datasets"]) == (7, 2)
+
+    def unreachable() -> StoreSize:
+        raise OSError("the bucket is gone")
+
+    broken = Metrics()
+    StoreMetrics(broken.registry, unreachable)
+    broken.serving(True)
+    shown = samples(broken)
+    assert shown["assay_serving"] == 1
+    assert not any(name.startswith("assay_store") for name in shown)
+
+
+def test_the_documents_list_every_metric_and_no_other() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) ?\| (.*) \|$", page, re.MULTILINE)
+    shown = {
+        (
+            family.name + ("_total" if family.type == "counter" else ""),
+            family.type,
+            ", ".join(f"`{label}`" for label in sorted({label for sample in family.samples for label in sample.labels} - {"le"})),
+            family.documentation,
+        )
+        for family in text_string_to_metric_families(filled().exposition().decode())
+        if family.name.startswith("assay_")
+    }
+    assert set(listed) == shown
+    assert len(listed) == len(shown)
 
 
 def test_two_servers_in_a_process_do_not_share_metrics() -> None:
