@@ -23,6 +23,7 @@ from assay_server.audit.comparison_shifts import Rollouts, Shift, aligned, diffe
 from assay_server.audit.disparity import TAU
 from assay_server.audit.intervals import DRAWS, LEVEL
 from assay_server.audit.matrices import Bools, Floats, Ints
+from assay_server.audit.watch import Check, go_on
 
 MIN_TELLING = 25
 KEEP = 500
@@ -63,7 +64,13 @@ class Comparison:
 
 
 def compare(
-    names: Sequence[str], training: Shift, rollouts: Rollouts, noise: Rollouts, options: Options, control: Control | None = None
+    names: Sequence[str],
+    training: Shift,
+    rollouts: Rollouts,
+    noise: Rollouts,
+    options: Options,
+    control: Control | None = None,
+    check: Check = go_on,
 ) -> Comparison:
     """Compare shifts over the same concepts in the same order.
 
@@ -74,6 +81,7 @@ def compare(
         noise: pairs (before, before).
         options: knobs.
         control: the positive control, if margins are known.
+        check: called now and then; what it raises ends the work.
 
     Raises:
         ValueError: the three hold different numbers of concepts.
@@ -90,7 +98,7 @@ def compare(
 
     def agreement(shifted: Rollouts, subsets: list[Ints]) -> list[Agreement]:
         draws, seed, level = options.draws, options.seed, options.interval_level
-        return agreements(training.mean, shifted, subsets, draws=draws, seed=seed, level=level)
+        return agreements(training.mean, shifted, subsets, draws=draws, seed=seed, level=level, check=check)
 
     over_all, above = agreement(rollouts, subsets)
     (floor,) = agreement(noise, subsets[:1])

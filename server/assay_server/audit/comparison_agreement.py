@@ -18,6 +18,7 @@ from scipy import stats
 
 from assay_server.audit.comparison_shifts import Rollouts, means
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints
+from assay_server.audit.watch import Check, go_on
 
 FIGURES = ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign")
 FEW_CONCEPTS = 3  # under which no correlation is given
@@ -48,7 +49,14 @@ class Agreement:
 
 
 def agreements(
-    predicted: Floats, observed: Rollouts, subsets: Sequence[Ints], *, draws: int, seed: int, level: float
+    predicted: Floats,
+    observed: Rollouts,
+    subsets: Sequence[Ints],
+    *,
+    draws: int,
+    seed: int,
+    level: float,
+    check: Check = go_on,
 ) -> list[Agreement]:
     """Agreement over each subset of concepts.
 
@@ -59,6 +67,7 @@ def agreements(
         draws: resamples of prompts.
         seed: of the resamples.
         level: share that intervals cover.
+        check: called between draws; what it raises ends the work.
 
     Raises:
         ValueError: level is outside (0, 1), or draws is not positive.
@@ -71,6 +80,7 @@ def agreements(
     places = [np.searchsorted(columns, subset) for subset in subsets]
     first = 0
     for block in _resampled(observed, columns, draws, seed):
+        check()
         for values, subset, place in zip(drawn, subsets, places, strict=True):
             values[first : first + len(block)] = figures(predicted[subset], block[:, place])
         first += len(block)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.errors import AssayError
@@ -28,6 +28,9 @@ from assay_server.jobs.results import (
     LabelText,
 )
 from assay_server.subject.types import Pair
+
+if TYPE_CHECKING:
+    from assay_server.jobs.comparison_api import ComparisonRequest, ComparisonResult
 
 __all__ = [
     "AuditCondition",
@@ -399,6 +402,16 @@ class AuditJobs(Protocol):
 
     async def list_decisions(self, audit: str = "audits/-") -> list[DecisionInfo]:
         """Decisions of an audit, or of all with "audits/-", oldest first."""
+        ...
+
+    # Comparisons
+
+    async def compare_rollouts(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:
+        """Compare what a model answers before and after training with what its data predicted; see ``comparison_jobs``."""
+        ...
+
+    async def get_comparison(self, name: str) -> ComparisonResult:
+        """A finished comparison, "comparisons/…"."""
         ...
 
     # Operations

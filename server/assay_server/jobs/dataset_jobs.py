@@ -213,7 +213,8 @@ class DatasetJobs:
     async def delete(self, name: str) -> None:
         """See ``AuditJobs.delete_dataset``."""
         dataset = await self.find(name)
-        if any(arguments.get("dataset") == name for arguments in self._operations.open_arguments()):
+        open_work = self._operations.open_arguments()
+        if any(name in (arguments.get("dataset"), *arguments.get("datasets", ())) for arguments in open_work):
             raise FailedPrecondition(
                 f"{name} is being worked on; wait for its operations, or cancel them.", reason="IN_USE", field="name"
             )

@@ -29,8 +29,13 @@ from assay_server.jobs.api import (
 from assay_server.jobs.audit_files import AuditFiles
 from assay_server.jobs.audit_jobs import AuditLibrary, ConceptAccess
 from assay_server.jobs.auditing import AuditRunner
+from assay_server.jobs.comparison_api import ComparisonRequest, ComparisonResult
+from assay_server.jobs.comparison_files import ComparisonFiles
+from assay_server.jobs.comparison_jobs import ComparisonJobs
+from assay_server.jobs.comparison_run import ComparisonRunner
 from assay_server.jobs.dataset_jobs import DatasetJobs, ReadPairs
 from assay_server.jobs.operations import Operations
+from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.rows import no_labels
 from assay_server.jobs.scoring import ScoringOptions
 from assay_server.scorer import ScorerLike
@@ -85,7 +90,7 @@ class StoredAuditJobs:
         labels: LabelLookup = no_labels,
         read_pairs: ReadPairs | None = None,
     ) -> None:
-        options = options or StoreOptions()
+        options, concepts = options or StoreOptions(), concepts or ConceptAccess()
         files = data.files
         self._options = options
         self._store = Datasets(files, options.shard_pairs)
@@ -108,7 +113,18 @@ class StoredAuditJobs:
             operations,
             self.runner,
             scorer.info,
-            concepts=concepts or ConceptAccess(),
+            concepts=concepts,
+            labels=labels,
+        )
+        comparisons = ComparisonFiles(files)
+        self._comparisons = ComparisonJobs(
+            comparisons,
+            self._store,
+            self.datasets,
+            operations,
+            ComparisonRunner(comparisons, self._store, PlanFiles(files), self.runner, scorer.info),
+            scorer.info,
+            concepts=concepts,
             labels=labels,
         )
 
@@ -118,6 +134,7 @@ class StoredAuditJobs:
         await self.datasets.expire(self._options.upload_max_age_seconds)
         await self.operations.start()
         await self._audits.sweep()
+        await self._comparisons.sweep()
 
     async def aclose(self) -> None:
         """Stop what runs at its next safe point."""
@@ -224,6 +241,16 @@ class StoredAuditJobs:
     async def list_decisions(self, audit: str = "audits/-") -> list[DecisionInfo]:
         """See ``api.AuditJobs``."""
         return await self._audits.decisions(audit)
+
+    # Comparisons
+
+    async def compare_rollouts(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:
+        """See ``api.AuditJobs``."""
+        return await self._comparisons.create(request, request_id)
+
+    async def get_comparison(self, name: str) -> ComparisonResult:
+        """See ``api.AuditJobs``."""
+        return await self._comparisons.get(name)
 
     # Operations
 
