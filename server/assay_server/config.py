@@ -123,7 +123,7 @@ class ServerConfig:
     max_features_per_request: int = _knob(1024, "Features in one EncodeTokens or BatchGetFeatures.", low=1, high=1 << 20)
 
     max_dataset_pairs: int = _knob(5_000_000, "Pairs in one uploaded dataset.", low=1, high=1 << 40)
-    max_upload_bytes: int = _knob(64 << 30, "Bytes that one UploadPairs call may send.", low=1024, high=1 << 50)
+    max_upload_bytes: int = _knob(64 << 30, "Bytes of one upload, over all its calls.", low=1024, high=1 << 50)
 
     # Streams
     stream_batches: int = _knob(16, "Batches of one stream that are read ahead of its answers.", low=1, high=4096)

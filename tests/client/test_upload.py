@@ -23,6 +23,7 @@ from assay.data import RowError
 from assay.flow import ENVELOPE_BYTES
 from assay.model import Limits
 from assay.upload import Parcels, request_id_of
+from assay.v1 import audit_pb2
 from assay.v1 import audit_service_pb2 as service
 
 from tests.client.conftest import QUICK, pairs
@@ -111,6 +112,7 @@ def test_another_process_goes_on_after_what_the_server_has_whatever_its_messages
 
     with pytest.raises(Enough):
         upload(server.address, torn(), request_id="up")
+    assert not server.shelf.complete, "half of the pairs are no dataset"
     before = len(stored(server, "up"))
     told: list[int] = []
     dataset = upload(server.address, iter(pairs(40)), request_id="up", flow=Flow(pairs_per_message=7), on_progress=told.append)
@@ -154,6 +156,41 @@ def test_an_id_that_stands_for_more_pairs_is_refused(server: ScriptedServer, upl
     with pytest.raises(InputError, match="there are 5 pairs here, and the server has 12") as caught:
         upload(server.address, iter(pairs(5)), request_id="up")
     assert caught.value.reason == "OTHER_UPLOAD"
+
+
+def test_an_id_that_made_a_dataset_of_another_number_of_pairs_is_refused(server: ScriptedServer, upload: Upload) -> None:
+    upload(server.address, pairs(12), request_id="up")
+    with pytest.raises(InputError, match="there are 13 pairs here, and the server has 12") as caught:
+        upload(server.address, pairs(13), request_id="up")
+    assert caught.value.reason == "OTHER_UPLOAD"
+
+
+def test_a_dataset_of_another_number_of_pairs_than_were_sent_is_an_error(server: ScriptedServer, upload: Upload) -> None:
+    server.shelf.drops_a_pair = True
+    with pytest.raises(ServerFault, match="12 pairs were sent, and the server made a dataset of 11") as caught:
+        upload(server.address, iter(pairs(12)), request_id="up")
+    assert (caught.value.reason, caught.value.details) == ("PAIRS_DIFFER", {"sent": "12", "stored": "11"})
+
+
+@pytest.mark.parametrize("count", [40, 41])
+def test_an_upload_that_somebody_else_completed_meanwhile_is_only_another_ones_where_the_pairs_are(
+    server: ScriptedServer, upload: Upload, count: int
+) -> None:
+    other = server.shelf
+
+    def given() -> Iterator[Pair]:
+        for at, pair in enumerate(pairs(count)):
+            if at == 30:
+                other.uploads["up"] = [[one.to_proto() for one in pairs(40)]]
+                other.complete["up"] = audit_pb2.Dataset(name="datasets/other", pairs=40)
+            yield pair
+
+    if count == 40:
+        assert upload(server.address, given(), request_id="up").pairs == 40
+    else:
+        with pytest.raises(InvalidRequest) as caught:
+            upload(server.address, given(), request_id="up")
+        assert caught.value.reason == "UPLOAD_INCOMPLETE"
 
 
 def test_a_refusal_arrives_with_its_reason_and_is_not_repeated(server: ScriptedServer, upload: Upload) -> None:

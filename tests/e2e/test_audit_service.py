@@ -93,7 +93,7 @@ class House:
     async def upload(self, request_id: str = "up") -> audit_pb2.Dataset:
         pairs = [*[lesson(number) for number in range(PAIRS)], *bad_pairs()]
         batches = [pairs[start : start + 20] for start in range(0, len(pairs), 20)]
-        return (await self.audits.UploadPairs(messages(request_id, batches))).dataset
+        return (await self.audits.UploadPairs(iter([*messages(request_id, batches), end(len(pairs))]))).dataset
 
     async def wait(self, operation: longrunning.Operation, kind: Any) -> Any:
         request = longrunning.WaitOperationRequest(name=operation.name)
@@ -119,10 +119,14 @@ class House:
                 return found
 
 
-def messages(request_id: str, batches: list[list[pair_pb2.Pair]], first: int = 0) -> Any:
+def messages(request_id: str, batches: list[list[pair_pb2.Pair]], first: int = 0) -> list[service.UploadPairsRequest]:
     head = service.UploadPairsRequest(options={"request_id": request_id, "display_name": "Asterisks"})
     rest = [service.UploadPairsRequest(batch={"sequence": first + n, "pairs": pairs}) for n, pairs in enumerate(batches)]
-    return iter([head, *rest])
+    return [head, *rest]
+
+
+def end(pairs: int) -> service.UploadPairsRequest:
+    return service.UploadPairsRequest(end={"pairs": pairs})
 
 
 @pytest.fixture
@@ -234,7 +238,8 @@ async def test_an_upload_broken_off_goes_on_and_makes_the_same_dataset(open_hous
     house = await open_house()
     position = await house.audits.GetUpload(where)
     assert (position.next_sequence, position.pairs) == (2, 40)
-    assert (await house.audits.UploadPairs(messages("broken", [pairs[40:]], first=2))).dataset == whole
+    rest = [*messages("broken", [pairs[40:]], first=2), end(len(pairs))]
+    assert (await house.audits.UploadPairs(iter(rest))).dataset == whole
     assert len((await house.audits.ListDatasets(service.ListDatasetsRequest())).datasets) == 1
 
 

@@ -84,6 +84,7 @@ class FakeJobs:
     Attributes:
         gate: set it to a cleared event to hold operations (and appends) until it is set.
         appends: batches that were stored, by request id.
+        sent_bytes: what they were sent as, by request id.
         failing: raised by the next appends, one each.
         rows: hypotheses of each view of an audit.
     """
@@ -92,6 +93,7 @@ class FakeJobs:
         self.gate = asyncio.Event()
         self.gate.set()
         self.appends: dict[str, list[list[Pair]]] = {}
+        self.sent_bytes: dict[str, int] = {}
         self.failing: list[BaseException] = []
         self.rows = rows
         self.parquet = b"PAR1" + bytes(range(256)) * 3000
@@ -116,7 +118,7 @@ class FakeJobs:
         self.appends.setdefault(request_id, [])
         return await self.get_upload(request_id)
 
-    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
         if self.failing:
             raise self.failing.pop(0)
         await self.gate.wait()
@@ -129,13 +131,20 @@ class FakeJobs:
             )
         if sequence == len(batches):
             batches.append(list(pairs))
+            self.sent_bytes[request_id] = self.sent_bytes.get(request_id, 0) + sent_bytes
         return await self.get_upload(request_id)
 
-    async def finish_upload(self, request_id: str) -> DatasetInfo:
-        pairs = [pair for batch in self.appends[request_id] for pair in batch]
-        if not pairs:
+    async def finish_upload(self, request_id: str, pairs: int) -> DatasetInfo:
+        stored = [pair for batch in self.appends[request_id] for pair in batch]
+        if len(stored) != pairs:
+            raise FailedPrecondition(
+                f"{len(stored)} pairs are stored, and {pairs} announced.",
+                reason="UPLOAD_INCOMPLETE",
+                details={"stored": len(stored), "announced": pairs},
+            )
+        if not stored:
             raise InvalidItem("The dataset holds no pair.", reason="EMPTY_DATASET")
-        self._completed[request_id] = self.store(pairs, request_id)
+        self._completed[request_id] = self.store(stored, request_id)
         return self._completed[request_id]
 
     @staticmethod
@@ -155,7 +164,8 @@ class FakeJobs:
 
     async def get_upload(self, request_id: str) -> UploadPosition:
         batches = self.appends.get(request_id, [])
-        return UploadPosition(len(batches), sum(map(len, batches)), self._completed.get(request_id))
+        sent = self.sent_bytes.get(request_id, 0)
+        return UploadPosition(len(batches), sum(map(len, batches)), self._completed.get(request_id), sent)
 
     async def import_file(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
         if not uri.startswith("file:///"):

@@ -5,6 +5,7 @@ like a lost connection; the next one sends one batch and gives the server time t
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -16,7 +17,7 @@ from assay.errors import AssayError, ServerFault, from_rpc_error, is_transport_f
 from assay.flow import Flow, Recovery, RetryPolicy
 from assay.model import Limits
 from assay.pairs import Pair
-from assay.upload import ANSWER_SECONDS, Parcels, Told, other_pairs, unanswered
+from assay.upload import ANSWER_SECONDS, Parcels, Told, complete_already, end, made_of, other_pairs, unanswered
 from assay.v1 import audit_service_pb2 as service
 
 _TRUST_SECONDS = 0.2
@@ -49,23 +50,20 @@ class AsyncUpload:
         """Sends what the server does not have yet; returns the dataset."""
         state = await self._stands()
         if state.HasField("dataset"):
-            return Dataset.from_proto(state.dataset)
+            return complete_already(state, pairs)
         parcels = Parcels(await self._patiently(self._limits), self._flow, state)
         source = await _skip(each(pairs), state.pairs, parcels)
         while True:
             call = self._open_call()
             try:
-                return Dataset.from_proto((await self._send(call, source, parcels, told)).dataset)
+                return made_of(await self._send(call, source, parcels, told), parcels.pairs)
             except grpc.RpcError as failure:
                 rpc: Any = failure
                 error = from_rpc_error(rpc, address=self._address)
                 await asyncio.sleep(self._recovery.failed(error, transport=is_transport_fault(rpc)))
             finally:
                 call.cancel()
-            state = await self._stands()
-            if state.HasField("dataset"):
-                return Dataset.from_proto(state.dataset)
-            parcels.stored(state, again=True)
+            parcels.stored(await self._stands(), again=True)
 
     async def _send(self, call: Any, source: AsyncIterator[Pair], parcels: Parcels, told: Told | None) -> Any:
         """Sends all there is over one connection; returns the answer to it."""
@@ -81,12 +79,14 @@ class AsyncUpload:
                     parcels.stored(await self._stands())
                 if told is not None:
                     told(parcels.pairs)
-            await call.done_writing()
+            await call.write(end(parcels.pairs))
         except asyncio.InvalidStateError:  # it is over: its status says why
             await call
             raise ServerFault("the server ended the upload before its end was sent", reason="PROTOCOL") from None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
+                with contextlib.suppress(asyncio.InvalidStateError):  # it is over already: what is awaited says how
+                    await call.done_writing()
                 return await call
         except TimeoutError:
             raise unanswered() from None

@@ -4,6 +4,7 @@ Invariants:
 - A batch is kept until the server says that it is stored (`GetUpload`), and only what it has not stored is sent again. It is
   asked each time that half of `Flow.bytes_in_flight` was packed; what it has not stored by then stays in memory.
 - The caller's iterable is consumed once, in the caller's thread or task, no faster than the connection takes it.
+- The end of the source is told to the server with the number of pairs, and only that completes the dataset.
 - Under one request id an upload goes on after the pairs that the server has, whoever sent them: the same id has to mean the
   same pairs. `request_id_of` derives one from a file's or a sequence's content; a mere iterator has a fresh one, and goes on
   after a lost connection but not in another process.
@@ -13,7 +14,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -147,10 +148,16 @@ class Parcels:
     def stored(self, state: service.GetUploadResponse, *, again: bool = False) -> None:
         """Drops what is stored; with `again` a new connection has to carry the rest.
 
+        Where somebody completed the upload, every batch is stored, and the end tells whether it was of the same pairs.
+
         Raises:
             ServerFault: the server has lost batches that it had stored.
         """
         self._asked_at = self._packed_bytes
+        if state.HasField("dataset"):
+            self._kept.clear()
+            self._unsent = 0
+            return
         first = self._kept[0].sequence if self._kept else self._sequence
         if state.next_sequence < first:
             raise ServerFault(
@@ -197,23 +204,20 @@ class Upload:
         """Sends what the server does not have yet; returns the dataset."""
         state = self._stands()
         if state.HasField("dataset"):
-            return Dataset.from_proto(state.dataset)
+            return complete_already(state, pairs)
         parcels = Parcels(self._patiently(self._limits), self._flow, state)
         source = skip(iter(pairs), state.pairs, parcels)
         while True:
             link = _Link(self._open_call, self._head)
             try:
-                return Dataset.from_proto(self._send(link, source, parcels, told).dataset)
+                return made_of(self._send(link, source, parcels, told), parcels.pairs)
             except grpc.RpcError as failure:
                 rpc: Any = failure
                 error = from_rpc_error(rpc, address=self._address)
                 time.sleep(self._recovery.failed(error, transport=is_transport_fault(rpc)))
             finally:
                 link.close()
-            state = self._stands()
-            if state.HasField("dataset"):
-                return Dataset.from_proto(state.dataset)
-            parcels.stored(state, again=True)
+            parcels.stored(self._stands(), again=True)
 
     def _send(self, link: "_Link", source: Iterator[Pair], parcels: Parcels, told: Told | None) -> Any:
         """Sends all there is over one connection; returns the answer to it."""
@@ -223,7 +227,7 @@ class Upload:
                 parcels.stored(self._stands())
             if told is not None:
                 told(parcels.pairs)
-        return link.finish()
+        return link.finish(parcels.pairs)
 
     def _stands(self) -> service.GetUploadResponse:
         state = self._patiently(self._where)
@@ -243,6 +247,40 @@ class Upload:
 def head(request_id: str, display_name: str) -> service.UploadPairsRequest:
     """The first message of an upload's connection."""
     return service.UploadPairsRequest(options=service.UploadOptions(request_id=request_id, display_name=display_name))
+
+
+def end(pairs: int) -> service.UploadPairsRequest:
+    """The last message of an upload, which completes it."""
+    return service.UploadPairsRequest(end=service.UploadEnd(pairs=pairs))
+
+
+def made_of(answer: service.UploadPairsResponse, sent: int) -> Dataset:
+    """The dataset that an upload made.
+
+    Raises:
+        ServerFault: it holds another number of pairs than were sent.
+    """
+    dataset = Dataset.from_proto(answer.dataset)
+    if dataset.pairs != sent:
+        raise ServerFault(
+            f"{sent} pairs were sent, and the server made a dataset of {dataset.pairs} ({dataset.name}): do not use it, and "
+            "upload the pairs again under another request_id",
+            reason="PAIRS_DIFFER",
+            details={"sent": str(sent), "stored": str(dataset.pairs)},
+        )
+    return dataset
+
+
+def complete_already(state: service.GetUploadResponse, pairs: object) -> Dataset:
+    """The dataset of an upload that is complete.
+
+    Raises:
+        InputError: the pairs can be counted, and are another number.
+    """
+    dataset = Dataset.from_proto(state.dataset)
+    if isinstance(pairs, Sized) and len(pairs) != dataset.pairs:
+        raise other_pairs(len(pairs), dataset.pairs)
+    return dataset
 
 
 def skip(source: Iterator[Pair], count: int, parcels: Parcels) -> Iterator[Pair]:
@@ -293,12 +331,12 @@ class _Link:
     """One connection: a short queue that gRPC's thread empties as fast as the connection takes it."""
 
     def __init__(self, open_call: Callable[[Iterator[service.UploadPairsRequest]], Any], first: Any) -> None:
-        self._queue: Queue[service.UploadPairsRequest | None] = Queue(QUEUED_MESSAGES)
+        self._queue: Queue[service.UploadPairsRequest] = Queue(QUEUED_MESSAGES)
         self._queue.put(first)
         self._gone = threading.Event()
         self._call = open_call(self._requests())
 
-    def put(self, message: service.UploadPairsRequest | None) -> None:
+    def put(self, message: service.UploadPairsRequest) -> None:
         """Waits for room; raises how the call ended where it has."""
         while True:
             if self._call.done():
@@ -309,9 +347,9 @@ class _Link:
             except Full:
                 continue
 
-    def finish(self) -> Any:
-        """Ends the upload and waits for the dataset."""
-        self.put(None)
+    def finish(self, pairs: int) -> Any:
+        """Ends the upload of so many pairs and waits for the dataset."""
+        self.put(end(pairs))
         try:
             return self._call.result(timeout=ANSWER_SECONDS)
         except grpc.FutureTimeoutError:
@@ -328,9 +366,9 @@ class _Link:
                 message = self._queue.get(timeout=_PUT_SECONDS)
             except Empty:
                 continue
-            if message is None:
-                return
             yield message
+            if message.HasField("end"):
+                return
 
 
 def _file_pairs(file: PairFile) -> Iterator[Pair]:

@@ -68,6 +68,11 @@ export class Batcher {
     return this.#toSkip;
   }
 
+  /** Pairs of the source that are in batches, and those that were passed over; all of them once it has ended. */
+  get pairs(): number {
+    return this.#index;
+  }
+
   /** The next batch, or undefined when the source ended or failed: the same promise until `take`. Never rejects. */
   peek(): Promise<Batch | undefined> {
     return (this.#batch ??= this.#gather());

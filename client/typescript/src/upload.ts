@@ -6,6 +6,7 @@
  * - A batch is kept until the server says that it is stored (GetUpload); a new connection carries exactly what is not.
  * - The source is read no faster than the connection takes it. The server is asked what it has each time that
  *   `maxBytesInFlight` were sent.
+ * - The end of the source is told to the server with the number of pairs, and only that completes the dataset.
  * - However the upload ends, the call is cancelled or over, and the source is told. What the server has stays there, and
  *   another upload under the same request id goes on after it.
  */
@@ -55,7 +56,7 @@ export class PairUpload {
   async run(pairs: Source): Promise<Dataset> {
     const { signal, bounds } = this.#behaviour;
     const { dataset, nextSequence, pairs: skip } = await this.#stands();
-    if (dataset !== undefined) return dataset;
+    if (dataset !== undefined) return completeAlready(dataset, pairs);
     const batcher = new Batcher(pairs, { ...bounds, firstSequence: nextSequence, skip });
     try {
       for (;;) {
@@ -66,9 +67,7 @@ export class PairUpload {
           if (batcher.failure !== undefined && error === batcher.failure.reason) throw error;
           await this.#patience.wait(error);
         }
-        const state = await this.#stands();
-        if (state.dataset !== undefined) return state.dataset;
-        this.#drop(state);
+        this.#drop(await this.#stands());
       }
     } finally {
       batcher.close();
@@ -93,6 +92,7 @@ export class PairUpload {
         const batch = await waiting;
         if (batch === undefined) {
           this.#checkSource(batcher);
+          await connection.send({ payload: { $case: "end", value: { pairs: batcher.pairs } } });
           connection.end();
           break;
         }
@@ -109,6 +109,7 @@ export class PairUpload {
       const { dataset } = await answer;
       if (dataset === undefined)
         throw new AssayError(status.UNKNOWN, "the server's answer holds no dataset", { reason: "BAD_ANSWER" });
+      checkPairs(dataset, batcher.pairs);
       return dataset;
     } catch (error) {
       throw connection.failure === undefined ? error : connection.failure.reason;
@@ -136,7 +137,12 @@ export class PairUpload {
     }
   }
 
-  #drop({ nextSequence }: GetUploadResponse): void {
+  /** Forgets what is stored: everything where somebody completed the upload, and the end tells whether of the same pairs. */
+  #drop({ nextSequence, dataset }: GetUploadResponse): void {
+    if (dataset !== undefined) {
+      this.#kept = [];
+      return;
+    }
     const first = this.#kept[0]?.sequence;
     if (nextSequence < this.#stored || (first !== undefined && nextSequence < first)) {
       throw new AssayError(
@@ -167,4 +173,24 @@ export class PairUpload {
       { reason: "MESSAGE_TOO_LARGE", details: { bytes: `${oversized}`, max_message_bytes: `${most}` } },
     );
   }
+}
+
+/** The dataset of an upload that is complete, where the pairs cannot be counted or are as many. */
+function completeAlready(dataset: Dataset, pairs: Source): Dataset {
+  if (!Array.isArray(pairs) || pairs.length === dataset.pairs) return dataset;
+  throw new AssayError(
+    status.INVALID_ARGUMENT,
+    `there are ${pairs.length} pairs here, and the server has ${dataset.pairs} under this request id already: give another requestId`,
+    { reason: "OTHER_UPLOAD", details: { pairs: `${pairs.length}`, stored: `${dataset.pairs}` } },
+  );
+}
+
+function checkPairs({ name, pairs }: Dataset, sent: number): void {
+  if (pairs === sent) return;
+  throw new AssayError(
+    status.DATA_LOSS,
+    `${sent} pairs were sent, and the server made a dataset of ${pairs} (${name}): do not use it, and upload the pairs ` +
+      "again under another requestId",
+    { reason: "PAIRS_DIFFER", details: { sent: `${sent}`, stored: `${pairs}` } },
+  );
 }

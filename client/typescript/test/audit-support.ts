@@ -1,6 +1,5 @@
 /** AuditService and Operations in memory, with faults where a test says so; audits are what the test put there. */
 
-import { setTimeout as sleep } from "node:timers/promises";
 import {
   type sendUnaryData,
   type Server,
@@ -37,6 +36,8 @@ export class Shelf {
   /** Batches by request id. */
   readonly uploads = new Map<string, Pair[][]>();
   readonly complete = new Map<string, Dataset>();
+  /** Pairs that datasets lack. */
+  dropped = 0;
   /** Sequences by connection. */
   readonly received: number[][] = [];
   /** What looking at the operation gives, one a look; the last one stays. */
@@ -91,12 +92,15 @@ export class Shelf {
 
   #stands(requestId: string): GetUploadResponse {
     const batches = this.uploads.get(requestId) ?? [];
-    return { nextSequence: batches.length, pairs: batches.flat().length, dataset: this.complete.get(requestId) };
+    const dataset = this.complete.get(requestId);
+    if (dataset !== undefined) return { nextSequence: 0, pairs: dataset.pairs, dataset };
+    return { nextSequence: batches.length, pairs: batches.flat().length, dataset };
   }
 
   async #upload(call: ServerReadableStream<UploadPairsRequest, UploadPairsResponse>, reply: Reply): Promise<void> {
     const end = this.uploadEnds.shift();
     const sequences: number[] = [];
+    let announced: number | undefined;
     this.received.push(sequences);
     let id = "";
     try {
@@ -111,16 +115,17 @@ export class Shelf {
           sequences.push(sequence);
           if (sequence > stored.length) return reply({ code: 9, details: "a gap" });
           if (sequence === stored.length) stored.push(pairs);
+        } else if (payload?.$case === "end") {
+          announced = payload.value.pairs;
         }
       }
     } catch {
       return; // the client is gone
     }
-    await sleep(20); // a cancelled call ends its messages first, and says so afterwards
-    if (call.cancelled) return;
     if (end !== undefined) return reply(end.failure);
     const pairs = this.uploads.get(id)!.flat();
-    const dataset = Dataset.fromPartial({ name: "datasets/one", pairs: pairs.length });
+    if (announced !== pairs.length) return reply({ code: 9, details: `${announced} pairs are announced` });
+    const dataset = Dataset.fromPartial({ name: "datasets/one", pairs: pairs.length - this.dropped });
     this.complete.set(id, dataset);
     reply(null, { dataset });
   }

@@ -39,6 +39,7 @@ test("a connection that breaks again and again costs no pair and doubles none", 
 test("another process goes on after what the server has", async (t) => {
   const { server, client } = await serve(t);
   await assert.rejects(client.uploadPairs(torn(server, 21), { requestId: "up", ...QUICK }), { message: "enough" });
+  assert.equal(server.shelf.complete.size, 0, "half of the pairs are no dataset");
   const told: number[] = [];
   const settings = { requestId: "up", ...QUICK, pairsPerMessage: 7, onProgress: (n: number) => void told.push(n) };
   assert.equal((await client.uploadPairs(somePairs(40), settings)).pairs, 40);
@@ -53,6 +54,28 @@ test("an id that stands for more pairs is refused", async (t) => {
   const { server, client } = await serve(t);
   await assert.rejects(client.uploadPairs(torn(server, 12), { requestId: "up", ...QUICK }), { message: "enough" });
   await assert.rejects(client.uploadPairs(somePairs(5), { requestId: "up", ...QUICK }), { reason: "OTHER_UPLOAD" });
+});
+
+test("an id that made a dataset of another number of pairs is refused", async (t) => {
+  const { client } = await serve(t);
+  await client.uploadPairs(somePairs(5), { requestId: "up", ...QUICK });
+  await assert.rejects(client.uploadPairs(somePairs(6), { requestId: "up", ...QUICK }), { reason: "OTHER_UPLOAD" });
+});
+
+test("a dataset of another number of pairs than were sent is an error", async (t) => {
+  const { server, client } = await serve(t);
+  server.shelf.dropped = 1;
+  await assert.rejects(client.uploadPairs(somePairs(9), QUICK), {
+    reason: "PAIRS_DIFFER",
+    details: { sent: "9", stored: "8" },
+  });
+});
+
+test("an answer that was lost is asked for again with the end alone", async (t) => {
+  const { server, client } = await serve(t);
+  server.shelf.uploadEnds.push({ batches: 99, failure: LOST });
+  assert.equal((await client.uploadPairs(somePairs(9), { requestId: "up", ...QUICK })).pairs, 9);
+  assert.deepEqual(server.shelf.received, [[0, 1, 2], []]);
 });
 
 test("a refusal arrives with its reason and is not repeated", async (t) => {

@@ -104,11 +104,19 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True)
 class UploadPosition:
-    """Where an upload stands: every batch before ``next_sequence`` is durable."""
+    """Where an upload stands: every batch before ``next_sequence`` is durable.
+
+    Attributes:
+        next_sequence: of the next batch; 0 once it is complete.
+        pairs: that are stored.
+        dataset: set once it is complete.
+        sent_bytes: bytes that its batches were sent as; 0 once it is complete.
+    """
 
     next_sequence: int
     pairs: int
     dataset: DatasetInfo | None = None
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,18 +299,19 @@ class AuditJobs(Protocol):
         """Open an upload, or take one up again. ``dataset`` is set where it is complete already."""
         ...
 
-    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
-        """Store one batch; durable on return. A batch that is stored already is skipped.
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
+        """Store one batch, sent as so many bytes; durable on return. A batch that is stored already is skipped.
 
         Raises:
             FailedPrecondition: SEQUENCE_GAP, with the sequence expected.
         """
         ...
 
-    async def finish_upload(self, request_id: str) -> DatasetInfo:
-        """Complete an upload. The same pairs stored before give that older dataset; twice gives the same dataset.
+    async def finish_upload(self, request_id: str, pairs: int) -> DatasetInfo:
+        """Complete an upload of so many pairs. The same pairs stored before give that older dataset; twice gives the same one.
 
         Raises:
+            FailedPrecondition: UPLOAD_INCOMPLETE, with both numbers: it holds another number of pairs.
             InvalidItem: EMPTY_DATASET: it holds no pair.
         """
         ...
@@ -313,6 +322,9 @@ class AuditJobs(Protocol):
 
     async def import_file(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
         """Store the pairs of a file under one of the operator's ``import_roots``.
+
+        A row that holds no pair is left out and named in the log. Once it is done, ``pairs_done`` counts the pairs and
+        ``pairs_total`` the rows.
 
         Raises:
             InvalidItem: the URI is not such a file, or of a kind that is not read.

@@ -1,7 +1,8 @@
-"""Datasets: uploads that survive, imports, deletion that asks first.
+"""Datasets: uploads that survive, deletion that asks first. Imports are in ``jobs.imports``.
 
 Invariants:
 - What an upload acknowledged or counts is on disk.
+- An upload is complete once its sender said how many pairs it has, and so many are stored.
 - Of one upload one call writes at a time; calls of different uploads do not wait for each other.
 - Completing an upload twice, or two uploads of equal pairs, give one dataset.
 """
@@ -12,29 +13,19 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
-from assay_server.jobs.api import DatasetInfo, OperationInfo, UploadPosition
+from assay_server.jobs.api import DatasetInfo, UploadPosition
 from assay_server.jobs.operations import Operations, check_request_id
-from assay_server.jobs.progress import Progress
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import Features, delete_features
-from assay_server.store.files import Files, sha256
+from assay_server.store.files import Files
 from assay_server.store.uploads import Position, Upload, Uploads
 from assay_server.subject.types import Pair, SubjectInfo
-
-KIND = "import"
-_ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-_CHUNK = 256
-
-ReadPairs = Callable[[Path], Iterator[Pair]]
-"""From a file to its pairs. Raises InvalidItem with the line of a row that is none."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +38,9 @@ class _Open:
     position: Position
     touched: float = field(default_factory=time.monotonic)
 
+    def stands(self) -> UploadPosition:
+        return UploadPosition(self.position.next_sequence, self.position.pairs, sent_bytes=self.position.sent_bytes)
+
 
 class DatasetJobs:
     """The datasets of one data directory. Confined to one event loop.
@@ -55,11 +49,8 @@ class DatasetJobs:
         files: the data directory's.
         datasets: those in it.
         uploads: those in it.
-        operations: where imports run; not started yet.
+        operations: work that may use a dataset.
         info: the loaded subject.
-        import_roots: folders that files may be imported from.
-        read_pairs: how a file is read.
-        lane: of imports.
     """
 
     def __init__(
@@ -69,22 +60,15 @@ class DatasetJobs:
         uploads: Uploads,
         operations: Operations,
         info: SubjectInfo,
-        *,
-        import_roots: Sequence[str] = (),
-        read_pairs: ReadPairs | None = None,
-        lane: str = "imports",
     ) -> None:
         self._files = files
         self._datasets = datasets
         self._uploads = uploads
         self._operations = operations
         self._info = info
-        self._roots = tuple(Path(root).resolve() for root in import_roots)
-        self._read_pairs = read_pairs
         self._open: dict[str, _Open] = {}
         self._guards: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
-        operations.register(KIND, self._import, lane=lane)
 
     # Uploads
 
@@ -99,40 +83,54 @@ class DatasetJobs:
                 await asyncio.to_thread(self._uploads.reopen, request_id, upload)
                 upload, position = await asyncio.to_thread(self._uploads.get, request_id)
             self._open[request_id] = _Open(upload, position)
-            return UploadPosition(position.next_sequence, position.pairs)
+            return self._open[request_id].stands()
 
-    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
         """See ``AuditJobs.append``."""
         async with self._guarded(request_id):
             held = await self._held(request_id)
             if held.upload.dataset:
                 raise _complete(request_id)
-            held.position = await _to_the_end(asyncio.to_thread(self._uploads.append, request_id, held.position, sequence, pairs))
-            return UploadPosition(held.position.next_sequence, held.position.pairs)
+            store = asyncio.to_thread(self._uploads.append, request_id, held.position, sequence, pairs, sent_bytes)
+            try:
+                held.position = await _to_the_end(store)
+            except BaseException:  # a cancelled caller's batch may be stored: the disk knows
+                self._open.pop(request_id, None)
+                raise
+            held.touched = time.monotonic()
+            return held.stands()
 
-    async def finish(self, request_id: str) -> DatasetInfo:
+    async def finish(self, request_id: str, pairs: int) -> DatasetInfo:
         """See ``AuditJobs.finish_upload``."""
         async with self._guarded(request_id):
             held = await self._held(request_id)
             if held.upload.dataset:
-                return await self.get(f"datasets/{held.upload.dataset}")
-            dataset = await _to_the_end(asyncio.to_thread(self._complete, request_id, held))
-            self._open.pop(request_id, None)
-            return await self._info_of(dataset)
+                known = await self.get(f"datasets/{held.upload.dataset}")
+                if known.pairs != pairs:
+                    raise _other(request_id, known.pairs, pairs)
+                return known
+            if held.position.pairs != pairs:
+                raise _incomplete(request_id, held.position, pairs)
+            self._open.pop(request_id, None)  # whatever comes of it, the disk knows
+            return await self._info_of(await _to_the_end(asyncio.to_thread(self._complete, request_id, held)))
 
     async def position(self, request_id: str) -> UploadPosition:
         """See ``AuditJobs.get_upload``."""
         _require_request_id(request_id)
         async with self._guarded(request_id):
-            try:
-                upload, position = await asyncio.to_thread(self._uploads.get, request_id)
-            except NotFound:
-                return UploadPosition(0, 0)
-            if upload.dataset:
-                known = await self._known(upload.dataset)
-                return UploadPosition(0, 0) if known is None else UploadPosition(0, known.pairs, known)
-            self._open[request_id] = _Open(upload, position)
-            return UploadPosition(position.next_sequence, position.pairs)
+            # An upload under way is asked about every few MiB, and its folder takes longer to read the more it holds.
+            held = self._open.get(request_id)
+            if held is None or held.upload.dataset:
+                try:
+                    upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+                except NotFound:
+                    return UploadPosition(0, 0)
+                if upload.dataset:
+                    known = await self._known(upload.dataset)
+                    return UploadPosition(0, 0) if known is None else UploadPosition(0, known.pairs, known)
+                held = self._open[request_id] = _Open(upload, position)
+            held.touched = time.monotonic()
+            return held.stands()
 
     async def expire(self, max_age_seconds: float) -> None:
         """Remove uploads that began longer ago, but for those that somebody added to meanwhile."""
@@ -142,52 +140,6 @@ class DatasetJobs:
             self._open.pop(request_id, None)
         if gone:
             _log.info("removed %d uploads that were older than %.0f s", len(gone), max_age_seconds)
-
-    # Imports
-
-    async def import_file(self, uri: str, display_name: str, request_id: str) -> OperationInfo:
-        """See ``AuditJobs.import_file``."""
-        check_request_id(request_id)
-        path = self._path(uri)
-        return await self._operations.submit(
-            KIND,
-            target="",
-            arguments={"path": str(path), "display_name": display_name or path.name[:256]},
-            request_id=request_id or sha256(uri.encode())[:32],
-        )
-
-    async def _import(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        path = self._path(Path(arguments["path"]).as_uri())  # the roots may have changed since
-        progress.enter("writing")
-
-        def pairs() -> Iterator[list[Pair]]:
-            assert self._read_pairs is not None, "_path refuses where files cannot be read"
-            chunk: list[Pair] = []
-            for pair in self._read_pairs(path):
-                chunk.append(pair)
-                if len(chunk) == _CHUNK:
-                    progress.advance(len(chunk))
-                    yield chunk
-                    chunk = []
-            yield chunk
-
-        def write() -> Dataset:
-            return self._datasets.write(pairs, arguments["display_name"], check=progress.check)
-
-        return f"datasets/{(await progress.in_thread(write)).id}"
-
-    def _path(self, uri: str) -> Path:
-        parts = urlsplit(uri)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise _unreadable("is not of the form file:///path")
-        path = Path(unquote(parts.path)).resolve()
-        if self._read_pairs is None or not any(path.is_relative_to(root) for root in self._roots):
-            raise _unreadable("is under none of the server's import_roots")
-        if not path.name.endswith(_ENDINGS):
-            raise _unreadable(f"is of a kind that is not read; give {', '.join(_ENDINGS)}")
-        if not path.is_file():
-            raise _unreadable("is not a file there")
-        return path
 
     # Datasets
 
@@ -300,5 +252,21 @@ def _complete(request_id: str) -> FailedPrecondition:
     )
 
 
-def _unreadable(why: str) -> InvalidItem:
-    return InvalidItem(f"The URI {why}.", reason="INVALID_URI", field="uri")
+def _incomplete(request_id: str, position: Position, announced: int) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{position.pairs} pairs of the upload {request_id} are stored, and its end announces {announced}. Ask GetUpload where "
+        f"it stands, and go on from next_sequence, which is {position.next_sequence}.",
+        reason="UPLOAD_INCOMPLETE",
+        field="end.pairs",
+        details={"stored": position.pairs, "announced": announced, "next_sequence": position.next_sequence},
+    )
+
+
+def _other(request_id: str, stored: int, announced: int) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The upload {request_id} is complete with {stored} pairs, and this end announces {announced}. Use another request_id "
+        "for other pairs.",
+        reason="UPLOAD_INCOMPLETE",
+        field="end.pairs",
+        details={"stored": stored, "announced": announced},
+    )

@@ -9,7 +9,7 @@ from assay_server.concepts.neighbours import Decoder
 from assay_server.jobs.audit_jobs import ConceptAccess
 from assay_server.jobs.concepts import LANES as CONCEPT_LANES
 from assay_server.jobs.concepts import Concepts, build_concepts
-from assay_server.jobs.dataset_jobs import ReadPairs
+from assay_server.jobs.imports import ReadPairs
 from assay_server.jobs.operations import Operations
 from assay_server.jobs.plan_jobs import LANES as PLAN_LANES
 from assay_server.jobs.plan_jobs import PlanJobs

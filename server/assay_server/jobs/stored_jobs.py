@@ -33,7 +33,8 @@ from assay_server.jobs.comparison_api import ComparisonRequest, ComparisonResult
 from assay_server.jobs.comparison_files import ComparisonFiles
 from assay_server.jobs.comparison_jobs import ComparisonJobs
 from assay_server.jobs.comparison_run import ComparisonRunner
-from assay_server.jobs.dataset_jobs import DatasetJobs, ReadPairs
+from assay_server.jobs.dataset_jobs import DatasetJobs
+from assay_server.jobs.imports import Imports, ReadPairs
 from assay_server.jobs.operations import Operations
 from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.rows import no_labels
@@ -96,14 +97,14 @@ class StoredAuditJobs:
         self._store = Datasets(files, options.shard_pairs)
         self._audit_files = AuditFiles(files)
         self.operations = operations
-        self.datasets = DatasetJobs(
-            files,
+        uploads = Uploads(files, options.max_dataset_pairs)
+        self.datasets = DatasetJobs(files, self._store, uploads, operations, scorer.info)
+        self._imports = Imports(
             self._store,
-            Uploads(files, options.max_dataset_pairs),
             operations,
-            scorer.info,
-            import_roots=options.import_roots,
+            roots=options.import_roots,
             read_pairs=read_pairs,
+            max_pairs=options.max_dataset_pairs,
         )
         self.runner = AuditRunner(files, self._audit_files, self._store, scorer, options.scoring)
         self._audits = AuditLibrary(
@@ -147,13 +148,13 @@ class StoredAuditJobs:
         await self.datasets.expire(self._options.upload_max_age_seconds)
         return await self.datasets.begin(request_id, display_name)
 
-    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair]) -> UploadPosition:
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
         """See ``api.AuditJobs``."""
-        return await self.datasets.append(request_id, sequence, pairs)
+        return await self.datasets.append(request_id, sequence, pairs, sent_bytes)
 
-    async def finish_upload(self, request_id: str) -> DatasetInfo:
+    async def finish_upload(self, request_id: str, pairs: int) -> DatasetInfo:
         """See ``api.AuditJobs``."""
-        return await self.datasets.finish(request_id)
+        return await self.datasets.finish(request_id, pairs)
 
     async def get_upload(self, request_id: str) -> UploadPosition:
         """See ``api.AuditJobs``."""
@@ -161,7 +162,7 @@ class StoredAuditJobs:
 
     async def import_file(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
         """See ``api.AuditJobs``."""
-        return await self.datasets.import_file(uri, display_name, request_id)
+        return await self._imports.begin(uri, display_name, request_id)
 
     async def get_dataset(self, name: str) -> DatasetInfo:
         """See ``api.AuditJobs``."""

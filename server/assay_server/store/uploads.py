@@ -1,7 +1,8 @@
 """Uploads on their way to become datasets: every batch a file of its own, durable before it is acknowledged.
 
     uploads/{request_id}/upload.json                       who it is, when it began, and the dataset once it is complete
-    uploads/{request_id}/{sequence}-{pairs}-{digest}.parquet   one batch; the digest is that of its bytes
+    uploads/{request_id}/{sequence}-{pairs}-{bytes}-{digest}.parquet   one batch: its pairs, its bytes as it was sent, and the
+                                                                       digest of the file's bytes
 
 Invariants:
 - The position is what the folder shows: batches 0..n−1 without a gap, none damaged. Nothing else remembers it.
@@ -15,13 +16,14 @@ import re
 import time
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.store.files import Files, sha256
 from assay_server.store.pairs import canonical, from_parquet, to_parquet
 from assay_server.subject.types import Pair
 
-_BATCH = re.compile(r"(\d{8})-(\d+)-([0-9a-f]{16})\.parquet")
+_BATCH = re.compile(r"(\d{8})-(\d+)-(\d+)-([0-9a-f]{16})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,20 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Batches 0 to ``next_sequence`` − 1, with ``pairs`` pairs, are stored."""
+    """Batches 0 to ``next_sequence`` − 1, with ``pairs`` pairs, are stored; they were sent as ``sent_bytes`` bytes."""
 
     next_sequence: int
     pairs: int
+    sent_bytes: int
+
+
+class _Batch(NamedTuple):
+    """What a batch's file name says."""
+
+    name: str
+    pairs: int
+    sent_bytes: int
+    digest: str
 
 
 class Uploads:
@@ -68,16 +80,17 @@ class Uploads:
         except (FileNotFoundError, DataLoss) as error:  # a damaged head is written anew, and finds its batches
             raise NotFound(f"There is no upload {request_id!r}; begin it.", field="request_id") from error
         if upload.dataset:
-            return upload, Position(0, 0)
+            return upload, Position(0, 0, 0)
         batches = self._batches(request_id)
         whole = 0
         while whole in batches and self._is_whole(request_id, batches[whole]):
             whole += 1
         for sequence in [sequence for sequence in batches if sequence >= whole]:
-            self._files.delete(_batch(request_id, batches[sequence][0]))
-        return upload, Position(whole, sum(batches[sequence][1] for sequence in range(whole)))
+            self._files.delete(_batch(request_id, batches[sequence].name))
+        kept = [batches[sequence] for sequence in range(whole)]
+        return upload, Position(whole, sum(batch.pairs for batch in kept), sum(batch.sent_bytes for batch in kept))
 
-    def append(self, request_id: str, position: Position, sequence: int, pairs: Sequence[Pair]) -> Position:
+    def append(self, request_id: str, position: Position, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> Position:
         """Store a batch; durable on return.
 
         Args:
@@ -85,6 +98,7 @@ class Uploads:
             position: where it stands.
             sequence: the batch's.
             pairs: its pairs.
+            sent_bytes: bytes that it was sent as.
 
         Raises:
             FailedPrecondition: SEQUENCE_GAP.
@@ -109,8 +123,8 @@ class Uploads:
             )
         _check_texts(pairs)
         data = to_parquet(pairs)
-        self._files.write(_batch(request_id, f"{sequence:08d}-{len(pairs)}-{sha256(data)[:16]}.parquet"), data)
-        return Position(sequence + 1, total)
+        self._files.write(_batch(request_id, f"{sequence:08d}-{len(pairs)}-{sent_bytes}-{sha256(data)[:16]}.parquet"), data)
+        return Position(sequence + 1, total, position.sent_bytes + sent_bytes)
 
     def pairs(self, request_id: str, position: Position) -> Iterator[list[Pair]]:
         """The stored pairs, batch by batch. Raises FailedPrecondition (UPLOAD_DAMAGED) where a batch was lost meanwhile."""
@@ -151,24 +165,23 @@ class Uploads:
         return gone
 
     def _drop_batches(self, request_id: str) -> None:
-        for name, _, _ in self._batches(request_id).values():
-            self._files.delete(_batch(request_id, name))
+        for batch in self._batches(request_id).values():
+            self._files.delete(_batch(request_id, batch.name))
 
-    def _batches(self, request_id: str) -> dict[int, tuple[str, int, str]]:
-        """File name, pairs and digest of each batch, by sequence."""
+    def _batches(self, request_id: str) -> dict[int, _Batch]:
+        """The batches that are there, by sequence."""
         found = [(name, _BATCH.fullmatch(name)) for name in self._files.names(f"uploads/{request_id}")]
-        return {int(match[1]): (name, int(match[2]), match[3]) for name, match in found if match}
+        return {int(match[1]): _Batch(name, int(match[2]), int(match[3]), match[4]) for name, match in found if match}
 
-    def _is_whole(self, request_id: str, batch: tuple[str, int, str]) -> bool:
+    def _is_whole(self, request_id: str, batch: _Batch) -> bool:
         return self._read(request_id, batch) is not None
 
-    def _read(self, request_id: str, batch: tuple[str, int, str]) -> bytes | None:
-        name, _, digest = batch
+    def _read(self, request_id: str, batch: _Batch) -> bytes | None:
         try:
-            data = self._files.read(_batch(request_id, name))
+            data = self._files.read(_batch(request_id, batch.name))
         except FileNotFoundError:
             return None
-        return data if sha256(data)[:16] == digest else None
+        return data if sha256(data)[:16] == batch.digest else None
 
 
 def _check_texts(pairs: Sequence[Pair]) -> None:

@@ -137,7 +137,7 @@ async def test_equal_uploads_at_once_are_one_dataset(tmp_path: Path, scorer: Sco
         assert (await jobs.get_upload("up-3")).dataset == only_one
         assert (await jobs.get_upload("other")).next_sequence == 0
         with pytest.raises(FailedPrecondition) as refused:
-            await jobs.append("up-2", 99, PAIRS[:1])
+            await jobs.append("up-2", 99, PAIRS[:1], 100)
         assert refused.value.reason == "UPLOAD_COMPLETE"
         await jobs.delete_dataset(only_one.name)
         assert await upload(jobs, PAIRS, "up-2") == only_one.name

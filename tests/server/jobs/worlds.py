@@ -79,8 +79,8 @@ async def upload(jobs: StoredAuditJobs, pairs: list[Pair], request_id: str = "up
         return position.dataset.name
     batches = [pairs[start : start + batch] for start in range(0, len(pairs), batch)]
     for sequence in range(position.next_sequence, len(batches)):
-        await jobs.append(request_id, sequence, batches[sequence])
-    return (await jobs.finish_upload(request_id)).name
+        await jobs.append(request_id, sequence, batches[sequence], sent_bytes=100)
+    return (await jobs.finish_upload(request_id, len(pairs))).name
 
 
 async def audit(jobs: StoredAuditJobs, dataset: str, settings: AuditSettings = QUICK, **more: Any) -> AuditInfo:

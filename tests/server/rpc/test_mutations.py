@@ -128,6 +128,7 @@ AUDIT_SEEDS: dict[str, Message] = {
     "google.longrunning.Operations/CancelOperation": longrunning.CancelOperationRequest(name="operations/audit-a"),
 }
 BATCHES = [audits.UploadPairsRequest(batch={"sequence": n, "pairs": PAIRS}) for n in range(3)]
+UPLOAD_END = audits.UploadPairsRequest(end={"pairs": 3 * len(PAIRS)})
 
 
 def mutate(data: bytes, random: random.Random) -> bytes:
@@ -260,7 +261,7 @@ async def test_mutated_uploads_get_a_clean_status_and_keep_what_came_before(harn
     with grpc.insecure_channel(harness.address) as channel:
         call: Any = channel.stream_unary("/assay.v1.AuditService/UploadPairs")
         source = random.Random(0)
-        good = [batch.SerializeToString() for batch in BATCHES]
+        good = [message.SerializeToString() for message in (*BATCHES, UPLOAD_END)]
         outcomes: Counter[str] = Counter()
 
         def send(messages: list[bytes]) -> None:
@@ -276,11 +277,12 @@ async def test_mutated_uploads_get_a_clean_status_and_keep_what_came_before(harn
             for _ in range(30):
                 fresh = audits.UploadPairsRequest(options={"request_id": f"up-{source.randrange(1 << 40)}"})
                 messages = [fresh.SerializeToString(), *good]
-                target = source.randrange(4)
+                target = source.randrange(5)
                 tries.append([mutate(data, source) if place == target else data for place, data in enumerate(messages)])
             await asyncio.gather(*[asyncio.to_thread(send, messages) for messages in tries])
         assert set(outcomes) <= {"OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION"}
         assert min(outcomes["OK"], outcomes["INVALID_ARGUMENT"]) > 5
+        assert outcomes["FAILED_PRECONDITION"] > 0, "some ends announce another number"
     await settled(harness)
 
 

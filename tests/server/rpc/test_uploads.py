@@ -24,8 +24,12 @@ def batch(sequence: int, *pairs: pair_pb2.Pair) -> Request:
     return Request(batch={"sequence": sequence, "pairs": pairs or [pair(sequence)]})
 
 
-async def upload(harness: Harness, *messages: Request) -> Any:
-    return (await harness.audits.UploadPairs(iter(messages))).dataset
+def end(pairs: int) -> Request:
+    return Request(end={"pairs": pairs})
+
+
+async def upload(harness: Harness, *messages: Request, pairs: int) -> Any:
+    return (await harness.audits.UploadPairs(iter([*messages, end(pairs)]))).dataset
 
 
 async def refused_upload(harness: Harness, *messages: Request) -> Rich:
@@ -46,7 +50,7 @@ async def where(harness: Harness, request_id: str = "up") -> Any:
 
 async def test_pairs_become_a_dataset(harness: Harness) -> None:
     pairs = [pair(0, metadata={"topic": "tea"}), pair(1, text="raw prompt"), pair(2, conversation=turns("system", "user"))]
-    dataset = await upload(harness, head(display_name="Tea"), batch(0, *pairs[:2]), batch(1, pairs[2]))
+    dataset = await upload(harness, head(display_name="Tea"), batch(0, *pairs[:2]), batch(1, pairs[2]), pairs=3)
     assert dataset.name == f"datasets/{dataset.fingerprint[:24]}"
     assert (dataset.pairs, dataset.prompts, list(dataset.metadata_keys)) == (3, 3, ["topic"])
     assert dataset.create_time.seconds > 0
@@ -65,10 +69,37 @@ async def test_an_unknown_upload_stands_at_its_beginning(harness: Harness) -> No
 
 async def test_a_finished_upload_that_is_sent_again_gives_the_same_dataset(harness: Harness) -> None:
     messages = [head(), batch(0), batch(1)]
-    first = await upload(harness, *messages)
-    assert await upload(harness, *messages) == first
-    assert await upload(harness, head()) == first
+    first = await upload(harness, *messages, pairs=2)
+    assert await upload(harness, *messages, pairs=2) == first
+    assert await upload(harness, head(), pairs=2) == first
+    assert (await harness.audits.UploadPairs(iter(messages))).dataset == first, "it is complete: no end is needed to be told so"
     assert len(harness.jobs.appends["up"]) == 2
+
+
+async def test_a_finished_upload_that_is_sent_again_as_another_number_of_pairs_is_refused(harness: Harness) -> None:
+    await upload(harness, head(), batch(0), batch(1), pairs=2)
+    error = await refused_upload(harness, head(), batch(0), batch(1), batch(2), end(3))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE")
+    assert (error.info.metadata["stored"], error.info.metadata["announced"]) == ("2", "3")
+
+
+async def test_a_stream_that_closes_without_its_end_completes_nothing_and_keeps_its_batches(harness: Harness) -> None:
+    for messages in ([head()], [head(), batch(0), batch(1)]):
+        error = await refused_upload(harness, *messages)
+        assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE")
+    assert dict(error.info.metadata) == {"stored": "2", "next_sequence": "2"}
+    position = await where(harness)
+    assert (position.next_sequence, position.pairs, position.HasField("dataset")) == (2, 2, False)
+    assert (await upload(harness, head(), batch(2), pairs=3)).pairs == 3
+
+
+@pytest.mark.parametrize("announced", [0, 1, 3, -2, 1 << 62])
+async def test_an_end_that_announces_another_number_than_is_stored_completes_nothing(harness: Harness, announced: int) -> None:
+    error = await refused_upload(harness, head(), batch(0), batch(1), end(announced))
+    assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE")
+    assert dict(error.info.metadata) == {"stored": "2", "announced": str(announced)}
+    assert not (await where(harness)).HasField("dataset")
+    assert (await upload(harness, head(), pairs=2)).pairs == 2
 
 
 async def test_an_upload_that_is_cancelled_midway_goes_on_where_it_stood(harness: Harness) -> None:
@@ -81,18 +112,18 @@ async def test_an_upload_that_is_cancelled_midway_goes_on_where_it_stood(harness
     await settled(harness)
     position = await where(harness)
     assert (position.next_sequence, position.pairs, position.HasField("dataset")) == (3, 3, False)
-    dataset = await upload(harness, head(), *[batch(number) for number in range(position.next_sequence, 6)])
+    dataset = await upload(harness, head(), *[batch(number) for number in range(position.next_sequence, 6)], pairs=6)
     assert dataset.pairs == 6
-    assert await upload(harness, head("whole"), *[batch(number) for number in range(6)]) == dataset
+    assert await upload(harness, head("whole"), *[batch(number) for number in range(6)], pairs=6) == dataset
 
 
 async def test_batches_that_are_stored_already_are_skipped_and_a_gap_names_what_is_expected(harness: Harness) -> None:
-    await upload(harness, head("other"), batch(0), batch(1))
+    await upload(harness, head("other"), batch(0), batch(1), pairs=2)
     again = await refused_upload(harness, head(), batch(0), batch(1), batch(0), batch(3))
     assert (again.code, again.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SEQUENCE_GAP")
     assert again.info.metadata["expected"] == "2"
     assert (await where(harness)).next_sequence == 2
-    assert (await upload(harness, head(), batch(1), batch(2))).pairs == 3
+    assert (await upload(harness, head(), batch(1), batch(2), pairs=3)).pairs == 3
 
 
 BAD_PAIRS = {
@@ -110,7 +141,7 @@ BAD_PAIRS = {
 async def test_a_bad_pair_is_stored_in_its_place_and_does_not_end_the_upload(start: Start, kind: str) -> None:
     harness = await start(max_text_bytes=4096)
     bad = BAD_PAIRS[kind]
-    dataset = await upload(harness, head(), batch(0, pair(0), bad, pair(2)))
+    dataset = await upload(harness, head(), batch(0, pair(0), bad, pair(2)), pairs=3)
     assert dataset.pairs == 3
     stored = harness.jobs.appends["up"][0]
     assert [one.id for one in stored] == ["pair-0", bad.id, "pair-2"]
@@ -134,6 +165,11 @@ async def test_a_bad_pair_is_stored_in_its_place_and_does_not_end_the_upload(sta
         ([head(), batch(-1)], "SEQUENCE_ORDER", "batch.sequence"),
         ([head(), Request(batch={"sequence": 0})], "EMPTY_REQUEST", "batch.pairs"),
         ([head(), batch(0, *[pair(n) for n in range(5)])], "TOO_MANY_PAIRS", "batch.pairs"),
+        ([end(0)], "STREAM_ORDER", "options"),
+        ([head(), batch(0), end(1), batch(1)], "STREAM_ORDER", "batch"),
+        ([head(), batch(0), end(1), end(1)], "STREAM_ORDER", "end"),
+        ([head(), batch(0), end(1), head()], "STREAM_ORDER", "options"),
+        ([head(), batch(0), end(1), Request()], "STREAM_ORDER", "payload"),
     ],
 )
 async def test_a_stream_out_of_order_is_refused_with_the_field(
@@ -142,10 +178,11 @@ async def test_a_stream_out_of_order_is_refused_with_the_field(
     harness = await start(max_pairs_per_message=4)
     error = await refused_upload(harness, *messages)
     assert (error.code, error.info.reason, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
+    assert not (await where(harness)).HasField("dataset")
 
 
 async def test_an_upload_without_pairs_is_refused(harness: Harness) -> None:
-    assert (await refused_upload(harness, head())).info.reason == "EMPTY_DATASET"
+    assert (await refused_upload(harness, head(), end(0))).info.reason == "EMPTY_DATASET"
 
 
 async def test_a_dataset_over_its_limits_is_refused_with_both_numbers_and_keeps_what_fitted(start: Start) -> None:
@@ -154,9 +191,20 @@ async def test_a_dataset_over_its_limits_is_refused_with_both_numbers_and_keeps_
     assert (error.code, error.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DATASET_TOO_LARGE")
     assert dict(error.info.metadata) == {"pairs": "4", "max_dataset_pairs": "3"}
     assert (await where(harness)).pairs == 3
-    assert (await upload(harness, head())).pairs == 3
+    assert (await upload(harness, head(), pairs=3)).pairs == 3
     error = await refused_upload(harness, head("large"), batch(0, pair(chosen="x" * 3000)))
     assert error.info.metadata["max_upload_bytes"] == "2048"
+
+
+async def test_the_bytes_of_an_upload_are_counted_over_all_its_streams(start: Start) -> None:
+    harness = await start(max_upload_bytes=4096)
+    batches = [batch(number, pair(number, chosen="x" * 1500)) for number in range(3)]
+    for one in batches[:2]:
+        await refused_upload(harness, head(), one)
+    error = await refused_upload(harness, head(), *batches)
+    assert (error.code, error.info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "DATASET_TOO_LARGE")
+    assert dict(error.info.metadata) == {"bytes": str(sum(one.ByteSize() for one in batches)), "max_upload_bytes": "4096"}
+    assert (await upload(harness, head(), pairs=2)).pairs == 2
 
 
 async def test_reading_stops_where_storing_is_slow(harness: Harness) -> None:
@@ -170,6 +218,7 @@ async def test_reading_stops_where_storing_is_slow(harness: Harness) -> None:
         for number in range(300):
             await call.write(batch(number, pair(number, chosen="x" * 65_536)))
             written += 1
+        await call.write(end(300))
         await call.done_writing()
 
     pushing = asyncio.ensure_future(push())
@@ -189,7 +238,7 @@ async def test_a_fault_of_the_store_arrives_with_its_reason_and_leaves_nothing_o
     error = await refused_upload(harness, head(), batch(0))
     assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DISK_FULL")
     await settled(harness)
-    assert (await upload(harness, head(), batch(0))).pairs == 1
+    assert (await upload(harness, head(), batch(0), pairs=1)).pairs == 1
 
 
 async def test_uploads_count_as_streams(start: Start) -> None:
@@ -202,7 +251,7 @@ async def test_uploads_count_as_streams(start: Start) -> None:
     assert error.retry_seconds is not None
     open_call.cancel()
     await settled(harness)
-    assert (await upload(harness, head("second"), batch(0))).pairs == 1
+    assert (await upload(harness, head("second"), batch(0), pairs=1)).pairs == 1
 
 
 async def test_a_drain_ends_an_open_upload_as_unavailable_and_keeps_its_batches(start: Start) -> None:
