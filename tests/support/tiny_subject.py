@@ -35,8 +35,8 @@ CONTEXT = 2048
 TEMPLATE = "{% for m in messages %}{{ '<s>' + m['role'] + '\n' + m['content'] + '</s>\n' }}{% endfor %}"
 
 
-def build_subject(seed: int = 0, *, keep_whole: bool = False) -> Subject:
-    """A fresh subject, for tests that change it, or that need the whole model."""
+def build_parts(seed: int = 0) -> tuple[Any, Any, Any]:
+    """A fresh whole model, its tokenizer and its SAE: what the subject is made of, and what a trainer starts from."""
     from sae_lens.saes.sae import SAEMetadata
     from sae_lens.saes.topk_sae import TopKSAE, TopKSAEConfig
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -60,6 +60,12 @@ def build_subject(seed: int = 0, *, keep_whole: bool = False) -> Subject:
     for parameter in (*model.parameters(), *sae.parameters()):
         scale = 0.1 if parameter.ndim == 1 else 0.3
         parameter.copy_(scale * torch.randn(parameter.shape, generator=generator) + (parameter.ndim == 1))
+    return model, tokenizer, sae
+
+
+def build_subject(seed: int = 0, *, keep_whole: bool = False) -> Subject:
+    """A fresh subject, for tests that change it, or that need the whole model."""
+    model, tokenizer, sae = build_parts(seed)
     hook, device = parse_hook(HOOK), torch.device("cpu")
     loaded = cut_model(model, tokenizer, hook, device, keep_whole=keep_whole)
     return assemble(loaded, sae, hook, device=device, model_id="tiny", sae_id="tiny/topk", overrides=("VARIANCE",))
@@ -154,9 +160,11 @@ class Watched:
         self.fault(batch.requests)
         return self.real.read(batch)
 
-    def activations(self, ids: NDArray[np.int32], features: Sequence[int]) -> NDArray[np.float32]:
+    def activations(
+        self, ids: NDArray[np.int32], features: Sequence[int], along: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         self._reached((f"{len(ids)} tokens",))
-        return self.real.activations(ids, features)
+        return self.real.activations(ids, features, along)
 
     def _reached(self, requests: tuple[str, ...]) -> None:
         self.threads.add(threading.current_thread().name)
