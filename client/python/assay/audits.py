@@ -239,6 +239,7 @@ class ViewSummary:
         kept: hypotheses that can be listed.
         conditions: conditions that were formed; 0 in the global view.
         reason: why the view tested nothing, in a sentence; "" otherwise.
+        lessons: distinct lessons among the findings; in the global view only.
     """
 
     view: View | None
@@ -248,6 +249,7 @@ class ViewSummary:
     kept: int
     conditions: int
     reason: str
+    lessons: int = 0
 
     @classmethod
     def from_proto(cls, message: audit_pb2.ViewSummary) -> "ViewSummary":

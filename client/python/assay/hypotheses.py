@@ -211,6 +211,8 @@ class Hypothesis:
         supporting: pairs that carry it most; only from `Client.hypothesis` and `test`.
         contradicting: pairs that contradict it most.
         decision: what was decided about it last; None where nothing was.
+        lesson: place, from 1, of the distinct lesson that a finding of the global view belongs to; 0 for none.
+        lesson_z: where it leads its lesson, its z once nuisances and the lessons before are controlled for; None elsewhere.
     """
 
     name: str
@@ -233,6 +235,8 @@ class Hypothesis:
     supporting: tuple[Evidence, ...]
     contradicting: tuple[Evidence, ...]
     decision: Decision | None
+    lesson: int = 0
+    lesson_z: float | None = None
 
     @property
     def id(self) -> str:
@@ -268,6 +272,8 @@ class Hypothesis:
             supporting=tuple(map(Evidence.from_proto, message.supporting)),
             contradicting=tuple(map(Evidence.from_proto, message.contradicting)),
             decision=Decision.from_proto(message.decision) if message.HasField("decision") else None,
+            lesson=message.lesson,
+            lesson_z=message.lesson_z if message.HasField("lesson_z") else None,
         )
 
 

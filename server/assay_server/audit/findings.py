@@ -133,4 +133,6 @@ class TestTable:
     reason: str = ""  # why nothing was tested
     evidence: tuple[Evidence, ...] = field(default=())  # of the first `keep` rows
     note: str = ""  # what was done differently from the options, and why
+    lesson: Ints | None = None  # place of each row's distinct lesson from 1, 0 for none; None where none was looked for
+    lesson_z: Floats | None = None  # of the row that leads a lesson, given the lessons before; 0 elsewhere
     members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions

@@ -12,7 +12,7 @@ nothing new.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,9 +20,13 @@ from scipy import sparse
 
 from assay_server.audit.control import ScoreTest, control_sums, controlled_effect
 from assay_server.audit.disparity import Disparity
+from assay_server.audit.findings import AuditOptions, TestTable
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.nuisance import fit_nuisance, nuisance_array
+from assay_server.audit.passes import blocks, concept_subset, disparities
 from assay_server.audit.reason import Reason
+from assay_server.audit.shards import ConceptSet, Shards
+from assay_server.audit.watch import UNWATCHED, Check, Watch, go_on
 
 CANDIDATES = 512  # strongest findings that are looked at: a step reads their disparities once
 LESSONS = 20
@@ -40,8 +44,45 @@ class Lessons:
     lesson: Ints  # [findings] place of its lesson, from 1; 0: no single lesson explains it
 
 
+def with_lessons(
+    table: TestTable, shards: Shards, concepts: ConceptSet, options: AuditOptions, watch: Watch = UNWATCHED
+) -> TestTable:
+    """The global view's table with the distinct lessons among its `CANDIDATES` strongest findings, in one more pass.
+
+    Raises:
+        ValueError: as `passes.disparities`.
+    """
+    rows = np.flatnonzero(table.finding[: options.keep])[:CANDIDATES]
+    lesson, z = np.zeros(len(table.concept), np.int64), np.zeros(len(table.concept))
+    if not len(rows):
+        return replace(table, lesson=lesson, lesson_z=z)
+    # Every direction is computed with the features that are asked for, and left out again where it is no finding.
+    made = concepts.members.shape[1]
+    columns = np.union1d(table.concept[rows], np.arange(made, len(concepts.names))).astype(np.int64)
+    some = concept_subset(concepts, columns)
+    wanted = np.searchsorted(columns, table.concept[rows])
+    parts: list[Disparity] = []
+    prompts: list[Ints] = []
+    nuisances: list[Floats] = []
+    for block in blocks(shards, "lessons", watch.progress):
+        u = disparities(block, some, options.tau)
+        parts.append(Disparity(Csr(u.numerators[:, wanted]), u.sizes[wanted]))
+        prompts.append(block.prompts)
+        nuisances.append(block.nuisance)
+    found = distinct_lessons(stacked(parts), np.concatenate(prompts), np.concatenate(nuisances), check=watch.check)
+    lesson[rows] = found.lesson
+    z[rows[found.leads]] = found.z
+    return replace(table, lesson=lesson, lesson_z=z)
+
+
 def distinct_lessons(
-    u: Disparity, prompts: ArrayLike, nuisance: ArrayLike, *, most: int = LESSONS, entry_p: float = ENTRY_P
+    u: Disparity,
+    prompts: ArrayLike,
+    nuisance: ArrayLike,
+    *,
+    most: int = LESSONS,
+    entry_p: float = ENTRY_P,
+    check: Check = go_on,
 ) -> Lessons:
     """The distinct lessons among findings.
 
@@ -54,6 +95,7 @@ def distinct_lessons(
         nuisance: x, chosen minus rejected, [pairs, nuisances].
         most: lessons at most.
         entry_p: the p at which the search ends.
+        check: asked before every step; raises to end the work.
 
     Raises:
         ValueError: shapes disagree, or a nuisance is not finite.
@@ -62,6 +104,7 @@ def distinct_lessons(
     leads: list[int] = []
     entered: list[ScoreTest] = []
     while len(leads) < min(most, values.shape[1]):
+        check()
         test = _given(u, prompts, base, values, leads)
         strength = np.where((test.reason == Reason.NONE) & ~np.isin(np.arange(len(test.z)), leads), np.abs(test.z), 0.0)
         best = int(strength.argmax())
@@ -73,7 +116,7 @@ def distinct_lessons(
         leads=np.array(leads, np.int64),
         z=np.array([test.z[lead] for test, lead in zip(entered, leads, strict=True)], np.float64),
         p=np.array([test.p[lead] for test, lead in zip(entered, leads, strict=True)], np.float64),
-        lesson=_membership(u, prompts, base, values, leads, entered[0]) if leads else np.zeros(values.shape[1], np.int64),
+        lesson=_membership(u, prompts, base, values, leads, entered[0], check) if leads else np.zeros(values.shape[1], np.int64),
     )
 
 
@@ -82,9 +125,12 @@ def stacked(parts: Sequence[Disparity]) -> Disparity:
     return Disparity(Csr(sparse.vstack([part.numerators for part in parts], format="csr")), parts[0].sizes)
 
 
-def _membership(u: Disparity, prompts: ArrayLike, base: Floats, values: Csr, leads: Sequence[int], alone: ScoreTest) -> Ints:
+def _membership(
+    u: Disparity, prompts: ArrayLike, base: Floats, values: Csr, leads: Sequence[int], alone: ScoreTest, check: Check
+) -> Ints:
     left = np.ones((len(leads), values.shape[1]))
     for place, lead in enumerate(leads):
+        check()
         test = _given(u, prompts, base, values, [lead])
         # What a lesson explains exactly (itself, or a twin) cannot be tested beside it.
         z = np.where(test.reason == Reason.EXPLAINED, 0.0, test.z)

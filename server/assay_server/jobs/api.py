@@ -26,6 +26,7 @@ from assay_server.jobs.results import (
     HypothesisRow,
     LabelLookup,
     LabelText,
+    MarkedDirection,
 )
 from assay_server.subject.types import Pair
 
@@ -52,6 +53,7 @@ __all__ = [
     "HypothesisRow",
     "LabelLookup",
     "LabelText",
+    "MarkedDirection",
     "MetadataValue",
     "Nuisance",
     "NuisanceSummary",
@@ -164,6 +166,7 @@ class ViewSummary:
     conditions: int
     reason: str = ""
     note: str = ""
+    lessons: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,12 +248,14 @@ class OperationInfo:
 class AuditResult:
     """A finished audit: its tables as they were computed, and the kept rows of all views, in order of view and rank.
 
-    A table holds more rows than are kept where its view says so (the global one: every test).
+    A table holds more rows than are kept where its view says so (the global one: every test). ``directions``: by name, of the
+    concepts that are one.
     """
 
     info: AuditInfo
     tables: Mapping[ViewKind, TestTable]
     hypotheses: tuple[HypothesisRow, ...]
+    directions: Mapping[str, MarkedDirection] = field(default_factory=dict[str, MarkedDirection])
 
 
 @dataclass(frozen=True, slots=True)

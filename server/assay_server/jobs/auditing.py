@@ -29,6 +29,7 @@ from assay_server.jobs.scoring import ScoringOptions, score_missing, total_cost
 from assay_server.jobs.snapshots import Snapshot, from_record
 from assay_server.jobs.subjects import require_subject
 from assay_server.jobs.tables import fingerprint, hypothesis_id
+from assay_server.jobs.telemetry import NoTelemetry, Telemetry
 from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, ShardCost
@@ -48,14 +49,24 @@ class AuditRunner:
         datasets: where pairs are.
         scorer: the one path from pairs to features.
         options: how datasets are scored.
+        telemetry: told of audits that are done.
     """
 
-    def __init__(self, files: Files, audits: AuditFiles, datasets: Datasets, scorer: ScorerLike, options: ScoringOptions) -> None:
+    def __init__(
+        self,
+        files: Files,
+        audits: AuditFiles,
+        datasets: Datasets,
+        scorer: ScorerLike,
+        options: ScoringOptions,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._files = files
         self._audits = audits
         self._datasets = datasets
         self._scorer = scorer
         self._options = options
+        self._telemetry = telemetry or NoTelemetry()
         self._scoring: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
@@ -95,6 +106,7 @@ class AuditRunner:
             cost = replace(cost, testing_seconds=time.monotonic() - began, device=self._scorer.info.device)
             done = replace(info, state=AuditState.DONE, cost=cost, ended=time.time(), **found)
             await asyncio.to_thread(self._audits.finish, done, tables)
+            self._telemetry.audited(dataset.pairs, cost.testing_seconds)
             return
         raise EngineFailure(
             f"Feature shards were damaged {_ATTEMPTS} times while they were read: the data directory's disk is not sound.",
@@ -220,6 +232,7 @@ def _summary(table: TestTable, keep: int) -> ViewSummary:
         conditions=len(table.conditions),
         reason=table.reason,
         note=table.note,
+        lessons=0 if table.lesson is None else int(table.lesson.max(initial=0)),
     )
 
 

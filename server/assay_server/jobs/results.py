@@ -6,8 +6,11 @@ Labels are looked up when rows are read; they are in no table and enter no test 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 from assay_server.audit.findings import ViewKind
 from assay_server.subject.types import Pair
@@ -42,6 +45,19 @@ class ConceptRow:
     features: tuple[int, ...]
     size: int
     label: LabelText
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkedDirection:
+    """A concept that is a direction, as the audit scored it: a response shows it where some token's ⟨h, v⟩ passes the threshold.
+
+    Attributes:
+        vector: v, float32 [d_in].
+        threshold: in units of ⟨h, v⟩.
+    """
+
+    vector: NDArray[np.float32]
+    threshold: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +119,8 @@ class HypothesisRow:
     rank_second_half: int
     rank_stable: bool
     decision: DecisionInfo | None = None
+    lesson: int = 0
+    lesson_z: float | None = None  # where it leads its lesson
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +134,9 @@ class EvidencePair:
 
 @dataclass(frozen=True, slots=True)
 class HypothesisDetail:
-    """One hypothesis with its evidence, most telling first."""
+    """One hypothesis with its evidence, most telling first; ``direction`` where that is what its concept is."""
 
     hypothesis: HypothesisRow
     supporting: tuple[EvidencePair, ...]
     contradicting: tuple[EvidencePair, ...]
+    direction: MarkedDirection | None = field(default=None, compare=False)

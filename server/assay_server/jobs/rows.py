@@ -73,7 +73,14 @@ def _table_rows(
             rank_second_half=int(table.rank_second_half[row]),
             rank_stable=bool(table.rank_stable[row]),
             decision=last.get(name),
+            lesson=0 if table.lesson is None else int(table.lesson[row]),
+            lesson_z=_lead(table, row),
         )
+
+
+def _lead(table: TestTable, row: int) -> float | None:
+    z = 0.0 if table.lesson_z is None else float(table.lesson_z[row])
+    return z or None
 
 
 def _effect(effects: Effects, row: int) -> EffectRow:

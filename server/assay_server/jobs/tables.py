@@ -57,6 +57,7 @@ class TableHead:
     note: str
     concepts: int  # that were tested, whether or not a row names them
     nuisances: bool  # whether effects are controlled for
+    lessons: int = 0  # distinct ones among the findings
 
 
 def head_of(table: TestTable, keep: int) -> TableHead:
@@ -72,6 +73,7 @@ def head_of(table: TestTable, keep: int) -> TableHead:
         note=table.note,
         concepts=len(table.concepts),
         nuisances=table.controlled is not None,
+        lessons=0 if table.lesson is None else int(table.lesson.max(initial=0)),
     )
 
 
@@ -105,6 +107,7 @@ def to_arrow(table: TestTable) -> Any:
     }
     columns |= _effect_columns("raw", table.raw, rows) | _effect_columns("controlled", table.controlled, rows)
     columns |= {name: pa.array(getattr(table, name), kind) for name, kind in _PLAIN.items()}
+    columns |= _lesson_columns(table, rows)
     for side in _SIDES:
         blank = [None] * (rows - len(table.evidence))
         where = [getattr(one, side).tolist() for one in table.evidence]
@@ -150,6 +153,7 @@ def from_arrow(arrow: Any, conditions: Any, head: TableHead) -> TestTable:
         reason=head.reason,
         note=head.note,
         evidence=tuple(_evidence(arrow)),
+        **_lessons(arrow),
         members=tuple(np.array(rows, np.int64) for rows in members if rows is not None),
     )
 
@@ -192,6 +196,19 @@ def _effect_columns(prefix: str, effects: Effects | None, rows: int) -> dict[str
     reasons = None if effects is None else [Reason(code).text for code in effects.reason]
     columns[f"{prefix}_reason"] = pa.nulls(rows, pa.string()) if reasons is None else pa.array(reasons, pa.string())
     return columns
+
+
+def _lesson_columns(table: TestTable, rows: int) -> dict[str, Any]:
+    if table.lesson is None or table.lesson_z is None:
+        return {"lesson": pa.nulls(rows, pa.int64()), "lesson_z": pa.nulls(rows, pa.float64())}
+    return {"lesson": pa.array(table.lesson, pa.int64()), "lesson_z": pa.array(table.lesson_z, mask=table.lesson_z == 0)}
+
+
+def _lessons(arrow: Any) -> dict[str, Any]:
+    # Files that were written before lessons have no such columns.
+    if "lesson" not in arrow.column_names or arrow["lesson"].null_count or not arrow.num_rows:
+        return {}
+    return {"lesson": arrow["lesson"].to_numpy(), "lesson_z": arrow["lesson_z"].fill_null(0.0).to_numpy()}
 
 
 def _effects(arrow: Any, prefix: str) -> Effects:

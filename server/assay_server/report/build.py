@@ -66,10 +66,11 @@ _OPTION_TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class WantedEvidence:
-    """One pair of one hypothesis: the dataset row to read, and the features to highlight in it."""
+    """One pair of one hypothesis: the dataset row to read, and what to highlight in it: the concept, by name and features."""
 
     hypothesis: str
     row: int
+    concept: str
     features: tuple[int, ...]
 
 
@@ -79,7 +80,7 @@ def wanted_evidence(result: AuditResult, *, hypotheses: int = HIGHLIGHTED) -> li
     wanted: list[WantedEvidence] = []
     for row in ordered:
         rows = {item.row: None for side in _sides(result, row) for item in side}
-        wanted += [WantedEvidence(row.name, number, row.concept.features) for number in rows]
+        wanted += [WantedEvidence(row.name, number, row.concept.name, row.concept.features) for number in rows]
     return wanted
 
 
@@ -141,6 +142,7 @@ def _views(result: AuditResult, highlights: Callable[[str, int], Highlights | No
                 findings_raw=summary.findings_raw,
                 findings_controlled=summary.findings_controlled,
                 conditions=summary.conditions,
+                lessons=summary.lessons,
                 reason=summary.reason,
                 note=summary.note,
                 hypotheses=tuple(_hypothesis(result, row, highlights) for row in rows),
@@ -172,6 +174,8 @@ def _hypothesis(result: AuditResult, row: HypothesisRow, highlights: Callable[[s
         rank_first_half=row.rank_first_half,
         rank_second_half=row.rank_second_half,
         rank_stable=row.rank_stable,
+        lesson=row.lesson,
+        lesson_z=row.lesson_z,
         supporting=supporting,
         contradicting=contradicting,
     )

@@ -40,10 +40,12 @@ def headline(report: Report) -> Html:
 
 
 def strongest(view: View, limit: int) -> list[Hypothesis]:
-    """The first findings of a view, one for each different pair of concept and condition titles."""
+    """The first findings of a view, one for each different pair of concept and condition titles; those that lead a distinct
+    lesson first, where lessons were told apart."""
     chosen: list[Hypothesis] = []
     seen: set[tuple[str, str]] = set()
-    for hypothesis in view.hypotheses:
+    leads = sorted((item for item in view.hypotheses if item.lesson_z is not None), key=lambda item: item.lesson)
+    for hypothesis in leads or view.hypotheses:
         condition = condition_title(hypothesis.condition) if hypothesis.condition else ""
         key = (concept_title(hypothesis.concept).casefold(), condition.casefold())
         if hypothesis.finding and key not in seen and len(chosen) < limit:
@@ -102,9 +104,17 @@ def _global(report: Report, view: View) -> list[Html]:
     lede = (
         f"In {pairs}, {figures.count(view.findings_controlled)} of {tested} "
         f"{'tells' if view.findings_controlled == 1 else 'tell'} chosen from rejected responses. "
+        + _come_down_to(view)
         + ("Most surely, a model trained on them would learn:" if items else "")
     )
     return [el("p", lede, class_="lede"), *([el("ul", *[_lesson(item) for item in items], class_="lessons")] if items else [])]
+
+
+def _come_down_to(view: View) -> str:
+    if not 0 < view.lessons < view.findings_controlled:
+        return ""
+    lessons = "one lesson" if view.lessons == 1 else f"{view.lessons} distinct lessons"
+    return f"They come down to {lessons}: what each says beyond the ones before it. "
 
 
 def _stated(view: View) -> list[Html]:

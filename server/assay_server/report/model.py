@@ -127,6 +127,8 @@ class Hypothesis:
     rank_first_half: int = 0
     rank_second_half: int = 0
     rank_stable: bool = True
+    lesson: int = 0
+    lesson_z: float | None = None  # where it leads its lesson
     supporting: tuple[Evidence, ...] = ()
     contradicting: tuple[Evidence, ...] = ()
 
@@ -148,6 +150,7 @@ class View:
     reason: str = ""  # why nothing was tested
     note: str = ""  # what was done otherwise than the options say, and why
     hypotheses: tuple[Hypothesis, ...] = ()
+    lessons: int = 0  # distinct ones among the findings
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def audit(info: AuditInfo) -> audit_pb2.Audit:
         display_name=info.display_name,
         state=_STATES[info.state],
         options=settings_message(info.settings),
-        subject=_subject(info.subject),
+        subject=subject(info.subject),
         views=[_view(summary) for summary in info.views],
         nuisance=audit_pb2.NuisanceSummary(
             names=nuisance.names, gamma=nuisance.gamma, accuracy=nuisance.accuracy, reason=nuisance.reason
@@ -90,7 +90,7 @@ def hypothesis(row: HypothesisRow) -> audit_pb2.Hypothesis:
     return audit_pb2.Hypothesis(
         name=row.name,
         view=view_number(row.view),
-        concept=_concept(row.concept),
+        concept=concept(row.concept),
         condition=None if row.condition is None else _condition(row.condition),
         raw=_effect(row.raw),
         controlled=None if row.controlled is None else _effect(row.controlled),
@@ -105,6 +105,8 @@ def hypothesis(row: HypothesisRow) -> audit_pb2.Hypothesis:
         rank_first_half=row.rank_first_half,
         rank_second_half=row.rank_second_half,
         rank_stable=row.rank_stable,
+        lesson=row.lesson,
+        lesson_z=row.lesson_z,
         decision=None if row.decision is None else decision(row.decision),
     )
 
@@ -170,7 +172,8 @@ def _sendable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
+def subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
+    """Which subject read something."""
     return audit_pb2.SubjectRef(
         model_id=ref.model_id,
         model_fingerprint=ref.model_fingerprint,
@@ -193,6 +196,7 @@ def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:
         conditions=summary.conditions,
         reason=summary.reason,
         note=summary.note,
+        lessons=summary.lessons,
     )
 
 
@@ -208,7 +212,8 @@ def _cost(cost: Cost) -> audit_pb2.Cost:
     )
 
 
-def _concept(row: ConceptRow) -> audit_pb2.ConceptRef:
+def concept(row: ConceptRow) -> audit_pb2.ConceptRef:
+    """A concept, with its first features."""
     return audit_pb2.ConceptRef(
         name=row.name,
         label=row.label.text,

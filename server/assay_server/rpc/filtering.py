@@ -5,7 +5,8 @@
     OP        = "=" | "!=" | "<" | "<=" | ">" | ">=" | ":"
     value     = a text in double quotes (\\" and \\\\ inside), or a word: letters, digits and any of _ . / + - *
 
-Numbers take every OP but ``:``; texts take ``=``, ``!=`` and ``:`` (contains); ``view`` and ``finding`` take ``=`` and ``!=``.
+Numbers take every OP but ``:``; texts take ``=``, ``!=`` and ``:`` (contains); ``view``, ``finding`` and ``leads`` take ``=`` and
+``!=``.
 Texts are compared without regard to case. ``p``, ``q`` and ``effect`` are those of the controlled effect where effects were
 controlled, else of the raw one: the numbers that make a finding.
 
@@ -31,10 +32,10 @@ from assay_server.errors import InvalidItem
 MAX_BYTES = 4096
 MAX_CONDITIONS = 32
 
-_NUMBERS = ("q", "p", "effect", "rank", "inside")
+_NUMBERS = ("q", "p", "effect", "rank", "inside", "lesson")
 _TEXTS = ("concept", "condition", "label")
-_SYMBOLS = ("view", "finding")
-FIELDS = ("view", "finding", *_NUMBERS, *_TEXTS)
+_TRUTHS = ("finding", "leads")
+FIELDS = ("view", *_TRUTHS, *_NUMBERS, *_TEXTS)
 
 _COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": np.equal,
@@ -71,6 +72,8 @@ class Columns:
     concept: TextColumn
     condition: TextColumn  # "" where there is none
     label: TextColumn
+    lesson: Ints  # 0 where it belongs to none
+    leads: Bools  # whether it leads its lesson
 
 
 @dataclass(frozen=True)
@@ -217,9 +220,9 @@ def _value(field: str, op: _Token, value: _Token, path: str) -> str | float | bo
         return text.casefold()
     if op.text not in ("=", "!="):
         raise _refuse(op.at, f"{field} takes = or !=", path)
-    if field == "finding":
+    if field in _TRUTHS:
         if text.lower() not in ("true", "false"):
-            raise _refuse(value.at, "finding is true or false", path)
+            raise _refuse(value.at, f"{field} is true or false", path)
         return text.lower() == "true"
     name = text.lower().removeprefix("view_")
     if name not in _VIEWS:

@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
 from assay_server.audit.disparity import Disparity
+from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.audit.lessons import distinct_lessons, stacked
 from assay_server.audit.matrices import Csr
+from assay_server.audit.run import run_views
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.discrete.discrete_model import Logit
+
+from tests.server.audit.datasets import concepts_of, dataset, everything, express_more, split
 
 PAIRS = 600
 
@@ -111,3 +115,49 @@ def test_lessons_are_the_same_however_the_pairs_are_cut(seed: int, cut: int) -> 
     assert (np.diff(np.sort(whole.leads)) > 0).all()
     for place, lead in enumerate(whole.leads):
         assert whole.lesson[lead] == place + 1
+
+
+def test_the_global_view_tells_a_clusters_features_from_another_lesson() -> None:
+    draws = np.random.default_rng(7)
+    base = dataset(7, 900)
+    planted = express_more(base, range(12), draws.random(900) < 0.3, draws)
+    planted = express_more(planted, range(24, 36), draws.random(900) < 0.3, draws)
+    options = AuditOptions(views=(ViewKind.GLOBAL,), max_t_flips=0, evidence=0)
+    table = run_views(split(planted, [300, 301]), concepts_of(planted), options)[ViewKind.GLOBAL]
+    assert table.lesson is not None
+    assert table.lesson_z is not None
+    names = [table.concepts[column].name for column in table.concept]
+    leads = [names[row] for row in np.flatnonzero(table.lesson_z)]
+    assert leads[:2] in (["cluster/0", "cluster/2"], ["cluster/2", "cluster/0"])
+    of = dict(zip(names, table.lesson.tolist(), strict=True))
+    assert of["cluster/0"] != of["cluster/2"]
+    assert set(table.lesson[~table.finding].tolist()) == {0}
+    whole = run_views(split(planted, []), concepts_of(planted), options)[ViewKind.GLOBAL]
+    for mine, theirs in zip(everything(table), everything(whole), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_a_dataset_without_findings_has_no_lessons() -> None:
+    base = dataset(8, 300)
+    options = AuditOptions(views=(ViewKind.GLOBAL,), max_t_flips=0, evidence=0, q_level=1e-12)
+    table = run_views(split(base, [100]), concepts_of(base), options)[ViewKind.GLOBAL]
+    assert table.lesson is not None
+    assert not table.lesson.any()
+
+
+def test_the_search_can_be_ended_between_steps() -> None:
+    class Stopped(Exception):
+        pass
+
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise Stopped
+
+    u, prompts, x = lesson_data()
+    with pytest.raises(Stopped):
+        distinct_lessons(integers(u), prompts, x, check=check)
+    assert asked == 2

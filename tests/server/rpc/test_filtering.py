@@ -32,6 +32,8 @@ def columns(seed: int = 0) -> Columns:
         concept=TextColumn(("feature/1", "feature/12", "cluster/3"), rng.integers(0, 3, ROWS)),
         condition=TextColumn(("", "data-cluster/7", "metadata/topic=cooking"), rng.integers(0, 3, ROWS)),
         label=TextColumn(LABELS, rng.integers(0, len(LABELS), ROWS)),
+        lesson=rng.integers(0, 5, ROWS),
+        leads=rng.integers(0, 2, ROWS).astype(bool),
     )
 
 

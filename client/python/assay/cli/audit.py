@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from assay.audits import Audit, AuditOptions, ConceptFamily, Correction, Nuisance, View
+from assay.audits import Audit, AuditOptions, ConceptFamily, Correction, Nuisance, View, ViewSummary
 from assay.cli.connect import add_flags, connect
 from assay.cli.findings import LEGEND, NUISANCES, number, plain, summary_line, table
 from assay.cli.interrupts import interrupts
@@ -36,6 +36,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="write every hypothesis, for pandas or DuckDB")
     parser.add_argument("--name", default="", help="name of dataset and audit, for people (default: the file's)")
     parser.add_argument("--top", type=int, default=20, help="findings of each view to print (default 20)")
+    parser.add_argument("--all", action="store_true", help="show every finding by rank, not one for each distinct lesson")
     parser.add_argument("--json", action="store_true", help="print audit and findings as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_reading_flags(parser)
@@ -139,7 +140,7 @@ def export(args: argparse.Namespace, client: Client, audit: Audit) -> None:
 
 def show(args: argparse.Namespace, client: Client, audit: Audit) -> None:
     """Prints audit and findings, as tables or as JSON."""
-    found = {view.view: findings(client, audit, view.view, args.top) for view in audit.views if view.view is not None}
+    found = {view.view: findings(client, audit, view, args.top, every=args.all) for view in audit.views if view.view is not None}
     if args.json:
         print(json.dumps({"audit": plain(audit), "findings": {key.value: plain(rows) for key, rows in found.items()}}, indent=1))
         return
@@ -156,10 +157,12 @@ def show(args: argparse.Namespace, client: Client, audit: Audit) -> None:
         print(LEGEND)
 
 
-def findings(client: Client, audit: Audit, view: View, top: int) -> list[Hypothesis]:
-    """The first findings of a view."""
-    wanted = f'view = "{view.value}" AND finding = true'
-    return list(islice(client.hypotheses(audit, wanted, "rank", page_size=min(1000, max(1, top))), top))
+def findings(client: Client, audit: Audit, view: ViewSummary, top: int, *, every: bool = False) -> list[Hypothesis]:
+    """The first findings of a view: those that lead its distinct lessons where it has any, or `every` one by rank."""
+    lessons = view.lessons > 0 and not every
+    wanted = f'view = "{view.view.value if view.view else ""}" AND ' + ("leads = true" if lessons else "finding = true")
+    order = "lesson" if lessons else "rank"
+    return list(islice(client.hypotheses(audit, wanted, order, page_size=min(1000, max(1, top))), top))
 
 
 def nearest(client: Client, audit: Audit, view: View) -> str:

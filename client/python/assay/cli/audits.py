@@ -47,6 +47,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--report", type=Path, metavar="HTML", help="with show: write the report")
     parser.add_argument("--parquet", type=Path, metavar="FILE", help="with show: write every hypothesis")
     parser.add_argument("--top", type=int, default=20, help="with show: findings of each view (default 20)")
+    parser.add_argument("--all", action="store_true", help="with show: every finding by rank, not one for each distinct lesson")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_flags(parser)

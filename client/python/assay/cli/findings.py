@@ -22,7 +22,8 @@ TITLES = {
 }
 LEGEND = (
     "effect: + where chosen responses express the concept more, with its interval; inside a condition, minus outside.\n"
-    "q: corrected for every test of the view. stable: both halves of the data rank it near. Labels are part of no test."
+    "q: corrected for every test of the view. stable: both halves of the data rank it near. Labels are part of no test.\n"
+    "Distinct lessons: each finding shown says what those above it leave unsaid; all of them by rank: --all."
 )
 _GAP = "  "
 _LEAST_TEXT = 14  # characters that concept and condition keep on a narrow screen
@@ -45,7 +46,13 @@ def summary_line(view: ViewSummary, audit: Audit) -> str:
         return f"{tested}, {view.findings_raw:,} findings; nothing was controlled for"
     only = view.findings_raw - view.findings_controlled
     text = f"{tested}, {view.findings_raw:,} findings raw, {view.findings_controlled:,} once {what} is controlled for"
-    return text + (f": {only:,} ({100 * only / view.findings_raw:.0f}%) were only {what}" if only > 0 else "")
+    text += f": {only:,} ({100 * only / view.findings_raw:.0f}%) were only {what}" if only > 0 else ""
+    return text + (f"; they come down to {lessons_text(view)}" if view.lessons else "")
+
+
+def lessons_text(view: ViewSummary) -> str:
+    """How many distinct lessons the findings are."""
+    return "1 distinct lesson" if view.lessons == 1 else f"{view.lessons:,} distinct lessons"
 
 
 def table(found: Sequence[Hypothesis], *, width: int) -> str:

@@ -438,6 +438,8 @@ export interface ViewSummary {
   reason: string;
   /** What was done otherwise than the options say, and why, in a sentence; "" where nothing was. */
   note: string;
+  /** Distinct lessons among the findings (Hypothesis.lesson). In the global view only. */
+  lessons: number;
 }
 
 /** The nuisance model of an audit: P(chosen preferred) = sigmoid(gamma . x). */
@@ -574,7 +576,17 @@ export interface Hypothesis {
   /** Pairs that contradict it most. In GetHypothesis only. */
   contradicting: Evidence[];
   /** What was decided about it last; unset where nothing was. */
-  decision: Decision | undefined;
+  decision:
+    | Decision
+    | undefined;
+  /**
+   * Place, from 1, of the distinct lesson that a finding of the global view belongs to: one data lesson raises every concept that
+   * goes along with it. The strongest finding leads lesson 1; the one that is strongest once that is controlled for too leads lesson 2,
+   * and so on. 0: not a finding, past the 512 strongest, or explained only by several lessons together.
+   */
+  lesson: number;
+  /** Set where this hypothesis leads its lesson: its z once nuisances and the lessons before it are controlled for. */
+  lessonZ?: number | undefined;
 }
 
 /** One pair that speaks for or against a hypothesis. */
@@ -1570,6 +1582,7 @@ function createBaseViewSummary(): ViewSummary {
     conditions: 0,
     reason: "",
     note: "",
+    lessons: 0,
   };
 }
 
@@ -1598,6 +1611,9 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     }
     if (message.note !== "") {
       writer.uint32(66).string(message.note);
+    }
+    if (message.lessons !== 0) {
+      writer.uint32(72).int32(message.lessons);
     }
     return writer;
   },
@@ -1679,6 +1695,14 @@ export const ViewSummary: MessageFns<ViewSummary> = {
             message.note = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.lessons = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1704,6 +1728,7 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     message.conditions = object.conditions ?? 0;
     message.reason = object.reason ?? "";
     message.note = object.note ?? "";
+    message.lessons = object.lessons ?? 0;
     return message;
   },
 };
@@ -2343,6 +2368,8 @@ function createBaseHypothesis(): Hypothesis {
     supporting: [],
     contradicting: [],
     decision: undefined,
+    lesson: 0,
+    lessonZ: undefined,
   };
 }
 
@@ -2407,6 +2434,12 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     }
     if (message.decision !== undefined) {
       Decision.encode(message.decision, writer.uint32(162).fork()).join();
+    }
+    if (message.lesson !== 0) {
+      writer.uint32(168).int32(message.lesson);
+    }
+    if (message.lessonZ !== undefined) {
+      writer.uint32(177).double(message.lessonZ);
     }
     return writer;
   },
@@ -2584,6 +2617,22 @@ export const Hypothesis: MessageFns<Hypothesis> = {
             message.decision = Decision.decode(reader, reader.uint32());
             continue;
           }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.lesson = reader.int32();
+            continue;
+          }
+          case 22: {
+            if (tag !== 177) {
+              break;
+            }
+
+            message.lessonZ = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2629,6 +2678,8 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     message.decision = (object.decision !== undefined && object.decision !== null)
       ? Decision.fromPartial(object.decision)
       : undefined;
+    message.lesson = object.lesson ?? 0;
+    message.lessonZ = object.lessonZ ?? undefined;
     return message;
   },
 };

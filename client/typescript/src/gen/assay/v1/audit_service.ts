@@ -240,8 +240,8 @@ export interface ListHypothesesRequest {
   /** `next_page_token` of the page before. */
   pageToken: string;
   /**
-   * Conditions joined by AND, each FIELD OP VALUE: fields view, finding, q, p, effect, rank, inside, concept, condition, label; ops
-   * = != < <= > >= and : (contains). Text in double quotes. For example: view = "global" AND q <= 0.05 AND label : "list".
+   * Conditions joined by AND, each FIELD OP VALUE: fields view, finding, q, p, effect, rank, inside, concept, condition, label, lesson
+   * and leads (whether it leads its lesson); ops = != < <= > >= and : (contains). Text in double quotes. For example: view = "global" AND q <= 0.05 AND label : "list".
    * q, p and effect are the controlled effect's where effects were controlled, else the raw one's. At most 4 KiB and 32 conditions.
    */
   filter: string;
