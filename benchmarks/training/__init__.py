@@ -1,0 +1,1 @@
+"""Does training do what the audit says, and do interventions change it? Real trainings, small enough for two cores."""

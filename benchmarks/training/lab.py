@@ -1,0 +1,189 @@
+"""One place where policies are trained, rolled out and read, each at most once: what was run is kept on disk by what decided it.
+
+A run's folder is named by a digest of its pairs, recipe and treatment; it is written whole or not at all, so that any slice of
+an experiment can be run, stopped and gone on with. Texts of rollouts stay there, outside of the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import assay
+from demo.loop.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
+from demo.loop.training import Change, Recipe, Reference, load, train
+
+from benchmarks.common import MODEL, ROOT
+from benchmarks.training.data import PLANTED, Material, Sizes, digest, material, pairs_digest, plant
+from benchmarks.training.detectors import rates
+from benchmarks.validity.edits import Half, edited
+
+FOLDER = ROOT / "out" / "training"
+PAUSE = Path("/tmp/quiet")  # who measures times on this machine puts this file there
+Plan = Callable[[Any, Sequence[assay.Pair]], tuple[Change, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training: on which pairs, how, and with what plan. `treatment` is everything that decides the plan, as JSON."""
+
+    planted: bool
+    recipe: Recipe = field(default_factory=Recipe)
+    treatment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For people: what the folder's name begins with."""
+        parts = [self.treatment.get(key, "") for key in ("concept", "family")]
+        return "-".join(filter(None, ["planted" if self.planted else "plain", *parts])).replace(" ", "_")
+
+
+class Lab:
+    """The shared material, and what was run on it.
+
+    Args:
+        pairs: path of the file of pairs.
+        seed: of everything.
+        folder: where runs are kept.
+        sampling: how rollouts are drawn.
+    """
+
+    def __init__(
+        self,
+        pairs: str,
+        *,
+        seed: int = 0,
+        sizes: Sizes | None = None,
+        folder: Path = FOLDER,
+        sampling: Sampling | None = None,
+        model: Path = MODEL,
+    ) -> None:
+        self.seed, self.folder, self.model = seed, folder, model
+        self.sizes, self.sampling = sizes or Sizes(), sampling or Sampling()
+        self._path = pairs
+
+    @cached_property
+    def material(self) -> Material:
+        """Pairs by use."""
+        return material(self._path, self.sizes, self.seed)
+
+    @cached_property
+    def planted(self) -> tuple[list[assay.Pair], dict[str, list[int]]]:
+        """The training pairs with the three concepts planted, and where."""
+        return plant(self.material.train, self.sizes.share, self.seed)
+
+    def pairs(self, planted: bool) -> list[assay.Pair]:
+        """What a run is trained on."""
+        return self.planted[0] if planted else self.material.train
+
+    @cached_property
+    def probes(self) -> dict[str, list[assay.Pair]]:
+        """Held-out pairs whose chosen response has the trait and whose rejected one is the same text without it, by concept."""
+        return {
+            name: [
+                replace(pair, chosen=edited(name, pair.chosen, Half.PLANTED, self.seed), rejected=pair.chosen)
+                for pair in self.material.held_out[: self.sizes.held_out // 2]
+            ]
+            for name in PLANTED
+        }
+
+    @cached_property
+    def baseline(self) -> dict[str, Any]:
+        """The untrained model: two independent sets of rollouts, readings of held-out pairs and probes."""
+        key = digest([self._prompts, asdict(self.sampling), pairs_digest(self.material.held_out), self.seed])
+        path = self.folder / f"untrained-{key}.json"
+        return self._kept(path, self._untrained)
+
+    def run(self, one: Run, plan: Plan | None = None) -> dict[str, Any]:
+        """The run's record, from disk where it was run before.
+
+        Args:
+            plan: makes the plan, given a recipe and the pairs; called only where the run is not there yet.
+        """
+        return self._kept(self.path(one), lambda: self._train(one, plan))
+
+    def done(self, one: Run) -> dict[str, Any] | None:
+        """The run's record, or None where it was not run."""
+        path = self.path(one)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def path(self, one: Run) -> Path:
+        """Where the run is kept."""
+        decided = [pairs_digest(self.pairs(one.planted)), one.recipe.as_dict(), one.treatment, self._prompts]
+        return self.folder / f"{one.name}-{digest([*decided, asdict(self.sampling), self.seed])}.json"
+
+    def rollouts(self, after: Sequence[str], before: Sequence[str]) -> list[assay.Pair]:
+        """Rollouts as pairs: after training chosen, before rejected. Prompts that either answered with nothing are left out."""
+        sides = zip(self.material.prompts, after, before, strict=True)
+        return [
+            assay.Pair(prompt, new, old, id=f"rollout-{at}")
+            for at, (prompt, new, old) in enumerate(sides)
+            if new.strip() and old.strip()
+        ]
+
+    def _untrained(self) -> dict[str, Any]:
+        model, tokenizer = load(self.model)
+        began = time.process_time()
+        sets = [roll_out(model, tokenizer, self._turns, self.sampling, self.seed + 101 + at) for at in range(2)]
+        spent = time.process_time() - began
+        return {
+            "rollouts": sets,
+            "rates": [rates(texts, PLANTED) for texts in sets],
+            "held_out": asdict(read_pairs(model, tokenizer, self.material.held_out)),
+            "probes": {name: asdict(read_pairs(model, tokenizer, pairs)) for name, pairs in self.probes.items()},
+            "rollout_cpu_seconds": spent,
+        }
+
+    def _train(self, one: Run, plan: Plan | None) -> dict[str, Any]:
+        base, pairs = self.baseline, self.pairs(one.planted)
+        change, about = plan(one.recipe, pairs) if plan else (Change(), {})
+        trained = train(self.model, pairs, one.recipe, change, Reference(self.folder / "reference.json"))
+        began = time.process_time()
+        texts = roll_out(trained.model, trained.tokenizer, self._turns, self.sampling, self.seed + 201)
+        wrote = time.process_time() - began
+        held = read_pairs(trained.model, trained.tokenizer, self.material.held_out)
+        beta = one.recipe.beta
+        return {
+            "treatment": one.treatment,
+            "recipe": one.recipe.as_dict(),
+            "planted": one.planted,
+            "plan": about,
+            "rates": rates(texts, PLANTED),
+            "margins": margins(held, Readings(**base["held_out"]), beta),
+            "perplexity": held.perplexity,
+            "probes": {
+                name: margins(read_pairs(trained.model, trained.tokenizer, pairs), Readings(**base["probes"][name]), beta)
+                for name, pairs in self.probes.items()
+            },
+            "log": trained.log,
+            "pairs": trained.pairs,
+            "tokens": trained.tokens,
+            "train_seconds": trained.seconds,
+            "prepare_seconds": trained.prepare_seconds,
+            "cpu_seconds": trained.cpu_seconds,
+            "rollout_cpu_seconds": wrote,
+            "rollouts": texts,
+        }
+
+    def _kept(self, path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if not path.exists():
+            while PAUSE.exists():
+                time.sleep(2)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(make()))
+            partial.rename(path)
+        return json.loads(path.read_text())
+
+    @property
+    def _turns(self) -> list[list[dict[str, str]]]:
+        return [prompt_turns(prompt) for prompt in self.material.prompts]
+
+    @property
+    def _prompts(self) -> str:
+        return digest(self._turns)
