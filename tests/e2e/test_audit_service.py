@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -15,6 +16,7 @@ import pytest
 from assay.v1 import audit_pb2, audit_service_pb2_grpc, operations_pb2, pair_pb2
 from assay.v1 import audit_service_pb2 as service
 from assay_server.config import ServerConfig
+from assay_server.importing import read_pair_file
 from assay_server.jobs.operations import Operations
 from assay_server.jobs.scoring import ScoringOptions
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
@@ -139,8 +141,8 @@ async def open_house(tmp_path: Path) -> AsyncIterator[Open]:
         async def opened() -> House:
             data = DataDir(str(tmp_path / "data"))
             scorer = begin()
-            options = StoreOptions(shard_pairs=16, scoring=ScoringOptions(chunk_pairs=8))
-            jobs = StoredAuditJobs(data, scorer, Operations(data.files, LANES), options=options)
+            options = StoreOptions(shard_pairs=16, scoring=ScoringOptions(chunk_pairs=8), import_roots=(str(tmp_path),))
+            jobs = StoredAuditJobs(data, scorer, Operations(data.files, LANES), options=options, read_pairs=read_pair_file)
             await jobs.start()
             server = AssayServer(ServerConfig(port=0, drain_seconds=5.0), Metrics())
             await server.start()
@@ -241,6 +243,32 @@ async def test_an_upload_broken_off_goes_on_and_makes_the_same_dataset(open_hous
     rest = [*messages("broken", [pairs[40:]], first=2), end(len(pairs))]
     assert (await house.audits.UploadPairs(iter(rest))).dataset == whole
     assert len((await house.audits.ListDatasets(service.ListDatasetsRequest())).datasets) == 1
+
+
+async def test_an_imported_file_is_the_dataset_that_its_pairs_would_be_uploaded_as(open_house: Open, tmp_path: Path) -> None:
+    house = await open_house()
+    pairs = [lesson(number) for number in range(10)]
+    rows = [
+        {
+            "id": pair.id,
+            "prompt": [{"role": turn.role, "content": turn.content} for turn in pair.conversation.messages],
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "metadata": dict(pair.metadata),
+        }
+        for pair in pairs
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "no answer"}]))
+    operation = await house.audits.ImportPairs(service.ImportPairsRequest(uri=(tmp_path / "pairs.jsonl").as_uri()))
+    imported = await house.wait(operation, audit_pb2.Dataset)
+    got = await house.operations.GetOperation(longrunning.GetOperationRequest(name=operation.name))
+    metadata = operations_pb2.OperationMetadata()
+    got.metadata.Unpack(metadata)
+    assert (metadata.pairs_done, metadata.pairs_total) == (10, 11), "one row of eleven holds no pair"
+    uploaded = (await house.audits.UploadPairs(iter([*messages("same", [pairs]), end(10)]))).dataset
+    assert (uploaded, imported.display_name) == (imported, "pairs.jsonl")
+    outside = service.ImportPairsRequest(uri=f"{tmp_path.as_uri()}/../pairs.jsonl")
+    assert (await refused(house.audits.ImportPairs(outside))).info.reason == "INVALID_URI"
 
 
 async def test_a_drain_leaves_an_audit_to_the_next_server_which_finds_the_same(open_house: Open) -> None:
