@@ -41,6 +41,7 @@ from assay_server.subject.subject import Subject, load_subject
 from assay_server.telemetry.exporter import Exporter
 from assay_server.telemetry.logs import event, get_logger, setup_logs, trace_of
 from assay_server.telemetry.metrics import Metrics
+from assay_server.telemetry.store_metrics import StoreMetrics
 
 EXIT_OK = 0
 EXIT_UNUSABLE = 2
@@ -81,6 +82,7 @@ class _Service:
         data: DataDir | None = None
         try:
             data = await asyncio.to_thread(_open_data, self._config)
+            StoreMetrics(self._metrics.registry, data.files.size)
             port = await server.start()
             exporter = self._start_exporter(server)
             event(
@@ -114,7 +116,7 @@ class _Service:
             max_age_seconds=self._config.ageing_seconds,
             max_tokens_in_flight=self._config.max_tokens_in_flight,
         )
-        library = _build_library(self._config, data, scorer, parts)
+        library = _build_library(self._config, data, scorer, parts, self._metrics)
         try:
             gc.collect()
             gc.freeze()  # the model's objects stay: collections during calls need not walk them
@@ -264,7 +266,7 @@ def _open_data(config: ServerConfig) -> DataDir:
     return data
 
 
-def _build_library(config: ServerConfig, data: DataDir, scorer: Scorer, parts: _Parts) -> Library:
+def _build_library(config: ServerConfig, data: DataDir, scorer: Scorer, parts: _Parts, metrics: Metrics) -> Library:
     batch_tokens = config.batch_tokens or default_batch_tokens(scorer.info.dtype, scorer.info.device.partition(":")[0])
     options = StoreOptions(
         shard_pairs=config.shard_pairs,
@@ -288,6 +290,7 @@ def _build_library(config: ServerConfig, data: DataDir, scorer: Scorer, parts: _
         endpoint=_label_endpoint(config),
         max_concept_features=config.max_concept_features,
         read_pairs=read_pair_file,
+        telemetry=metrics.jobs,
     )
 
 

@@ -24,6 +24,7 @@ from assay_server.subject.types import (
     TokenInfo,
     Truncation,
 )
+from numpy.typing import NDArray
 
 D_IN = 8
 D_SAE = 512
@@ -114,6 +115,7 @@ class FakeScorer:
         text: Prompt,
         features: Sequence[int],
         *,
+        along: NDArray[np.float32] | None = None,
         truncation: Truncation = Truncation.REFUSE,
         deadline: float | None = None,
     ) -> tuple[EncodedTokens, Timings]:
@@ -127,7 +129,9 @@ class FakeScorer:
         activations = np.zeros((len(features), len(tokens)), dtype=np.float32)
         for row, feature in enumerate(features):
             activations[row] = [float(token.id % 2) * (1 + feature) for token in tokens]
-        return EncodedTokens(tokens, activations), Timings(0.001, 0.0, 0.002, 0.0, CacheState.BYPASS)
+        ids = np.array([token.id for token in tokens], dtype=np.float32)
+        inner = np.zeros((0, len(tokens))) if along is None else along.sum(axis=1, keepdims=True) * ids / 128
+        return EncodedTokens(tokens, activations, inner.astype(np.float32)), Timings(0.001, 0.0, 0.002, 0.0, CacheState.BYPASS)
 
     async def _work(self, deadline: float | None) -> None:
         self.started += 1

@@ -34,10 +34,11 @@ class LoneRequest(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TokenRequest(LoneRequest):
-    """Token-level activations of ``features`` on one sequence of ``ids``."""
+    """Token-level activations of ``features`` on one sequence of ``ids``, and inner products ``along`` directions [n, d_in]."""
 
     ids: NDArray[np.int32]
     features: tuple[int, ...]
+    along: NDArray[np.float32] | None = None
 
     @property
     def size(self) -> int:
@@ -45,8 +46,8 @@ class TokenRequest(LoneRequest):
         return len(self.ids)
 
     def run(self, subject: Subject) -> NDArray[np.float32]:
-        """Activations float32 [features, tokens]."""
-        return subject.activations(self.ids, self.features)
+        """Activations, then inner products, float32 [features + n, tokens]."""
+        return subject.activations(self.ids, self.features, self.along)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

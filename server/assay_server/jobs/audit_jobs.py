@@ -3,7 +3,7 @@
 Invariants:
 - An audit is on disk before its operation is, and its operation before anybody is told of it: one without an operation was never
   acknowledged, and goes at the next start.
-- Tables never change once they are written, so that they may be held in memory; labels and decisions are looked up each time.
+- Tables never change once they are written, so that they may be held in memory (``held_results``).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from assay_server.audit.findings import TestTable, ViewKind
+from assay_server.audit.findings import ViewKind
 from assay_server.audit.matrices import Floats, Ints
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.api import (
@@ -38,8 +37,8 @@ from assay_server.jobs.audit_files import AuditFiles, settings_record
 from assay_server.jobs.auditing import AuditRunner
 from assay_server.jobs.concept_sets import concept_set
 from assay_server.jobs.dataset_jobs import DatasetJobs
+from assay_server.jobs.held_results import HeldResults
 from assay_server.jobs.operations import Operations, check_request_id, reused
-from assay_server.jobs.rows import hypothesis_rows
 from assay_server.jobs.snapshots import snapshot_of, to_record
 from assay_server.jobs.stating import Stating
 from assay_server.jobs.subjects import subject_ref
@@ -51,7 +50,6 @@ from assay_server.subject.types import Pair, SubjectInfo
 
 AUDIT, TEST = "audit", "test"
 ALL_AUDITS = "audits/-"
-_HELD_RESULTS = 4
 
 
 def _no_concept(name: str) -> StoredConcept:
@@ -105,9 +103,8 @@ class AuditLibrary:
         self._operations = operations
         self._info = info
         self._concepts = concepts
-        self._labels = labels
         self._stating = Stating(files, store, concepts.get, concepts.clusters)
-        self._tables: OrderedDict[str, dict[ViewKind, TestTable]] = OrderedDict()
+        self._results = HeldResults(files, labels)
         self._creating = asyncio.Lock()
         self._deciding = asyncio.Lock()
         for kind in (AUDIT, TEST):
@@ -167,17 +164,12 @@ class AuditLibrary:
             await self.get(name)
         await self._operations.cancel_target(name)
         await asyncio.to_thread(self._files.delete, name)
-        self._tables.pop(name, None)
+        self._results.drop(name)
         await self._operations.forget_target(name)
 
     async def result(self, audit: str) -> AuditResult:
         """Everything that it found."""
-        info = await self.get(audit)
-        tables = await self._read_tables(audit)
-        decisions = await asyncio.to_thread(self._files.decisions, audit)
-        keep = info.settings.statistics.keep
-        rows = await asyncio.to_thread(hypothesis_rows, audit, tables, keep, self._labels, decisions)
-        return AuditResult(info, tables, rows)
+        return await self._results.get(audit)
 
     async def hypothesis(self, name: str) -> HypothesisDetail:
         """One hypothesis with its evidence; none where the dataset was deleted meanwhile."""
@@ -185,13 +177,14 @@ class AuditLibrary:
         row = next((row for row in result.hypotheses if row.name == name), None)
         if row is None:
             raise _no_hypothesis(name)
+        direction = result.directions.get(row.concept.name)
         told = result.tables[row.view].evidence[row.rank - 1 : row.rank]
         if not told:
-            return HypothesisDetail(row, (), ())
+            return HypothesisDetail(row, (), (), direction)
         try:
             dataset = await self._datasets.find(result.info.dataset)
         except NotFound:
-            return HypothesisDetail(row, (), ())
+            return HypothesisDetail(row, (), (), direction)
         (evidence,) = told
         wanted = [*evidence.supporting.tolist(), *evidence.contradicting.tolist()]
         pairs = await asyncio.to_thread(self._store.pairs_at, dataset, wanted)
@@ -199,6 +192,7 @@ class AuditLibrary:
             row,
             _shown(pairs, evidence.supporting, evidence.supporting_u),
             _shown(pairs, evidence.contradicting, evidence.contradicting_u),
+            direction,
         )
 
     async def parquet(self, audit: str) -> bytes:
@@ -270,14 +264,6 @@ class AuditLibrary:
         )
         await asyncio.to_thread(self._files.write_concepts, name, record)
         await asyncio.to_thread(self._files.write, info)
-
-    async def _read_tables(self, audit: str) -> dict[ViewKind, TestTable]:
-        if audit not in self._tables:
-            self._tables[audit] = await asyncio.to_thread(self._files.tables, audit)
-            while len(self._tables) > _HELD_RESULTS:
-                self._tables.popitem(last=False)
-        self._tables.move_to_end(audit)
-        return self._tables[audit]
 
     async def _require_hypothesis(self, name: str) -> None:
         audit, _, id = name.partition("/hypotheses/")

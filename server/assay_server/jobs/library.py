@@ -16,6 +16,7 @@ from assay_server.jobs.plan_jobs import PlanJobs
 from assay_server.jobs.plan_making import ConceptSources
 from assay_server.jobs.plan_sources import decisions_of, finder
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
+from assay_server.jobs.telemetry import Telemetry
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labels import Labels
 from assay_server.scorer import Scorer, ScorerLike
@@ -64,6 +65,7 @@ def build_library(
     endpoint: EndpointOptions | None = None,
     max_concept_features: int = 4096,
     read_pairs: ReadPairs | None = None,
+    telemetry: Telemetry | None = None,
 ) -> Library:
     """Put the parts together, on the event loop that will run them.
 
@@ -78,9 +80,10 @@ def build_library(
         endpoint: for labels, if the operator configured one.
         max_concept_features: features of one concept.
         read_pairs: how a file is read; None where none may be.
+        telemetry: told what long work does.
     """
     lanes: Mapping[str, int] = {**LANES, **CONCEPT_LANES, **PLAN_LANES, "audits": audits_at_once}
-    operations = Operations(data.files, lanes)
+    operations = Operations(data.files, lanes, telemetry)
     concepts = build_concepts(
         data.files,
         Datasets(data.files, options.shard_pairs),

@@ -106,7 +106,7 @@ class StoredAuditJobs:
             read_pairs=read_pairs,
             max_pairs=options.max_dataset_pairs,
         )
-        self.runner = AuditRunner(files, self._audit_files, self._store, scorer, options.scoring)
+        self.runner = AuditRunner(files, self._audit_files, self._store, scorer, options.scoring, operations.telemetry)
         self._audits = AuditLibrary(
             self._audit_files,
             self._store,

@@ -223,7 +223,9 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         loaded = self._state.loaded
         audit = await self._state.jobs.get_audit("/".join(detail.hypothesis.name.split("/")[:2]))
         check_same_subject(audit.subject, loaded.scorer.info)
-        features = detail.hypothesis.concept.features[: loaded.bounds.limits.max_features_per_request]
-        wanted = {item.row: Wanted(item.pair, features) for item in (*detail.supporting, *detail.contradicting)}
+        concept = detail.hypothesis.concept
+        features = concept.features[: loaded.bounds.limits.max_features_per_request]
+        along = {} if detail.direction is None else {concept.name: detail.direction}
+        wanted = {item.row: Wanted(item.pair, features, along) for item in (*detail.supporting, *detail.contradicting)}
         read = await read_again(loaded.scorer, wanted, deadline=deadline)
-        return {row: pair.highlights(features) for row, pair in read.items()}
+        return {row: pair.highlights(features, concept.name) for row, pair in read.items()}

@@ -3,22 +3,24 @@
 Invariants:
 - Offsets are code points of the response as it was uploaded, whatever the template put around it.
 - Features mean what they meant to the audit: highlights of an audit by another subject are refused.
+- A direction fires where ⟨h, v⟩ passes the threshold that the audit tested it by; how far it passes is the highlight's value.
+  Never on the first token of a sequence, which is in no span (its residual is an outlier, METHOD.md §6).
 - At most ``CONCURRENT`` texts of one call are with the scorer at once, and each text is read once however many concepts ask.
 """
 
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay_server.errors import Expired, FailedPrecondition, InvalidItem, Overloaded
-from assay_server.jobs.api import SubjectRef
+from assay_server.jobs.api import MarkedDirection, SubjectRef
 from assay_server.report.model import Highlight
 from assay_server.scorer import ScorerLike
-from assay_server.subject.types import Message, Pair, Prompt, SubjectInfo, TokenInfo
+from assay_server.subject.types import EncodedTokens, Message, Pair, Prompt, SubjectInfo, TokenInfo
 
 CONCURRENT = 8
 MAX_HOLD_SECONDS = 1.0
@@ -29,10 +31,11 @@ Sides = tuple[tuple[Highlight, ...], tuple[Highlight, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A pair to read again, and the features that are looked for in it."""
+    """A pair to read again, and what is looked for in it: features, and directions by name."""
 
     pair: Pair
-    features: tuple[int, ...]
+    features: tuple[int, ...] = ()
+    directions: Mapping[str, MarkedDirection] = field(default_factory=dict[str, MarkedDirection])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,17 +43,19 @@ class ReadPair:
     """A pair read again."""
 
     features: tuple[int, ...]
-    sides: tuple[tuple[tuple[TokenInfo, ...], NDArray[np.float32]], ...]  # tokens, and activations [features, tokens]
+    directions: tuple[str, ...]
+    sides: tuple[tuple[tuple[TokenInfo, ...], NDArray[np.float32]], ...]  # tokens, and values [features and directions, tokens]
     response: int  # which message is the response
     skip: int  # code points of a raw prompt before the response
 
-    def highlights(self, features: Iterable[int]) -> Sides:
-        """Where any of these features fires; those that were not looked for count as silent."""
+    def highlights(self, features: Iterable[int] = (), direction: str = "") -> Sides:
+        """Where any of these features or this direction fires; those that were not looked for count as silent."""
         asked = set(features)
         rows = [row for row, feature in enumerate(self.features) if feature in asked]
+        rows += [row for row, name in enumerate(self.directions, start=len(self.features)) if name == direction]
         chosen, rejected = (
-            merge_tokens(tokens, activations[rows], self.response, self.skip) if rows and len(tokens) else ()
-            for tokens, activations in self.sides
+            merge_tokens(tokens, values[rows], self.response, self.skip) if rows and len(tokens) else ()
+            for tokens, values in self.sides
         )
         return chosen, rejected
 
@@ -75,11 +80,11 @@ def check_same_subject(audited: SubjectRef, loaded: SubjectInfo) -> None:
 async def read_again(
     scorer: ScorerLike, wanted: Mapping[int, Wanted], *, deadline: float | None, patience: float = 0.0, partial: bool = False
 ) -> dict[int, ReadPair]:
-    """The pairs, read again, under the same keys; those without features are left out.
+    """The pairs, read again, under the same keys; those in which nothing is looked for are left out.
 
     Args:
         scorer: what reads.
-        wanted: by row, the most important first; at most ``max_features_per_request`` features each.
+        wanted: by row, the most important first; at most ``max_features_per_request`` features and directions each.
         deadline: ``time.monotonic()`` instant past which nothing is read.
         patience: seconds during which an overloaded scorer is asked again.
         partial: leave out what an overload or the deadline kept from being read, instead of raising.
@@ -99,7 +104,7 @@ async def read_again(
                 raise
             return None
 
-    rows = [row for row, asked in wanted.items() if asked.features]
+    rows = [row for row, asked in wanted.items() if asked.features or asked.directions]
     tasks = [asyncio.ensure_future(read(wanted[row])) for row in rows]
     try:
         found = await asyncio.gather(*tasks)
@@ -116,7 +121,7 @@ def merge_tokens(
 
     Args:
         tokens: the tokens of prompt and response.
-        activations: of each feature on each token, float32 [features, tokens], at least one feature.
+        activations: of each feature or direction on each token, float32 [features, tokens], at least one; above 0 is firing.
         response: the message that is the response.
         skip: code points of that message before the response, where a raw prompt stands before it; a token across the border
             counts from there.
@@ -143,22 +148,32 @@ class _Reader:
 
     async def read(self, asked: Wanted) -> ReadPair:
         prompt, pair = asked.pair.prompt, asked.pair
-        sides = tuple([await self._side(prompt, response, asked.features) for response in (pair.chosen, pair.rejected)])
-        raw = isinstance(prompt, str)
-        return ReadPair(asked.features, sides, 0 if raw else len(prompt), len(prompt) if raw else 0)
+        sides = tuple([await self._side(prompt, response, asked) for response in (pair.chosen, pair.rejected)])
+        raw, names = isinstance(prompt, str), tuple(asked.directions)
+        return ReadPair(asked.features, names, sides, 0 if raw else len(prompt), len(prompt) if raw else 0)
 
-    async def _side(
-        self, prompt: Prompt, response: str, features: Sequence[int]
-    ) -> tuple[tuple[TokenInfo, ...], NDArray[np.float32]]:
+    async def _side(self, prompt: Prompt, response: str, asked: Wanted) -> tuple[tuple[TokenInfo, ...], NDArray[np.float32]]:
         text: Prompt = prompt + response if isinstance(prompt, str) else (*prompt, Message("assistant", response))
+        marks = list(asked.directions.values())
+        along = np.stack([mark.vector for mark in marks]) if marks else None
         while True:
             try:
-                encoded, _ = await self._scorer.encode_tokens(text, features, deadline=self._deadline)
-                return encoded.tokens, encoded.activations
+                encoded, _ = await self._scorer.encode_tokens(text, asked.features, along=along, deadline=self._deadline)
+                return encoded.tokens, _fired(encoded, [mark.threshold for mark in marks])
             except InvalidItem:  # it could be read when it was audited, under a longer context
-                return (), np.zeros((len(features), 0), dtype=np.float32)
+                return (), np.zeros((len(asked.features) + len(marks), 0), dtype=np.float32)
             except Overloaded as overload:
                 hold = min(max(overload.retry_after_seconds, 0.01), MAX_HOLD_SECONDS)
                 if time.monotonic() + hold > self._patience:
                     raise
             await asyncio.sleep(hold)
+
+
+def _fired(encoded: EncodedTokens, thresholds: Sequence[float]) -> NDArray[np.float32]:
+    """Activations of the features, then how far each direction passes its threshold, float32 [features + directions, tokens]."""
+    if not thresholds:
+        return encoded.activations
+    # Compared as the audit compares them: a float32 score against a float64 threshold.
+    past = np.maximum(encoded.along.astype(np.float64) - np.array(thresholds)[:, None], 0.0)
+    past[:, :1] = 0.0
+    return np.concatenate([encoded.activations, past.astype(np.float32)])

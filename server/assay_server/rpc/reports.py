@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from assay_server.errors import FailedPrecondition, NotFound
-from assay_server.jobs.api import AuditInfo, AuditJobs, AuditResult, DatasetInfo, DecisionInfo
+from assay_server.jobs.api import AuditInfo, AuditJobs, AuditResult, DatasetInfo, DecisionInfo, MarkedDirection
 from assay_server.report import build_report, render_report, wanted_evidence
 from assay_server.report.build import evidence_rows
 from assay_server.rpc.highlights import Sides, Wanted, check_same_subject, read_again
@@ -91,14 +91,19 @@ async def _highlights(
     except FailedPrecondition:
         return {}
     most = loaded.bounds.limits.max_features_per_request
-    asked = [item for item in wanted_evidence(result) if item.row in pairs and item.features]
-    features: dict[int, dict[int, None]] = {}
+    along = result.directions
+    asked = [item for item in wanted_evidence(result) if item.row in pairs and (item.features or item.concept in along)]
+    sought: dict[int, tuple[dict[int, None], dict[str, MarkedDirection]]] = {}
     for item in asked:
-        if item.row in features or len(features) < HIGHLIGHTED_ROWS:
-            known = features.setdefault(item.row, {})
-            known.update(dict.fromkeys(item.features[: most - len(known)]))
-    wanted = {row: Wanted(pairs[row], tuple(ids)) for row, ids in features.items()}
+        if item.row in sought or len(sought) < HIGHLIGHTED_ROWS:
+            features, directions = sought.setdefault(item.row, ({}, {}))
+            room = most - len(features) - len(directions)
+            features.update(dict.fromkeys(item.features[: max(0, room)]))
+            if item.concept in along and room > 0:
+                directions[item.concept] = along[item.concept]
+    wanted = {row: Wanted(pairs[row], tuple(features), directions) for row, (features, directions) in sought.items()}
     now = time.monotonic()
     until = None if deadline is None else now + READING_SHARE * (deadline - now)
     read = await read_again(loaded.scorer, wanted, deadline=until, patience=PATIENCE_SECONDS, partial=True)
-    return {(item.hypothesis, item.row): read[item.row].highlights(item.features) for item in asked if item.row in read}
+    found = ((item, read[item.row]) for item in asked if item.row in read)
+    return {(item.hypothesis, item.row): pair.highlights(item.features, item.concept) for item, pair in found}

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Never, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay_server.batching import (
     Batcher,
@@ -113,6 +114,7 @@ class Scorer:
         text: Prompt,
         features: Sequence[int],
         *,
+        along: NDArray[np.float32] | None = None,
         truncation: Truncation = Truncation.REFUSE,
         deadline: float | None = None,
     ) -> tuple[EncodedTokens, Timings]:
@@ -121,7 +123,7 @@ class Scorer:
         started = time.monotonic()
         tokenized = await self._in_pool(lambda: self._subject.tokenizer.text(text, truncation))
         tokenize_seconds = time.monotonic() - started
-        request = TokenRequest(tokenized.ids, tuple(features))
+        request = TokenRequest(tokenized.ids, tuple(features), along)
         (future,) = await self._submit([request], Lane.INTERACTIVE, deadline)
         try:
             read = await _settle(future)
@@ -130,9 +132,9 @@ class Scorer:
             raise
         if isinstance(read, AssayError):
             raise read
-        assert isinstance(read.result, np.ndarray)
+        values = cast(NDArray[np.float32], read.result)
         timings = Timings(tokenize_seconds, read.queue_seconds, read.forward_seconds, 0.0, CacheState.BYPASS)
-        return EncodedTokens(tokenized.tokens, read.result), timings
+        return EncodedTokens(tokenized.tokens, values[: len(features)], values[len(features) :]), timings
 
     async def call(
         self, work: Callable[[Subject], T], tokens: int, *, lane: Lane = Lane.BULK, deadline: float | None = None

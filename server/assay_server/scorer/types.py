@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from assay_server.batching import Lane
 from assay_server.errors import AssayError
 from assay_server.subject.types import (
@@ -103,8 +106,12 @@ class ScorerLike(Protocol):
         text: Prompt,
         features: Sequence[int],
         *,
+        along: NDArray[np.float32] | None = None,
         truncation: Truncation = Truncation.REFUSE,
         deadline: float | None = None,
     ) -> tuple[EncodedTokens, Timings]:
-        """Token-level activations of ``features`` on one text. Raises as ``score``, and InvalidItem."""
+        """Token-level activations of ``features`` on one text, and inner products ``along`` directions, float32 [n, d_in].
+
+        Raises as ``score``, and InvalidItem.
+        """
         ...

@@ -162,8 +162,12 @@ class Subject:
         ]
 
     @torch.inference_mode()
-    def activations(self, ids: NDArray[np.int32], features: Sequence[int]) -> NDArray[np.float32]:
+    def activations(
+        self, ids: NDArray[np.int32], features: Sequence[int], along: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Activations of named features on every token of one sequence, float32 [features, tokens]; the device's thread only.
+
+        With directions ``along`` [n, d_in] the inner products of each with every token's residual follow: [features + n, tokens].
 
         Raises:
             EngineFailure: the residual is not finite (NON_FINITE).
@@ -173,8 +177,10 @@ class Subject:
         if not bool(residual.isfinite().all()):
             raise _non_finite(self.info.dtype)
         wanted = torch.tensor(list(features), dtype=torch.int64, device=self._device)
-        acts = self.encoder.encode_features(self.encoder.inputs(residual), wanted)
-        return acts.float().T.contiguous().cpu().numpy()
+        columns = [self.encoder.encode_features(self.encoder.inputs(residual), wanted).float()]
+        if along is not None:
+            columns.append(residual.float() @ torch.from_numpy(along).to(self._device).T)
+        return torch.cat(columns, dim=1).T.contiguous().cpu().numpy()
 
     @torch.inference_mode()
     def residual(self, tree: TokenTree) -> Tensor:

@@ -190,10 +190,17 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class EncodedTokens:
-    """Token-level activations: ``activations[j, t]`` of feature j (in the order asked) on token t, float32."""
+    """Token-level values of one text, float32.
+
+    Attributes:
+        tokens: of the text.
+        activations: ``activations[j, t]`` of feature j (in the order asked) on token t.
+        along: ``along[j, t]``, the inner product of direction j (in the order asked) with token t's residual.
+    """
 
     tokens: tuple[TokenInfo, ...]
     activations: NDArray[np.float32]
+    along: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True)

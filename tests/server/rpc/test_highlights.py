@@ -7,15 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from assay_server.errors import Expired, Overloaded
+from assay_server.jobs.api import MarkedDirection
 from assay_server.report.model import Highlight
 from assay_server.rpc.highlights import CONCURRENT, Wanted, merge_tokens, read_again
-from assay_server.scorer import Scorer
-from assay_server.subject.types import Message, Pair, Prompt, TokenInfo
+from assay_server.scorer import Scored, ScoreOptions, Scorer
+from assay_server.subject.types import Directions, Message, Pair, Prompt, SpanName, TokenInfo, TokenTree, Truncation
 
 from tests.support.fake_scorer import FakeScorer
 from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import FEATURES, Watched
+from tests.support.tiny_subject import FEATURES, WIDTH, Watched, tiny_subject
 
+SIDES = (SpanName.CHOSEN, SpanName.REJECTED)
 TALK = (Message("system", "Be brief."), Message("user", "Why? 🎉"))
 PAIRS = {
     "chat": Pair(TALK, "Because — naïvely — it is.", "No."),
@@ -58,6 +60,59 @@ async def test_a_character_is_marked_where_one_of_its_bytes_fires(scorer: Scorer
         for mark in marks:
             assert mark.value == pytest.approx(max(activations[mark.start : mark.end]))
         assert all(a.end < b.start for a, b in pairwise(marks)), "neighbours are one"
+
+
+def inner_products(prompt: Prompt, response: str, vector: np.ndarray) -> list[float]:
+    """The largest ⟨h, v⟩ on any byte of each character of the response, by the subject's residuals and a loop."""
+    raw, subject = isinstance(prompt, str), tiny_subject()
+    text: Prompt = prompt + response if isinstance(prompt, str) else (*prompt, Message("assistant", response))
+    ids = subject.tokenizer.text(text, Truncation.REFUSE).ids
+    residual = subject.residual(TokenTree(ids, (), {SpanName.PROMPT: ids[:0]})).numpy().astype(np.float64)
+    products = [sum(float(h) * float(v) for h, v in zip(row, vector, strict=True)) for row in residual]
+    products[0] = -np.inf  # the first token of a sequence is in no span
+    place = len(products) - len(response.encode()) - (0 if raw else 2)
+    found: list[float] = []
+    for character in response:
+        size = len(character.encode())
+        found.append(max(products[place : place + size]))
+        place += size
+    return found
+
+
+@pytest.mark.parametrize("kind", list(PAIRS))
+async def test_a_direction_marks_the_characters_on_which_it_passes_its_threshold(scorer: Scorer, kind: str) -> None:
+    pair, draws = PAIRS[kind], np.random.default_rng(3)
+    vectors = draws.normal(size=(2, WIDTH)).astype(np.float32)
+    products = [[inner_products(pair.prompt, text, vector) for text in (pair.chosen, pair.rejected)] for vector in vectors]
+    thresholds = [float(np.quantile([value for side in both for value in side if value > -np.inf], 0.6)) for both in products]
+    marks = {f"concepts/{n}": MarkedDirection(vectors[n], threshold) for n, threshold in enumerate(thresholds)}
+    features = (3, 17)
+    read = (await read_again(scorer, {7: Wanted(pair, features, marks)}, deadline=None))[7]
+    for number, (name, threshold) in enumerate(zip(marks, thresholds, strict=True)):
+        for values, found in zip(products[number], read.highlights((), name), strict=True):
+            marked = {place for mark in found for place in range(mark.start, mark.end)}
+            assert marked == {place for place, value in enumerate(values) if value > threshold}
+            for mark in found:
+                expected = max(values[mark.start : mark.end]) - threshold
+                assert mark.value == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert any(side for name in marks for side in read.highlights((), name))
+    alone = (await read_again(scorer, {7: Wanted(pair, features)}, deadline=None))[7]
+    assert read.highlights(features, "concepts/unknown") == alone.highlights(features)
+    only = (await read_again(scorer, {7: Wanted(pair, (), marks)}, deadline=None))[7]
+    assert only.highlights((), "concepts/1") == read.highlights((), "concepts/1")
+
+
+async def test_a_response_has_marks_exactly_where_the_audit_says_that_it_shows_the_direction(scorer: Scorer) -> None:
+    vector = np.random.default_rng(5).normal(size=WIDTH).astype(np.float32)
+    pairs = list(PAIRS.values())
+    scored = await scorer.score(pairs, ScoreOptions(directions=Directions(vector[None], b"d")))
+    scores = np.array([[one.pooled.directions[side][0] for side in SIDES] for one in scored if isinstance(one, Scored)])
+    ordered = np.sort(scores.ravel().astype(np.float64))
+    for threshold in ((ordered[2] + ordered[3]) / 2, (ordered[-2] + ordered[-1]) / 2):
+        mark = {"concepts/x": MarkedDirection(vector, float(threshold))}
+        read = await read_again(scorer, {row: Wanted(pair, (), mark) for row, pair in enumerate(pairs)}, deadline=None)
+        shows = [[bool(side) for side in read[row].highlights((), "concepts/x")] for row in range(len(pairs))]
+        assert shows == (scores > threshold).tolist()
 
 
 async def test_each_concept_sees_its_own_features_of_a_text_that_was_read_once(scorer: Scorer) -> None:
