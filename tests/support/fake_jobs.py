@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from assay_server.audit.comparison_agreement import Agreement, Estimate
+from assay_server.audit.comparison_control import positive_control
 from assay_server.audit.findings import ViewKind
 from assay_server.errors import AssayError, Cancelled, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.api import (
@@ -30,6 +32,7 @@ from assay_server.jobs.api import (
     UploadPosition,
     ViewSummary,
 )
+from assay_server.jobs.comparison_api import ComparisonHead, ComparisonRequest, ComparisonResult, ShiftRow
 from assay_server.subject.types import Message, Pair
 
 from tests.support.fake_scorer import INFO
@@ -78,6 +81,47 @@ def hypothesis_row(audit: str, view: ViewKind, rank: int) -> HypothesisRow:
     )
 
 
+def comparison(name: str, request: ComparisonRequest, created: float, shifts: int = 30) -> ComparisonResult:
+    """A comparison whose numbers tell where they came from: some figures are not defined, and one shift in three clears."""
+    some = Agreement(shifts, Estimate(0.5, 0.4, 0.6), Estimate(-0.25, -0.5, 0.1), spearman=Estimate(0.7, 0.6, 0.8))
+    rows = [
+        ShiftRow(
+            concept=ConceptRow(f"feature/{number}", (number,), 1, LabelText(LABELS[number % 3], "tokens", 0.5)),
+            predicted=number / 100,
+            predicted_error=0.01,
+            observed=Estimate(number / 200, number / 200 - 0.02, number / 200 + 0.02),
+            noise=-number / 1000,
+            noise_error=0.004,
+            difference_error=0.01,
+            retained=number % 2 == 0,
+            clears_noise=number % 3 == 0,
+        )
+        for number in range(shifts, 0, -1)
+    ]
+    head = ComparisonHead(
+        name=name,
+        dataset=request.dataset,
+        rollouts=request.rollouts,
+        noise=request.noise,
+        plan=request.plan,
+        subject=SUBJECT,
+        created=created,
+        dataset_pairs=1000,
+        rollout_pairs=200,
+        prompts=90,
+        noise_pairs=190,
+        retained=some,
+        above_noise=Agreement(2, slope=Estimate(0.3, 0.2, 0.4)),
+        noise_floor=Agreement(shifts, Estimate(0.02, 0.0, 0.05)),
+        control=None if request.margins is None else positive_control(request.margins, request.margins_of),
+        conclusions=("first what speaks against it", "then the figures"),
+        total_shifts=shifts,
+        options=request.options,
+    )
+    retained = tuple(row for row in rows if row.retained)
+    return ComparisonResult(head, tuple(rows[: request.options.keep]), retained, 0.01)
+
+
 class FakeJobs:
     """``AuditJobs`` in memory.
 
@@ -104,6 +148,7 @@ class FakeJobs:
         self._audits: dict[str, AuditInfo] = {}
         self._results: dict[str, AuditResult] = {}
         self._decisions: dict[str, DecisionInfo] = {}
+        self._comparisons: dict[str, ComparisonResult] = {}
         self._operations: dict[str, OperationInfo] = {}
         self._over: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -282,6 +327,18 @@ class FakeJobs:
         if audit != "audits/-":
             _find(self._audits, audit)
         return [info for info in self._decisions.values() if audit in ("audits/-", info.name.split("/decisions/")[0])]
+
+    async def compare_rollouts(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:
+        self.asked.append(request)
+        for name in (request.dataset, request.rollouts, request.noise):
+            await self.get_dataset(name)
+        name = f"comparisons/{request_id or len(self._comparisons)}"
+        self._comparisons[name] = comparison(name, request, float(next(self._clock)))
+        return self.submit("comparison", name, request_id, lambda: name)
+
+    async def get_comparison(self, name: str, *, brief: bool = False) -> ComparisonResult:
+        found: ComparisonResult = _find(self._comparisons, name)
+        return ComparisonResult(found.head) if brief else found
 
     async def get_operation(self, name: str) -> OperationInfo:
         return _find(self._operations, name)

@@ -427,8 +427,8 @@ class AuditJobs(Protocol):
         """Compare what a model answers before and after training with what its data predicted; see ``comparison_jobs``."""
         ...
 
-    async def get_comparison(self, name: str) -> ComparisonResult:
-        """A finished comparison, "comparisons/…"."""
+    async def get_comparison(self, name: str, *, brief: bool = False) -> ComparisonResult:
+        """A finished comparison, "comparisons/…"; ``brief`` leaves its shifts out."""
         ...
 
     # Operations

@@ -9,6 +9,8 @@ from assay_server.audit.comparison_agreement import Agreement, Estimate
 from assay_server.audit.comparison_control import Control
 from assay_server.jobs.api import ConceptFamily, ConceptRow, SubjectRef
 
+PLOTTED = 1_000  # points that a picture bears
+
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRequest:
@@ -71,12 +73,16 @@ class ComparisonHead:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """A finished comparison.
+    """A finished comparison. Rows are by observed shift over its noise, largest first; labels as they stand.
 
     Attributes:
         head: its figures.
-        shifts: every concept, by observed shift over its noise, largest first; labels as they stand.
+        shifts: the first ``keep`` concepts.
+        plotted: the first ``PLOTTED`` retained concepts.
+        noise_error: median ``difference_error`` of the retained concepts; 0 where there is none.
     """
 
     head: ComparisonHead
-    shifts: tuple[ShiftRow, ...]
+    shifts: tuple[ShiftRow, ...] = ()
+    plotted: tuple[ShiftRow, ...] = ()
+    noise_error: float = 0.0

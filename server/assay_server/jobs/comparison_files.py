@@ -23,7 +23,7 @@ from assay_server.audit.comparison_agreement import FIGURES, Agreement, Estimate
 from assay_server.audit.comparison_control import Control
 from assay_server.errors import NotFound
 from assay_server.jobs.api import ConceptFamily, ConceptRow, LabelLookup, SubjectRef
-from assay_server.jobs.comparison_api import ComparisonHead, ComparisonRequest, ComparisonResult, ShiftRow
+from assay_server.jobs.comparison_api import PLOTTED, ComparisonHead, ComparisonRequest, ComparisonResult, ShiftRow
 from assay_server.store.files import Files, damaged, sha256
 
 VERSION = 1
@@ -84,12 +84,15 @@ class ComparisonFiles:
         """Whether there is such a finished comparison."""
         return self._files.exists(_head(name))
 
-    def read(self, name: str, labels: LabelLookup) -> ComparisonResult:
-        """A finished comparison, with labels looked up. Raises NotFound, DataLoss."""
+    def read(self, name: str, labels: LabelLookup, *, brief: bool = False) -> ComparisonResult:
+        """A finished comparison, with labels looked up; its head alone where it is to be brief. Raises NotFound, DataLoss."""
         try:
             raw = self._files.read_json(_head(name))
         except (FileNotFoundError, ValueError) as error:
             raise NotFound(f"There is no comparison {name!r}; ask for it again.", field="name") from error
+        head = _read_head(raw)
+        if brief:
+            return ComparisonResult(head)
         path = f"{name}/shifts.parquet"
         try:
             data = self._files.read(path)
@@ -97,7 +100,7 @@ class ComparisonFiles:
             raise damaged(path) from error
         if sha256(data) != raw["shifts_sha256"]:
             raise damaged(path)
-        return ComparisonResult(_read_head(raw), _rows(data, labels))
+        return _result(head, data, labels)
 
     def delete(self, name: str) -> None:
         """Delete a comparison, finished or not: the head first."""
@@ -145,9 +148,21 @@ def _table_bytes(compared: Comparison, features: Mapping[str, tuple[int, ...]]) 
     return sink.getvalue()
 
 
-def _rows(data: bytes, labels: LabelLookup) -> tuple[ShiftRow, ...]:
-    table = pq.read_table(io.BytesIO(data), use_threads=False)
-    columns = {name: table[name].to_pylist() for name in table.column_names}
+def _result(head: ComparisonHead, data: bytes, labels: LabelLookup) -> ComparisonResult:
+    """Of the rows only those that are shown: there may be one for each feature."""
+    table: Any = pq.read_table(io.BytesIO(data), use_threads=False)
+    retained = np.flatnonzero(table["retained"].to_numpy(zero_copy_only=False))
+    errors = table["difference_error"].to_numpy()[retained]
+    return ComparisonResult(
+        head,
+        shifts=_rows(table.slice(0, head.options.keep), labels),
+        plotted=_rows(table.take(pa.array(retained[:PLOTTED])), labels),
+        noise_error=float(np.median(errors)) if len(errors) else 0.0,
+    )
+
+
+def _rows(table: Any, labels: LabelLookup) -> tuple[ShiftRow, ...]:
+    columns: dict[str, list[Any]] = {name: table[name].to_pylist() for name in table.column_names}
     found: list[ShiftRow] = []
     for at, name in enumerate(columns["concept"]):
         features = tuple(columns["concept_features"][at])

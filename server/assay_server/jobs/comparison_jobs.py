@@ -100,9 +100,9 @@ class ComparisonJobs:
                 await asyncio.to_thread(self._files.write_request, name, asked)
             return await self._operations.submit(KIND, target=name, arguments=arguments, request_id=id)
 
-    async def get(self, name: str) -> ComparisonResult:
-        """A finished comparison. Raises NotFound, DataLoss."""
-        return await asyncio.to_thread(self._files.read, name, self._labels)
+    async def get(self, name: str, *, brief: bool = False) -> ComparisonResult:
+        """A finished comparison; its head alone where it is to be brief. Raises NotFound, DataLoss."""
+        return await asyncio.to_thread(self._files.read, name, self._labels, brief=brief)
 
     def _is_kept(self, name: str, asked: Asked) -> bool:
         """Whether it was made before, and only its operation was deleted."""

@@ -249,9 +249,9 @@ class StoredAuditJobs:
         """See ``api.AuditJobs``."""
         return await self._comparisons.create(request, request_id)
 
-    async def get_comparison(self, name: str) -> ComparisonResult:
+    async def get_comparison(self, name: str, *, brief: bool = False) -> ComparisonResult:
         """See ``api.AuditJobs``."""
-        return await self._comparisons.get(name)
+        return await self._comparisons.get(name, brief=brief)
 
     # Operations
 

@@ -35,7 +35,7 @@ VIEWS: Mapping[int, ViewKind] = {
     audit_pb2.VIEW_PROMPT_CONDITIONED: ViewKind.PROMPT_CONDITIONED,
     audit_pb2.VIEW_STATED: ViewKind.STATED,
 }
-_FAMILIES: Mapping[int, ConceptFamily] = {
+FAMILIES: Mapping[int, ConceptFamily] = {
     audit_pb2.CONCEPT_FAMILY_FEATURES: ConceptFamily.FEATURES,
     audit_pb2.CONCEPT_FAMILY_CLUSTERS: ConceptFamily.CLUSTERS,
 }
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _Range:
+class Range:
     """Where a number may lie; ``open_low`` and ``open_high`` leave the end itself out."""
 
     low: float
@@ -62,6 +62,7 @@ class _Range:
     open_high: bool = False
 
     def holds(self, value: float) -> bool:
+        """Whether it lies there."""
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
@@ -69,19 +70,19 @@ class _Range:
         return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
 
 
-_SHARE = _Range(0.0, 1.0, open_low=True, open_high=True)
-_RANGES: Mapping[str, _Range] = {
-    "tau": _Range(0.0, 1.0, open_high=True),
-    "q_level": _SHARE,
-    "interval_level": _SHARE,
-    "max_t_flips": _Range(0, MAX_FLIPS),
-    "silent_percentile": _Range(0.0, 100.0, open_high=True),
-    "min_features": _Range(1, MAX_COUNT),
-    "min_inside": _Range(1, MAX_COUNT),
-    "min_firings": _Range(1, MAX_COUNT),
-    "top_share": _SHARE,
-    "keep": _Range(1, MAX_KEEP),
-    "evidence": _Range(0, MAX_EVIDENCE),
+SHARE = Range(0.0, 1.0, open_low=True, open_high=True)
+_RANGES: Mapping[str, Range] = {
+    "tau": Range(0.0, 1.0, open_high=True),
+    "q_level": SHARE,
+    "interval_level": SHARE,
+    "max_t_flips": Range(0, MAX_FLIPS),
+    "silent_percentile": Range(0.0, 100.0, open_high=True),
+    "min_features": Range(1, MAX_COUNT),
+    "min_inside": Range(1, MAX_COUNT),
+    "min_firings": Range(1, MAX_COUNT),
+    "top_share": SHARE,
+    "keep": Range(1, MAX_KEEP),
+    "evidence": Range(0, MAX_EVIDENCE),
 }
 _CLUSTERS = ("data_clusters", "prompt_clusters", "response_clusters")  # 0 is the default
 
@@ -101,10 +102,10 @@ def read_settings(
         InvalidItem: a value cannot be; it names the field, the value and the bounds.
     """
     numbers: dict[str, Any] = {
-        name: _within(name, getattr(options, name), span, path) for name, span in _RANGES.items() if options.HasField(name)
+        name: within(name, getattr(options, name), span, path) for name, span in _RANGES.items() if options.HasField(name)
     }
     for name in _CLUSTERS:
-        numbers[name] = _within(name, getattr(options, name), _Range(0, MAX_CLUSTERS), path)
+        numbers[name] = within(name, getattr(options, name), Range(0, MAX_CLUSTERS), path)
     if numbers.get("max_t_flips", 0) % FLIPS_UNIT:
         raise _refuse("max_t_flips", numbers["max_t_flips"], f"give a multiple of {FLIPS_UNIT}, or 0 for none", path)
     statistics = AuditOptions(
@@ -114,9 +115,9 @@ def read_settings(
         **numbers,
     )
     default = AuditSettings()
-    families = _read_enums(_FAMILIES, options.families, f"{path}.families")
+    families = read_enums(FAMILIES, options.families, f"{path}.families")
     nothing = list(options.nuisances) == [audit_pb2.NUISANCE_UNSPECIFIED]
-    nuisances = () if nothing else _read_enums(_NUISANCES, options.nuisances, f"{path}.nuisances") or default.nuisances
+    nuisances = () if nothing else read_enums(_NUISANCES, options.nuisances, f"{path}.nuisances") or default.nuisances
     return AuditSettings(
         statistics=statistics,
         families=families or default.families,
@@ -131,7 +132,7 @@ def settings_message(settings: AuditSettings) -> audit_pb2.AuditOptions:
     used = settings.statistics
     message = audit_pb2.AuditOptions(
         views=_numbers(VIEWS, used.views),
-        families=_numbers(_FAMILIES, settings.families),
+        families=_numbers(FAMILIES, settings.families),
         concepts=settings.concepts,
         correction=(audit_pb2.CORRECTION_BENJAMINI_YEKUTIELI if used.yekutieli else audit_pb2.CORRECTION_BENJAMINI_HOCHBERG),
         nuisances=_numbers(_NUISANCES, settings.nuisances) or [audit_pb2.NUISANCE_UNSPECIFIED],
@@ -151,7 +152,7 @@ def view_number(view: ViewKind) -> audit_pb2.View:
 
 
 def _read_views(options: audit_pb2.AuditOptions, path: str) -> tuple[ViewKind, ...]:
-    views = _read_enums(VIEWS, options.views, f"{path}.views")
+    views = read_enums(VIEWS, options.views, f"{path}.views")
     if ViewKind.STATED in views:
         raise InvalidItem(
             "VIEW_STATED is no view of an audit; TestHypothesis tests one stated hypothesis.",
@@ -161,25 +162,27 @@ def _read_views(options: audit_pb2.AuditOptions, path: str) -> tuple[ViewKind, .
     return views or AuditOptions().views
 
 
-def _read_enums(known: Mapping[int, T], values: Sequence[int], path: str) -> tuple[T, ...]:
-    return _unique([choose(known, value, f"{path}[{place}]") for place, value in enumerate(values)], path)
+def read_enums(known: Mapping[int, T], values: Sequence[int], path: str) -> tuple[T, ...]:
+    """What the numbers stand for. Raises InvalidItem for a number that is unknown, or named twice."""
+    return unique([choose(known, value, f"{path}[{place}]") for place, value in enumerate(values)], path)
 
 
 def _read_concepts(options: audit_pb2.AuditOptions, bounds: Bounds, path: str) -> tuple[str, ...]:
     path = f"{path}.concepts"
     most = bounds.limits.max_concepts
-    _check_many(len(options.concepts), most, "max_concepts", "concepts", path)
-    return _unique([stored_concept_name(name, f"{path}[{place}]") for place, name in enumerate(options.concepts)], path)
+    check_many(len(options.concepts), most, "max_concepts", "concepts", path)
+    return unique([stored_concept_name(name, f"{path}[{place}]") for place, name in enumerate(options.concepts)], path)
 
 
 def _read_keys(options: audit_pb2.AuditOptions, path: str) -> tuple[str, ...]:
     path = f"{path}.metadata_keys"
-    _check_many(len(options.metadata_keys), MAX_METADATA_KEYS, "max_metadata_keys", "metadata keys", path)
+    check_many(len(options.metadata_keys), MAX_METADATA_KEYS, "max_metadata_keys", "metadata keys", path)
     keys = [short_text(key, f"{path}[{place}]", most=MAX_KEY_BYTES) for place, key in enumerate(options.metadata_keys)]
-    return _unique(keys, path)
+    return unique(keys, path)
 
 
-def _check_many(count: int, most: int, limit: str, what: str, path: str) -> None:
+def check_many(count: int, most: int, limit: str, what: str, path: str) -> None:
+    """Raises InvalidItem (LIMIT_EXCEEDED) where more are named than ``most``, which is called ``limit``."""
     if count > most:
         raise InvalidItem(
             f"{count} {what} are named; {limit} is {most}.",
@@ -189,7 +192,8 @@ def _check_many(count: int, most: int, limit: str, what: str, path: str) -> None
         )
 
 
-def _unique(values: Sequence[T], path: str) -> tuple[T, ...]:
+def unique(values: Sequence[T], path: str) -> tuple[T, ...]:
+    """The values. Raises InvalidItem (DUPLICATE_VALUE) where one is named twice."""
     seen: set[T] = set()
     for place, value in enumerate(values):
         if value in seen:
@@ -203,14 +207,16 @@ def _unique(values: Sequence[T], path: str) -> tuple[T, ...]:
     return tuple(values)
 
 
-def _within(name: str, value: float, span: _Range, path: str) -> float:
+def within(name: str, value: float, span: Range, path: str) -> float:
+    """The value of a field of ``path``. Raises InvalidItem (OUT_OF_RANGE) where it is outside of the span."""
     if not math.isfinite(value) or not span.holds(value):
         raise _refuse(name, value, f"give a number in {span}", path)
     return value
 
 
 def _refuse(name: str, value: float, fix: str, path: str) -> InvalidItem:
-    return InvalidItem(f"{name} is {value}; {fix}.", reason="OUT_OF_RANGE", field=f"{path}.{name}", details={name: value})
+    field = f"{path}.{name}" if path else name
+    return InvalidItem(f"{name} is {value}; {fix}.", reason="OUT_OF_RANGE", field=field, details={name: value})
 
 
 def _numbers(known: Mapping[int, T], values: Sequence[T]) -> list[Any]:

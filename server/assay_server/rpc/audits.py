@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import grpc
-from assay.v1 import audit_pb2, audit_service_pb2, audit_service_pb2_grpc
+from assay.v1 import audit_pb2, audit_service_pb2, audit_service_pb2_grpc, comparison_pb2
 from google.longrunning import operations_pb2
 
 from assay_server.jobs.api import HypothesisDetail
-from assay_server.rpc import audit_messages, names
+from assay_server.rpc import audit_messages, comparison_messages, names
 from assay_server.rpc.audit_options import read_settings
 from assay_server.rpc.audit_requests import read_decision, read_decisions_parent, read_format, read_stated, read_uri
+from assay_server.rpc.comparison_requests import read_comparison
 from assay_server.rpc.exporting import export
 from assay_server.rpc.highlights import Sides, Wanted, check_same_subject, read_again
 from assay_server.rpc.hypotheses import check_question, hypotheses_page
@@ -34,6 +35,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self._operations = operations
         operations.register("datasets/", self._dataset)
         operations.register("audits/", self._audited)
+        operations.register("comparisons/", self._compared, listed=self._compared_briefly)
 
     # Datasets
 
@@ -209,6 +211,16 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         decisions = [audit_messages.decision(info) for info in page]
         return audit_service_pb2.ListDecisionsResponse(decisions=decisions, next_page_token=token)
 
+    # Comparisons
+
+    async def CompareRollouts(
+        self, request: audit_service_pb2.CompareRolloutsRequest, context: Context
+    ) -> operations_pb2.Operation:
+        """Begins a comparison of rollouts."""
+        asked = read_comparison(request, self._state.loaded.bounds)
+        request_id = names.request_id(request.request_id, "request_id")
+        return await self._operations.message(await self._state.jobs.compare_rollouts(asked, request_id=request_id))
+
     # What operations made
 
     async def _dataset(self, name: str) -> audit_pb2.Dataset:
@@ -218,6 +230,13 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         if "/hypotheses/" in name:
             return audit_messages.hypothesis_detail(await self._state.jobs.get_hypothesis(name), {})
         return audit_messages.audit(await self._state.jobs.get_audit(name))
+
+    async def _compared(self, name: str) -> comparison_pb2.RolloutComparison:
+        found = await self._state.jobs.get_comparison(name)
+        return await asyncio.to_thread(comparison_messages.comparison, found)
+
+    async def _compared_briefly(self, name: str) -> comparison_pb2.RolloutComparison:
+        return comparison_messages.comparison(await self._state.jobs.get_comparison(name, brief=True))
 
     async def _highlights(self, detail: HypothesisDetail, deadline: float | None) -> dict[int, Sides]:
         loaded = self._state.loaded

@@ -33,20 +33,21 @@ class OperationMessages:
     """From ``OperationInfo`` to ``google.longrunning.Operation``; services say how their resources are looked up."""
 
     def __init__(self) -> None:
-        self._resolvers: list[tuple[str, Resolve]] = []
+        self._resolvers: list[tuple[str, Resolve, Resolve]] = []
 
-    def register(self, prefix: str, resolve: Resolve) -> None:
+    def register(self, prefix: str, resolve: Resolve, listed: Resolve | None = None) -> None:
         """Say how resources whose name begins so are looked up; the longest prefix that fits is asked.
 
         Args:
             prefix: for example "audits/".
             resolve: the resource's message, from its name; raises an AssayError where there is none.
+            listed: a shorter message for lists, where the whole would be large.
         """
-        self._resolvers.append((prefix, resolve))
+        self._resolvers.append((prefix, resolve, listed or resolve))
         self._resolvers.sort(key=lambda entry: -len(entry[0]))
 
-    async def message(self, info: OperationInfo) -> operations_pb2.Operation:
-        """The operation as the contract has it."""
+    async def message(self, info: OperationInfo, *, listed: bool = False) -> operations_pb2.Operation:
+        """The operation as the contract has it; ``listed`` where it is one of many."""
         operation = operations_pb2.Operation(name=info.name, done=info.done)
         operation.metadata.Pack(operation_metadata(info))
         if not info.done:
@@ -54,15 +55,15 @@ class OperationMessages:
         try:
             if info.error is not None:
                 raise info.error
-            operation.response.Pack(await self._resolve(info.response))
+            operation.response.Pack(await self._resolve(info.response, listed))
         except AssayError as error:
             operation.error.CopyFrom(to_status(error))
         return operation
 
-    async def _resolve(self, name: str) -> Message:
-        for prefix, resolve in self._resolvers:
+    async def _resolve(self, name: str, listed: bool) -> Message:
+        for prefix, whole, short in self._resolvers:
             if name.startswith(prefix):
-                return await resolve(name)
+                return await (short if listed else whole)(name)
         raise EngineFailure(
             "The operation made something that this server does not know how to show: this is a bug.",
             reason="UNKNOWN_RESOURCE",
@@ -101,7 +102,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
             token=request.page_token,
             question=("ListOperations",),
         )
-        operations = [await self._messages.message(info) for info in page]
+        operations = [await self._messages.message(info, listed=True) for info in page]
         return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
 
     async def WaitOperation(

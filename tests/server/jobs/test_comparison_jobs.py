@@ -34,6 +34,7 @@ from tests.support.tiny_subject import FEATURES, Watched, build_subject, until
 
 TRAINING = lesson(60)
 QUICK = Options(draws=100, min_telling=5, keep=20)
+EVERYTHING = replace(QUICK, keep=5000)
 MARGINS = (0.4, 0.2, 0.5, 0.3) * 10
 
 
@@ -130,15 +131,21 @@ async def slow_u(scorer: Scorer, pairs: Sequence[Pair]) -> np.ndarray:
 
 
 async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> None:
-    found = await at.compare(margins=MARGINS, margins_of="held-out pairs")
+    found = await at.compare(margins=MARGINS, margins_of="held-out pairs", options=EVERYTHING)
     sets = (TRAINING, rollouts(0.9), rollouts(0.0, seed=1))
     training, after, noise = [await slow_u(at.scorer, pairs) for pairs in sets]
     head = found.head
     assert (head.dataset_pairs, head.rollout_pairs, head.noise_pairs) == (len(training), 30, 30)
     assert (head.prompts, head.total_shifts) == (15, len(found.shifts))
+    assert found.plotted == tuple(row for row in found.shifts if row.retained)
+    assert found.noise_error == np.median([row.difference_error for row in found.plotted])
+    few = await at.compare(options=replace(EVERYTHING, keep=3))
+    assert (few.shifts, few.plotted, few.head.total_shifts) == (found.shifts[:3], found.plotted, head.total_shifts)
+    brief = await at.jobs.get_comparison(head.name, brief=True)
+    assert (brief.head, brief.shifts, brief.plotted) == (head, (), ())
     assert (head.dataset, head.rollouts, head.noise) == at.names
     assert head.subject.model_fingerprint == at.scorer.info.model_fingerprint
-    assert head.options == QUICK
+    assert head.options == EVERYTHING
     for row in found.shifts:
         feature = int(row.concept.name.partition("/")[2])
         assert row.concept.features == (feature,)
@@ -250,7 +257,7 @@ async def test_a_plan_weighs_the_prediction_as_its_expected_effect_does(at: Hous
     plan = (await at.ended(making)).response
     (intervention,) = (await at.library.plans.plan(plan)).interventions
     found = await at.compare(plan=plan)
-    (row,) = [row for row in found.shifts if row.concept.name == f"feature/{feature}"]
+    (row,) = [row for row in found.plotted if row.concept.name == f"feature/{feature}"]
     assert intervention.expected.shift_after is not None
     assert row.predicted == pytest.approx(intervention.expected.shift_after, abs=1e-12)
     assert row.predicted != pytest.approx(training[:, feature].mean(), abs=1e-3)
