@@ -79,7 +79,7 @@ AUDIT = audit_pb2.Audit(
     dataset="datasets/one",
     state=audit_pb2.Audit.STATE_DONE,
     options=audit_pb2.AuditOptions(views=[audit_pb2.VIEW_GLOBAL], tau=0.01, max_t_flips=0),
-    views=[audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, tests=100, findings_raw=9, findings_controlled=4)],
+    views=[audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, tests=100, findings_raw=9, findings_controlled=4, note="As told.")],
     nuisance=audit_pb2.NuisanceSummary(names=["length"], gamma=[0.25], accuracy=0.6),
     cost=audit_pb2.Cost(tokens_read=12, device="cpu"),
 )
@@ -102,6 +102,7 @@ def test_an_audit_is_waited_for_and_tells_how_far_it_is(server: ScriptedServer, 
     assert audit.options.max_t_flips == 0
     assert audit.options.q_level is None
     assert audit.views[0].findings_raw - audit.views[0].findings_controlled == 5
+    assert audit.views[0].note == "As told."
     assert audit.nuisance.gamma == (0.25,)
     assert [(one.phase, one.pairs_done) for one in seen][:2] == [("waiting", 0), ("scoring", 1)]
     assert hash(audit) == hash(audit)
@@ -177,6 +178,16 @@ def test_a_hypothesis_comes_with_evidence_both_effects_and_its_decision(server: 
     plain = call(server.address, "hypothesis", "audits/one/hypotheses/h1")
     assert (plain.condition, plain.controlled, plain.decision) == (None, None, None)
     assert plain.effect is plain.raw
+
+
+def test_a_hypothesis_whose_evidence_is_over_grpcs_4_mib_is_read(server: ScriptedServer, call: Call) -> None:
+    full = hypothesis(3)
+    for row in range(50):
+        full.supporting.add(row=row, pair=Pair(chat("?"), "w" * 200_000, "x", id=str(row)).to_proto())
+    assert full.ByteSize() > 8 << 20
+    server.shelf.hypotheses.append(full)
+    found = call(server.address, "hypothesis", "audits/one/hypotheses/h3")
+    assert [len(one.pair.chosen) for one in found.supporting] == [200_000] * 50
 
 
 @pytest.mark.parametrize(

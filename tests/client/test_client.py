@@ -63,6 +63,7 @@ def test_the_model_comes_with_its_limits_and_identity(server: ScriptedServer, ca
     assert model.limits.max_pairs_per_message == 100
     assert model.has_chat_template
     assert model.identity["sae"] == "d" * 64
+    assert model.whole_model_fingerprint == "e" * 64
 
 
 def test_score_pairs_returns_one_result_a_pair_with_everything_typed(server: ScriptedServer, call: Call) -> None:

@@ -240,6 +240,7 @@ class ViewSummary:
         conditions: conditions that were formed; 0 in the global view.
         reason: why the view tested nothing, in a sentence; "" otherwise.
         lessons: distinct lessons among the findings; in the global view only.
+        note: what was done otherwise than the options say, and why, in sentences; "" where nothing was.
     """
 
     view: View | None
@@ -250,6 +251,7 @@ class ViewSummary:
     conditions: int
     reason: str
     lessons: int = 0
+    note: str = ""
 
     @classmethod
     def from_proto(cls, message: audit_pb2.ViewSummary) -> "ViewSummary":

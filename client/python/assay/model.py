@@ -60,6 +60,7 @@ class ModelInfo:
     calibration_tokens: int
     server_version: str
     labelled_features: int
+    whole_model_fingerprint: str
     overrides: tuple[str, ...]
     limits: Limits
 

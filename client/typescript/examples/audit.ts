@@ -54,6 +54,8 @@ try {
     onProgress: ({ phase, pairsDone, pairsTotal }) => console.error(`${phase} ${pairsDone}/${pairsTotal}`),
   });
 
+  for (const { view, note } of audit.views) if (note !== "") console.error(`${view}: ${note}`);
+
   let first: string | undefined;
   for await (const hypothesis of client.hypotheses(audit.name, "finding = true")) {
     const { name, view, concept, condition, raw, controlled } = hypothesis;

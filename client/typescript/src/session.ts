@@ -23,6 +23,8 @@ export interface ClientOptions {
   readonly credentials?: ChannelCredentials;
   /** Seconds that a unary call may take. Default: 60. */
   readonly timeoutSeconds?: number;
+  /** The largest answer that this client takes, in bytes. Default: 256 MiB. */
+  readonly maxReceiveBytes?: number;
   /** Options of the gRPC channel, over this client's own. */
   readonly channelOptions?: ChannelOptions;
 }
@@ -36,6 +38,7 @@ export interface CallOptions {
 }
 
 const DEFAULT_ADDRESS = "127.0.0.1:50151";
+const MAX_RECEIVE_BYTES = 256 << 20;
 const UNARY_RETRIES = {
   maxAttempts: 5,
   initialBackoff: "0.2s",
@@ -90,8 +93,9 @@ export class Session {
     const secrets = options.credentials ?? credentials.createInsecure();
     this.channel = new Channel(address, secrets, {
       "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
-      // The server's own limits hold, told by GetModel; results with all features exceed gRPC's default of 4 MiB.
-      "grpc.max_receive_message_length": -1,
+      // Results with all features, and hypotheses with much evidence, exceed gRPC's default of 4 MiB.
+      "grpc.max_receive_message_length": positive(options.maxReceiveBytes ?? MAX_RECEIVE_BYTES, "maxReceiveBytes"),
+      // What is sent keeps to the server's own limits, told by GetModel.
       "grpc.max_send_message_length": -1,
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 5000,

@@ -14,6 +14,7 @@ import {
   type CreateAuditRequest,
   type ExportAuditRequest,
   type ExportAuditResponse,
+  type GetHypothesisResponse,
   type GetUploadRequest,
   GetUploadResponse,
   type ListHypothesesRequest,
@@ -68,6 +69,10 @@ export class Shelf {
         const nextPageToken = at + 2 < this.hypotheses.length ? `${at + 2}` : "";
         reply(null, { hypotheses, nextPageToken, totalSize: this.hypotheses.length });
       }) satisfies Unary<ListHypothesesRequest, ListHypothesesResponse>,
+      getHypothesis: ((_, reply) => reply(null, { hypothesis: this.hypotheses[0] })) satisfies Unary<
+        unknown,
+        GetHypothesisResponse
+      >,
       recordDecision: ((call, reply) => {
         this.decisions.push(Decision.fromPartial({ ...call.request.decision, name: "audits/one/decisions/0" }));
         reply(null, { decision: this.decisions.at(-1) });

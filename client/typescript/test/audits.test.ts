@@ -4,14 +4,17 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
-import { AssayError, type OperationProgress, type PairInput } from "../src/index.js";
+import { AssayError, Client, type OperationProgress, type PairInput } from "../src/index.js";
 import { Audit, Decision_Mode, Hypothesis, Nuisance, View } from "../src/gen/assay/v1/audit.js";
 import { operation } from "./audit-support.js";
 import { collect, richMessage, richStatus, serve, somePairs, type TestServer } from "./support.js";
 
 const QUICK = { initialBackoffMs: 5, maxBackoffMs: 20, pairsPerMessage: 3 };
 const LOST = { code: status.UNAVAILABLE, details: "going away" };
-const AUDIT = Audit.fromPartial({ name: "audits/one", views: [{ view: View.GLOBAL, findingsRaw: 9 }] });
+const AUDIT = Audit.fromPartial({
+  name: "audits/one",
+  views: [{ view: View.GLOBAL, findingsRaw: 9, note: "As told." }],
+});
 
 function ids(count: number): string[] {
   return Array.from({ length: count }, (_, i) => `${i}`);
@@ -118,6 +121,7 @@ test("an audit is waited for, through failures, and tells how far it is", async 
   const run = await client.audit("datasets/one", options, { displayName: "mine" });
   const audit = await run.wait({ onProgress: (progress) => void seen.push(progress) });
   assert.equal(audit.views[0]?.findingsRaw, 9);
+  assert.equal(audit.views[0]?.note, "As told.");
   assert.deepEqual(seen.map(({ phase, pairsDone }) => [phase, pairsDone]), [["waiting", 0], ["scoring", 1], ["testing", 0], ["writing", 0]]); // prettier-ignore
   const [request] = server.shelf.created;
   assert.equal(request?.displayName, "mine");
@@ -150,6 +154,18 @@ test("hypotheses come page by page, and what is decided of them is recorded", as
   const decision = await client.decide(found[0]!.name, Decision_Mode.EXPLAIN_AWAY, { strength: 0.5, note: "why" });
   assert.equal(decision.strength, 0.5);
   assert.equal(server.shelf.decisions[0]?.mode, Decision_Mode.EXPLAIN_AWAY);
+});
+
+test("a hypothesis whose evidence is over gRPC's 4 MiB is read, and one over the client's own limit is not", async (t) => {
+  const { server, client } = await serve(t);
+  const pair = { id: "p", chosen: "w".repeat(200_000), rejected: "x" };
+  const supporting = Array.from({ length: 50 }, (_, row) => ({ row, pair }));
+  server.shelf.hypotheses = [Hypothesis.fromPartial({ name: "audits/one/hypotheses/h", supporting })];
+  assert.equal((await client.hypothesis("audits/one/hypotheses/h")).supporting.length, 50);
+  const small = new Client({ address: server.address, maxReceiveBytes: 1 << 20 });
+  t.after(() => small.close());
+  await assert.rejects(small.hypothesis("audits/one/hypotheses/h"), { code: status.RESOURCE_EXHAUSTED });
+  assert.throws(() => new Client({ maxReceiveBytes: 0 }), RangeError);
 });
 
 test("an export's chunks in order make the file", async (t) => {

@@ -153,6 +153,7 @@ def model(info: SubjectInfo, limits: model_pb2.Limits, *, version: str, labelled
         limits=limits,
         server_version=version,
         labelled_features=labelled,
+        whole_model_fingerprint=info.whole_model_fingerprint,
     )
 
 

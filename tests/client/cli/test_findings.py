@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from assay import Audit, View
-from assay.cli.findings import aligned, evidence_lines, marked, number, one_line, plain, summary_line, table
+from assay.cli.findings import aligned, evidence_lines, marked, note_lines, number, one_line, plain, summary_line, table
 from assay.hypotheses import Highlight, Hypothesis
 from assay.v1 import audit_pb2
 
@@ -82,6 +82,18 @@ def test_a_view_that_tested_nothing_says_why() -> None:
     view = audit_pb2.ViewSummary(view=audit_pb2.VIEW_PROMPT_CONDITIONED, reason="Ten pairs are too few.")
     one = audit(views=[view])
     assert summary_line(one.views[0], one).endswith("nothing was tested. Ten pairs are too few.")
+
+
+def test_what_was_done_otherwise_than_asked_is_said_in_lines_that_fit_the_screen() -> None:
+    note = "metadata/topic=a\x1b[31m holds 3 pairs, fewer than 25: it was not tested. " * 3
+    given = [audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, note=note), audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL)]
+    noted, plainly = audit(views=given).views
+    lines = note_lines(noted, width=80)
+    assert lines[0].startswith("done otherwise than asked: metadata/topic=a")
+    assert all(len(line) <= 80 and line.isprintable() for line in lines)
+    assert " ".join(lines).count("it was not tested.") == 3
+    assert note_lines(plainly, width=80) == []
+    assert plain(noted)["note"] == note
 
 
 def test_highlights_are_marked_in_place() -> None:

@@ -184,6 +184,7 @@ class _Models(model_pb2_grpc.ModelServiceServicer):
             limits=self._manners.limits,
             server_version="0.0.1",
             labelled_features=LABELLED,
+            whole_model_fingerprint="e" * 64,
         )
         return model_pb2.GetModelResponse(model=model)
 

@@ -1,8 +1,10 @@
 """Results on the wire: packed by hand where that is faster, and the same message all the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from assay.v1 import scoring_pb2
+from assay.v1 import model_pb2, scoring_pb2
 from assay_server.ranking import Ranker
 from assay_server.rpc import results
 from assay_server.rpc.convert import CallOptions
@@ -10,6 +12,8 @@ from assay_server.scorer import CacheState, Scored, ScoreOptions, Timings
 from assay_server.subject.types import EncodedTokens, Pooled, PooledSpan, SpanName, TokenInfo
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.support.fake_scorer import INFO
 
 TIMINGS = Timings(0.001, 0.002, 0.003, 0.004, CacheState.HIT)
 WIDE = 70_000
@@ -74,3 +78,9 @@ def test_activations_are_sparse_along_the_tokens() -> None:
     sent = results.encoded(encoded, (9, 4), TIMINGS)
     assert [(a.feature, list(a.tokens), list(a.values)) for a in sent.activations] == [(9, [1, 3], [1.5, 2.0]), (4, [], [])]
     assert sent.timings.cache_state == scoring_pb2.CACHE_STATE_HIT
+
+
+def test_the_model_says_which_weights_make_log_probabilities_where_they_are_kept() -> None:
+    info = replace(INFO, whole_model_fingerprint="e" * 64)
+    assert results.model(info, model_pb2.Limits(), version="1", labelled=0).whole_model_fingerprint == "e" * 64
+    assert results.model(INFO, model_pb2.Limits(), version="1", labelled=0).whole_model_fingerprint == ""

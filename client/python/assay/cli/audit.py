@@ -14,7 +14,7 @@ from typing import Any
 
 from assay.audits import Audit, AuditOptions, ConceptFamily, Correction, Nuisance, View, ViewSummary
 from assay.cli.connect import add_flags, connect
-from assay.cli.findings import LEGEND, NUISANCES, number, plain, summary_line, table
+from assay.cli.findings import LEGEND, NUISANCES, note_lines, number, plain, summary_line, table
 from assay.cli.interrupts import interrupts
 from assay.cli.reading import add_reading_flags, say
 from assay.cli.uploading import DATASET_HELP, dataset_of
@@ -146,7 +146,7 @@ def show(args: argparse.Namespace, client: Client, audit: Audit) -> None:
         return
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
     for view in audit.views:
-        print(summary_line(view, audit))
+        print("\n".join([summary_line(view, audit), *note_lines(view, width=width)]))
         rows = found.get(view.view, []) if view.view else []
         if rows:
             print(table(rows, width=width))

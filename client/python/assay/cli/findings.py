@@ -5,6 +5,7 @@ raw and the controlled effect stand side by side, each with its interval.
 """
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence, Set
 from datetime import datetime
 from enum import Enum
@@ -48,6 +49,11 @@ def summary_line(view: ViewSummary, audit: Audit) -> str:
     text = f"{tested}, {view.findings_raw:,} findings raw, {view.findings_controlled:,} once {what} is controlled for"
     text += f": {only:,} ({100 * only / view.findings_raw:.0f}%) were only {what}" if only > 0 else ""
     return text + (f"; they come down to {lessons_text(view)}" if view.lessons else "")
+
+
+def note_lines(view: ViewSummary, *, width: int) -> list[str]:
+    """What a view did otherwise than asked, in lines of `width` characters; none where it did nothing so."""
+    return textwrap.wrap(f"done otherwise than asked: {one_line(view.note)}", width) if view.note else []
 
 
 def lessons_text(view: ViewSummary) -> str:

@@ -29,6 +29,7 @@ def _text(model: ModelInfo) -> str:
     template = model.template_fingerprint[:12] or "none: raw text only"
     rows = {
         "model": f"{model.model_id} ({model.model_architecture}, fingerprint {model.model_fingerprint[:12]})",
+        "whole model": model.whole_model_fingerprint[:12] or "not kept: no log-probabilities, and no plan that needs them",
         "hook": f"{model.hook} ({model.hook_module}); {model.blocks_run} of {model.blocks_total} blocks run",
         "SAE": f"{model.sae_id} ({model.sae_architecture}, {model.d_in} -> {model.d_sae}, {model.sae_fingerprint[:12]})",
         "fit": f"explained variance {model.explained_variance:.3f}, L0 {model.mean_l0:.1f} on "
