@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import assay
-from demo.loop.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
-from demo.loop.training import Change, Recipe, Reference, load, train
 
 from benchmarks.common import MODEL, ROOT
 from benchmarks.training.data import PLANTED, Material, Sizes, digest, material, pairs_digest, plant
 from benchmarks.training.detectors import rates
 from benchmarks.validity.edits import Half, edited
+from demo.loop.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
+from demo.loop.training import Change, Recipe, Reference, load, train
 
 FOLDER = ROOT / "out" / "training"
 PAUSE = Path("/tmp/quiet")  # who measures times on this machine puts this file there

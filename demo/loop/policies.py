@@ -25,9 +25,7 @@ class Sampling:
 
 
 @torch.inference_mode()
-def roll_out(
-    model: Any, tokenizer: Any, prompts: Sequence[Sequence[dict[str, str]]], sampling: Sampling, seed: int
-) -> list[str]:
+def roll_out(model: Any, tokenizer: Any, prompts: Sequence[Sequence[dict[str, str]]], sampling: Sampling, seed: int) -> list[str]:
     """One response to each prompt (chat turns), in their order.
 
     Drawn in batches of the prompts' order with the key-value cache; the same seed and batches give the same texts on one machine.
@@ -70,9 +68,7 @@ class Readings:
 
 
 @torch.inference_mode()
-def read_pairs(
-    model: Any, tokenizer: Any, pairs: Sequence[assay.Pair], *, reference: bool = False, batch: int = 16
-) -> Readings:
+def read_pairs(model: Any, tokenizer: Any, pairs: Sequence[assay.Pair], *, reference: bool = False, batch: int = 16) -> Readings:
     """Both responses' log-probabilities under a policy, or with `reference` under what its adapter was put on."""
     texts = [(prompt_turns(pair.prompt), text) for pair in pairs for text in (pair.chosen, pair.rejected)]
     items = [response_ids(tokenizer, *one) for one in texts]

@@ -80,7 +80,7 @@ class Trained:
 
 
 class Reference:
-    """Log-probabilities of responses under the reference, by the tokens that they were read from; on disk where a path is given."""
+    """Log-probabilities of responses under the reference, by the tokens that they were read from; kept in a file if given."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
@@ -124,13 +124,21 @@ class RememberingTrainer(PlanDPOTrainer):
 
 def load(model: Path | str, dtype: str = "bfloat16") -> tuple[Any, Any]:
     """A model and its tokenizer, without network."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(model)
+    loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=getattr(torch, dtype), local_files_only=True)
+    return loaded, tokenizer
+
+
+def load_tokenizer(model: Path | str) -> Any:
+    """A model's tokenizer, one that can pad, without network."""
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=getattr(torch, dtype), local_files_only=True)
-    return loaded, tokenizer
+    return tokenizer
 
 
 def train(

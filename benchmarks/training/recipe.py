@@ -1,0 +1,5 @@
+"""The one recipe of all training experiments."""
+
+from demo.loop.training import Recipe
+
+RECIPE = Recipe()
