@@ -13,7 +13,7 @@ from google.longrunning import operations_pb2 as longrunning
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import code_pb2
 
-from tests.server.rpc.test_audits import PAIRS
+from tests.support.audited import PAIRS
 from tests.support.harness import Harness, Start, settled, until
 from tests.support.wire import decode, refused
 
