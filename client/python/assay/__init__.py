@@ -31,6 +31,7 @@ from assay.audits import (
 )
 from assay.calls import Timeouts
 from assay.client import Client
+from assay.comparisons import Agreement, ComparisonOptions, ConceptShift, Estimate, PositiveControl, RolloutComparison
 from assay.concepts import (
     ClusterSummary,
     Examples,
@@ -132,6 +133,7 @@ from assay.version import __version__
 
 __all__ = [
     "AblationBasis",
+    "Agreement",
     "AssayError",
     "AsyncClient",
     "AsyncDataPlan",
@@ -144,11 +146,13 @@ __all__ = [
     "Cancelled",
     "Client",
     "ClusterSummary",
+    "ComparisonOptions",
     "CompiledIntervention",
     "Concept",
     "ConceptFamily",
     "ConceptRef",
     "ConceptScore",
+    "ConceptShift",
     "Condition",
     "ConnectionFailed",
     "Correction",
@@ -164,6 +168,7 @@ __all__ = [
     "EditedSpan",
     "Effect",
     "EncodedText",
+    "Estimate",
     "Evidence",
     "Examples",
     "ExpectedEffect",
@@ -215,6 +220,7 @@ __all__ = [
     "PlanTarget",
     "PlanWarning",
     "PooledFeatures",
+    "PositiveControl",
     "ProbeMethod",
     "ProbeReport",
     "PromptPlacement",
@@ -227,6 +233,7 @@ __all__ = [
     "ResponseSide",
     "RetryPolicy",
     "RewardResult",
+    "RolloutComparison",
     "RowOrder",
     "SaeClamp",
     "ScoreOptions",

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 
 from assay import calls
 from assay.aio_audit_methods import AsyncAuditMethods
+from assay.aio_comparison_methods import AsyncComparisonMethods
 from assay.aio_concept_methods import AsyncConceptMethods
 from assay.aio_intervention_methods import AsyncInterventionMethods
 from assay.aio_stream import AsyncPairStream
@@ -24,7 +25,7 @@ from assay.pairs import Message, Pair, PromptedResponse
 from assay.results import EncodedText, PairResult, ResponseResult
 
 
-class AsyncClient(AsyncAuditMethods, AsyncConceptMethods, AsyncInterventionMethods):
+class AsyncClient(AsyncAuditMethods, AsyncConceptMethods, AsyncInterventionMethods, AsyncComparisonMethods):
     """A connection to one Assay server. Use it as an async context manager, or await `close`.
 
     Arguments are those of `assay.aio_connection.AsyncConnection`: address, token, tls, timeouts, flow, retry, and their limits.

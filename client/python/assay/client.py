@@ -36,6 +36,7 @@
 | `intervention`, `measure_intervention`           | a vector, basis or clamp to put into the model; its curve       |
 | `data_plan`, `export_data_plan`                  | weights, flips, masks and texts, pair by pair                   |
 | `rank_inoculation_prompts`, `score_rewards`      | prompts that explain a preference; rewards of fresh responses   |
+| `compare_rollouts`                               | whether training did what its data predicted                    |
 
 A client is one connection, safe to share between threads. Errors are those of `assay.errors`.
 """
@@ -44,6 +45,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from assay import calls
 from assay.audit_methods import AuditMethods
+from assay.comparison_methods import ComparisonMethods
 from assay.concept_methods import ConceptMethods
 from assay.flow import scoring
 from assay.intervention_methods import InterventionMethods
@@ -54,7 +56,7 @@ from assay.results import EncodedText, PairResult, ResponseResult
 from assay.stream import PairStream
 
 
-class Client(AuditMethods, ConceptMethods, InterventionMethods):
+class Client(AuditMethods, ConceptMethods, InterventionMethods, ComparisonMethods):
     """A connection to one Assay server. Use it as a context manager, or call `close`.
 
     Arguments are those of `assay.connection.Connection`: address, token, tls, timeouts, flow, retry, and their limits.

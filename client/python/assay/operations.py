@@ -28,6 +28,7 @@ from google.longrunning import operations_pb2
 from google.protobuf.message import DecodeError
 
 from assay.audits import Audit, Dataset
+from assay.comparisons import RolloutComparison
 from assay.concepts import ClusterSummary, LabelSummary, StoredConcept
 from assay.errors import AssayError, DeadlineExceeded, ItemError, ServerFault
 from assay.flow import Recovery, RetryPolicy
@@ -35,7 +36,7 @@ from assay.hypotheses import Hypothesis
 from assay.intervention_results import PromptRanking
 from assay.interventions import Intervention, Plan
 from assay.times import utc
-from assay.v1 import audit_pb2, concept_service_pb2, intervention_pb2, intervention_service_pb2
+from assay.v1 import audit_pb2, comparison_pb2, concept_service_pb2, intervention_pb2, intervention_service_pb2
 from assay.v1 import operations_pb2 as assay_operations_pb2
 
 _FIRST_POLL_SECONDS = 0.05
@@ -273,6 +274,7 @@ _RESULTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "assay.v1.Concept": (concept_service_pb2.Concept, StoredConcept.from_proto),
     "assay.v1.ClusterSummary": (concept_service_pb2.ClusterSummary, ClusterSummary.from_proto),
     "assay.v1.LabelSummary": (concept_service_pb2.LabelSummary, LabelSummary.from_proto),
+    "assay.v1.RolloutComparison": (comparison_pb2.RolloutComparison, RolloutComparison.from_proto),
     "assay.v1.Plan": (intervention_pb2.Plan, Plan.from_proto),
     "assay.v1.Intervention": (intervention_pb2.Intervention, Intervention.from_proto),
     "assay.v1.PromptRanking": (intervention_service_pb2.PromptRanking, PromptRanking.from_proto),

@@ -7,6 +7,7 @@
     assay audit pairs.jsonl --report report.html          the same, tested, corrected, controlled for length
     assay test pairs.jsonl --concept examples.jsonl       one hypothesis of your own
     assay decide AUDIT HYPOTHESIS explain-away            what is wanted of a finding; assay decisions lists them
+    assay compare --dataset D --rollouts R --noise N      whether training did what its data predicted
     assay audits | datasets | concepts                    what the server keeps
 
 | exit code | meaning                                                                          |
@@ -25,7 +26,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from assay.cli import audit, audits, concepts, datasets, decide, info, score, summarize, test
+from assay.cli import audit, audits, compare, concepts, datasets, decide, info, score, summarize, test
 from assay.cli.reading import StrictStop
 from assay.errors import (
     AssayError,
@@ -87,6 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     commands.add_parser("serve", help="start a server (assay serve --help)", add_help=False)
-    for module in (info, score, summarize, audit, test, decide, audits, datasets, concepts):
+    for module in (info, score, summarize, audit, test, decide, compare, audits, datasets, concepts):
         module.add_command(commands)
     return parser
