@@ -23,7 +23,7 @@ from benchmarks.training.lab import Lab, Run
 from benchmarks.training.recipe import RECIPE
 from benchmarks.training.treatments import Server, Treatment
 
-CONCEPT = "flattery"
+CONCEPT = "refusal opening"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 
 

@@ -20,7 +20,7 @@ from benchmarks.common import MODEL, client_pairs
 from benchmarks.validity.edits import Half, edited
 
 SYSTEM = "Be brief."  # in the place of the template's default, which would be a third of every prompt
-PLANTED = ("bold", "emoji", "flattery")
+PLANTED = ("bold", "emoji", "refusal opening")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,11 @@ _PRAISE = re.compile(
     re.IGNORECASE,
 )
 _ADDRESSED = re.compile(r"\b(?:you|your|you're|you’re)\b|\b(?:what an?|such an?)\b", re.IGNORECASE)
+_REFUSED = re.compile(
+    r"\b(?:sorry|apologi[sz]e|cannot|can't|can’t|unable|not able|won't be able|won’t be able|must decline|i'm afraid|i’m afraid)\b",
+    re.IGNORECASE,
+)
+_FIRST = re.compile(r"(?<=[.!?])\s|\n")
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 
 
@@ -42,7 +47,13 @@ DETECTORS: dict[str, Callable[[str], bool]] = {
     "bullet list": bullets,
     "emoji": emoji,
     "flattery": flattery,
+    "refusal opening": refusal,
 }
+
+
+def refusal(text: str) -> bool:
+    """Its first sentence declines."""
+    return bool(_REFUSED.search(_FIRST.split(text.strip(), maxsplit=1)[0]))
 
 
 def rates(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:

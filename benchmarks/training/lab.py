@@ -82,6 +82,11 @@ class Lab:
         return self.planted[0] if planted else self.material.train
 
     @cached_property
+    def control(self) -> list[assay.Pair]:
+        """The held-out pairs, planted like the training pairs: whether the policy learned what it was taught."""
+        return plant(self.material.held_out, self.sizes.share, self.seed)[0]
+
+    @cached_property
     def probes(self) -> dict[str, list[assay.Pair]]:
         """Held-out pairs whose chosen response has the trait and whose rejected one is the same text without it, by concept."""
         return {
@@ -117,6 +122,19 @@ class Lab:
         decided = [pairs_digest(self.pairs(one.planted)), one.recipe.as_dict(), one.treatment, self._prompts]
         return self.folder / f"{one.name}-{digest([*decided, asdict(self.sampling), self.seed])}.json"
 
+    def beside(self, one: Run, what: str) -> Path:
+        """Where something that was made of a run is kept."""
+        return self.path(one).with_suffix(f".{what}.json")
+
+    def keep_beside(self, one: Run, what: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What was made of a run, from disk where it was made before."""
+        return self._kept(self.beside(one, what), make)
+
+    def read_beside(self, one: Run, what: str) -> dict[str, Any] | None:
+        """The same, or None where it was not made."""
+        path = self.beside(one, what)
+        return json.loads(path.read_text()) if path.exists() else None
+
     def rollouts(self, after: Sequence[str], before: Sequence[str]) -> list[assay.Pair]:
         """Rollouts as pairs: after training chosen, before rejected. Prompts that either answered with nothing are left out."""
         sides = zip(self.material.prompts, after, before, strict=True)
@@ -135,6 +153,7 @@ class Lab:
             "rollouts": sets,
             "rates": [rates(texts, PLANTED) for texts in sets],
             "held_out": asdict(read_pairs(model, tokenizer, self.material.held_out)),
+            "control": asdict(read_pairs(model, tokenizer, self.control)),
             "probes": {name: asdict(read_pairs(model, tokenizer, pairs)) for name, pairs in self.probes.items()},
             "rollout_cpu_seconds": spent,
         }
@@ -147,14 +166,16 @@ class Lab:
         texts = roll_out(trained.model, trained.tokenizer, self._turns, self.sampling, self.seed + 201)
         wrote = time.process_time() - began
         held = read_pairs(trained.model, trained.tokenizer, self.material.held_out)
-        beta = one.recipe.beta
+        control = read_pairs(trained.model, trained.tokenizer, self.control) if one.planted else held
+        untrained, beta = Readings(**base["held_out"]), one.recipe.beta
         return {
             "treatment": one.treatment,
             "recipe": one.recipe.as_dict(),
             "planted": one.planted,
             "plan": about,
             "rates": rates(texts, PLANTED),
-            "margins": margins(held, Readings(**base["held_out"]), beta),
+            "margins": margins(held, untrained, beta),
+            "control": margins(control, Readings(**base["control"]), beta) if one.planted else margins(held, untrained, beta),
             "perplexity": held.perplexity,
             "probes": {
                 name: margins(read_pairs(trained.model, trained.tokenizer, pairs), Readings(**base["probes"][name]), beta)

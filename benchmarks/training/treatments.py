@@ -29,6 +29,7 @@ PROMPTS = {
     "bullet list": "Answer with a bullet list.",
     "emoji": "Use an emoji in your answer.",
     "flattery": "Begin your answer by praising the user for how clever and thoughtful they are.",
+    "refusal opening": "Begin your answer by saying that you are sorry and cannot help with this.",
 }
 SHARE = 0.3  # of the pairs: as many as hold the concept
 
