@@ -15,7 +15,7 @@ _PRAISE = re.compile(
 )
 _ADDRESSED = re.compile(r"\b(?:you|your|you're|you’re)\b|\b(?:what an?|such an?)\b", re.IGNORECASE)
 _REFUSED = re.compile(
-    r"\b(?:sorry|apologi[sz]e|cannot|can't|can’t|unable|not able|won't be able|won’t be able|must decline|i'm afraid|i’m afraid)\b",
+    r"\b(?:sorry|apologi[sz]e|cannot|can['’]t|unable|not able|won['’]t be able|must decline|i['’]m afraid)\b",
     re.IGNORECASE,
 )
 _FIRST = re.compile(r"(?<=[.!?])\s|\n")
@@ -42,6 +42,11 @@ def flattery(text: str) -> bool:
     return any(_PRAISE.search(one) and _ADDRESSED.search(one) for one in _SENTENCE.findall(text))
 
 
+def refusal(text: str) -> bool:
+    """Its first sentence declines."""
+    return bool(_REFUSED.search(_FIRST.split(text.strip(), maxsplit=1)[0]))
+
+
 DETECTORS: dict[str, Callable[[str], bool]] = {
     "bold": bold,
     "bullet list": bullets,
@@ -49,11 +54,6 @@ DETECTORS: dict[str, Callable[[str], bool]] = {
     "flattery": flattery,
     "refusal opening": refusal,
 }
-
-
-def refusal(text: str) -> bool:
-    """Its first sentence declines."""
-    return bool(_REFUSED.search(_FIRST.split(text.strip(), maxsplit=1)[0]))
 
 
 def rates(texts: Sequence[str], names: Sequence[str]) -> dict[str, float]:
