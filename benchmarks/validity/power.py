@@ -7,8 +7,9 @@ labels, where the planted concept competes with everything that the data teaches
 other pairs, where it is the only thing to find, so that whatever else ranks high is false. What is right was decided without
 the audit, on the responses of other pairs and with other phrases (`planting.py`): the five concepts that tell edited text best.
 
-Rank is that of the first right concept in the global view, recall the share of the five at q <= 0.05, precision the share of the
-top ten that the edit truly raises by a sign test on the other pairs.
+Rank is that of the first right concept in the global view, lesson the place of the first distinct lesson that a right finding
+belongs to, recall the share of the five at q <= 0.05, precision the share of the top ten that the edit truly raises by a sign
+test on the other pairs.
 """
 
 from __future__ import annotations
@@ -73,8 +74,12 @@ def trial(features: Features, concepts: ConceptSet, planting: Planting, rows: In
     place[table.concept] = np.arange(len(table.concept))
     at = place[planting.right]
     first = int(at.min())
+    lessons = np.zeros(len(place), np.int64) if table.lesson is None else table.lesson
+    told = lessons[at][lessons[at] > 0]
     return {
         "rank": first + 1,
+        "lesson": int(told.min()) if len(told) else len(place),  # past every place where none is told
+        "lessons": int(lessons.max(initial=0)),
         "q": float(shown.q[first]),
         "q_raw": float(table.raw.q[first]),
         "rank_best": int(at[0]) + 1,
@@ -139,6 +144,16 @@ def metrics(raw: dict[str, Any], rates: Sequence[float] = RATES) -> list[Metric]
         inside = sum(rank <= FIRST for rank in ranks.values())
         found.append(
             at_least(title, inside, "concepts", len(names), goal, f"median rank over the top ten: {late}" if late else "")
+        )
+        told = {name: median(raw[name][background]["0.05"], "lesson") for name in names}
+        missed = ", ".join(name for name, place in told.items() if place > FIRST)
+        found.append(
+            Metric(
+                f"{background} labels, planted at 5%: concepts in the first ten distinct lessons, of {len(names)}",
+                float(sum(place <= FIRST for place in told.values())),
+                "concepts",
+                notes=f"not told apart: {missed}" if missed else "",
+            )
         )
         for rate in rates:
             for key, what, unit in (

@@ -95,7 +95,15 @@ def power(raw: dict[str, Any]) -> list[str]:
             cells = [_cell(raw[name][background][rate]) for rate in rates]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
-    lines += ["Precision of the top ten over swapped labels:", ""]
+    lines += prose("""
+        Everything that real labels teach raises many concepts at once, and all of them rank above a rare one. The audit therefore
+        tells distinct lessons apart (docs/statistics.md). Over real labels, median place of the first lesson that a right finding
+        belongs to, of the median number of lessons (— where none of the right ones is a finding of a single lesson):
+    """)
+    lines += ["", "| concept | " + " | ".join(f"{float(rate):.1%}" for rate in rates) + " |", "| --- |" + " ---: |" * len(rates)]
+    for name in names:
+        lines.append(f"| {name} | {' | '.join(_place(raw[name]['real'][rate]) for rate in rates)} |")
+    lines += ["", "Precision of the top ten over swapped labels:", ""]
     lines += ["| concept | " + " | ".join(f"{float(rate):.1%}" for rate in rates) + " |", "| --- |" + " ---: |" * len(rates)]
     for name in names:
         cells = [f"{np.mean([t['precision'] for t in raw[name]['swapped'][rate]]):.2f}" for rate in rates]
@@ -116,6 +124,13 @@ def _power_says(raw: dict[str, Any], names: list[str]) -> list[str]:
         said = f"all {len(names)} rank in the top ten" if not late else f"outside the top ten: {', '.join(late)}"
         lines.append(f"Planted in 5% of pairs over {background} labels: {said}.")
     return lines
+
+
+def _place(trials: list[dict[str, Any]]) -> str:
+    if "lesson" not in trials[0]:  # measured before lessons were told apart
+        return ""
+    place, lessons = (float(np.median([trial[key] for trial in trials])) for key in ("lesson", "lessons"))
+    return "—" if place > lessons else f"{place:.0f} of {lessons:.0f}"
 
 
 def _cell(trials: list[dict[str, Any]]) -> str:

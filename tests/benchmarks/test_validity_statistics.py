@@ -94,6 +94,7 @@ def test_a_trial_reports_rank_recall_and_precision_of_what_was_planted(features:
     flips = np.setdiff1d(np.flatnonzero(np.random.default_rng(2).random(320) < 0.5), pool)
     many = power.trial(features, concepts, planting, pool, flips)
     assert many["rank"] == 1
+    assert many["lesson"] == 1
     assert many["recall"] == 1.0
     assert many["precision"] >= 0.2
     none = power.trial(features, concepts, planting, pool[:1], flips)

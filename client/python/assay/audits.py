@@ -118,7 +118,7 @@ class AuditOptions:
         min_inside: pairs that a condition needs (25).
         min_firings: pairs in which a feature must fire for the prompt-conditioned view (200, at most a tenth of the pairs).
         prompt_clusters: clusters of prompt features.
-        response_clusters: clusters of response-delta features.
+        response_clusters: clusters of response-delta features; 0 takes them singly under 20,000 pairs.
         top_share: share of the pairs that at most stand inside a prompt condition (0.1).
         metadata_keys: keys whose values are conditions too; at most 8.
         seed: of every random choice (0).

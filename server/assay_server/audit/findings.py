@@ -39,7 +39,7 @@ class AuditOptions:
     min_inside: int = 25
     min_firings: int = 0  # 0: min(200, a tenth of the pairs), at least 10
     prompt_clusters: int = 0
-    response_clusters: int = 0
+    response_clusters: int = 0  # 0: features singly under 20,000 pairs
     top_share: float = 0.1
     svd_rank: int = 128
     delta_of_freq: bool = False  # response deltas of freq instead of max

@@ -1,9 +1,13 @@
 """The prompt-conditioned view: what do chosen responses express more where the prompt is about this? (METHOD.md §3.3)
 
-Prompt features are clustered by how they fire over prompts, response features by how their difference between chosen and
-rejected moves over pairs. The clusters are fitted on one half of the prompts and tested on the other (beyond [A]): response
-clusters are built from the very differences that are then tested, and on the same pairs that would prove itself. A coin a
-prompt decides, so no prompt is on both sides. Which pairs are inside depends on prompts alone.
+Prompt features are clustered by how they fire over prompts; which pairs are inside depends on prompts alone. Response features
+are clustered by how their difference between chosen and rejected moves over pairs. Such clusters are built from the very
+differences that are then tested, and on the same pairs that would prove itself: they are fitted on one half of the prompts
+and tested on the other (beyond [A]), by a coin a prompt, so that no prompt is on both sides.
+
+Under `FEW` pairs half of them show little, and a cluster dilutes what one of its features shows. There response features are
+tested singly (beyond [A]): nothing is then fitted on what is tested, and all pairs take part. `AuditOptions.response_clusters`
+asks for clusters whatever the size.
 """
 
 from __future__ import annotations
@@ -37,33 +41,42 @@ from assay_server.audit.watch import UNWATCHED, Watch
 _SVD_BLOCK = 8_192
 _HALF_STREAM, _TIE_STREAM = 1 << 22, 1 << 23
 _VIEW = ViewKind.PROMPT_CONDITIONED
+FEW = 20_000  # pairs
+_SINGLE_TESTS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class PromptClusters:
-    """What was fitted on one half of the prompts, and which pairs of the other half stand inside."""
+    """What was fitted on one half of the prompts, and which pairs of the other half stand inside; or both on all of them."""
 
     prompt: tuple[Ints, ...]  # features of each prompt cluster A_k, strongest first
-    response: tuple[Ints, ...]  # features of each response cluster R_m, strongest first
+    response: tuple[Ints, ...]  # features of each response cluster R_m, strongest first; of one where they are taken singly
     scaling: Csr  # [d_sae, response clusters] 1/(σ_f |R_m|): takes D to the mean of z-scored D, up to a constant
     inside: Csr  # [pairs of the survey, prompt clusters] 0/1 int64
-    tested: Bools  # [pairs of the survey] the half that is tested
+    tested: Bools  # [pairs of the survey] those that are tested
+    singly: bool  # whether response features are tested singly
+    left_out: int = 0  # response features that there was no room for
 
 
 @dataclass(frozen=True, eq=False)
 class _Columns:
     kept: Bools  # [d_sae]
     sums: ColumnSums
+    firings: Ints  # [d_sae]
 
 
 def prompt_view(
     shards: Shards, options: AuditOptions, known: Survey, watch: Watch = UNWATCHED
 ) -> tuple[TestTable, PromptClusters | None]:
-    """Every prompt cluster against its outside, for every response cluster, over the half that no cluster was fitted on."""
-    fitting = fitting_half(known.prompts, options.seed)
+    """Every prompt cluster against its outside, for every response cluster, over the half that no cluster was fitted on; or for
+    every response feature, over all pairs."""
+    singly = not options.response_clusters and known.pairs < FEW
+    fitting = np.ones(known.pairs, np.bool_) if singly else fitting_half(known.prompts, options.seed)
     reason = Reason.NO_PAIRS.text if not known.pairs else ""
-    if known.pairs and (fitting.all() or not fitting.any()):
-        prompts = len(np.unique(known.prompts))
+    prompts = len(np.unique(known.prompts))
+    if known.pairs and prompts < 2:
+        reason = f"{prompts} different prompts are too few: there must be some inside and some outside of a topic"
+    elif known.pairs and not singly and (fitting.all() or not fitting.any()):
         reason = f"{prompts} different prompts are too few to form clusters on one half of them and test on the other"
     response, prompt = _columns(shards, options, known, fitting, watch)
     if not reason and min(response.kept.sum(), prompt.kept.sum()) < 2:
@@ -73,7 +86,7 @@ def prompt_view(
         )
     if reason:
         return untested(_VIEW, reason, controlled=known.fit is not None), None
-    clusters = _fit(shards, options, known, fitting, response, prompt, watch)
+    clusters = _fit(shards, options, known, fitting, response, prompt, singly, watch)
     return _contrast(shards, options, known, clusters, watch), clusters
 
 
@@ -113,8 +126,8 @@ def _columns(shards: Shards, options: AuditOptions, known: Survey, fitting: Bool
             firings[index] += np.bincount(fired.indices, minlength=known.d_sae)
             sums[index] = sums[index] + column_sums(Csr(values[fit]))
     return (
-        _Columns(response_filter(sums[0], firings[0], options.min_firings), sums[0]),
-        _Columns(prompt_filter(sums[1], firings[1], options.min_firings), sums[1]),
+        _Columns(response_filter(sums[0], firings[0], options.min_firings), sums[0], firings[0]),
+        _Columns(prompt_filter(sums[1], firings[1], options.min_firings), sums[1], firings[1]),
     )
 
 
@@ -125,24 +138,39 @@ def _fit(
     fitting: Bools,
     response: _Columns,
     prompt: _Columns,
+    singly: bool,
     watch: Watch,
 ) -> PromptClusters:
-    spaces = [Subspace(part.sums, part.kept, options.svd_rank, options.seed) for part in (response, prompt)]
+    sides = (prompt,) if singly else (prompt, response)
+    spaces = [Subspace(part.sums, part.kept, options.svd_rank, options.seed) for part in sides]
     for number in range(SVD_PASSES):
         for space in spaces if number else ():
             space.turn()
         for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", watch.progress, size=_SVD_BLOCK):
             fit = np.flatnonzero(fitting[places(block, known)])
-            spaces[0].add(response_delta(block, options, fit))
-            spaces[1].add(Csr(block.freq_prompt[fit]))
+            spaces[0].add(Csr(block.freq_prompt[fit]))
+            if not singly:
+                spaces[1].add(response_delta(block, options, fit))
     found: list[tuple[Ints, ...]] = []
-    for space, part, wanted in zip(spaces, (response, prompt), (options.response_clusters, options.prompt_clusters), strict=True):
+    for space, part, wanted in zip(spaces, sides, (options.prompt_clusters, options.response_clusters), strict=False):
         features = np.flatnonzero(part.kept)
         groups = cluster_features(space.embedding()[features], wanted, options.seed, check=watch.check)
         found.append(tuple(features[group] for group in groups))
-    inside = _inside(shards, options, known, ~fitting, found[1], watch)
-    weights = [1.0 / response.sums.sigma[group] / len(group) for group in found[0]]
-    return PromptClusters(found[1], found[0], _by_cluster(found[0], weights, known.d_sae), inside, ~fitting)
+    if singly:
+        found.append(_single_features(response, _SINGLE_TESTS // max(1, len(found[0]))))
+    tested = fitting if singly else ~fitting
+    inside = _inside(shards, options, known, tested, found[0], watch)
+    weights = [1.0 / response.sums.sigma[group] / len(group) for group in found[1]]
+    left_out = int(response.kept.sum()) - len(found[1]) if singly else 0
+    scaling = _by_cluster(found[1], weights, known.d_sae)
+    return PromptClusters(found[0], found[1], scaling, inside, tested, singly, left_out)
+
+
+def _single_features(response: _Columns, most: int) -> tuple[Ints, ...]:
+    """Response features, each by itself, ascending: those that fire most where there are more than `most`."""
+    features = np.flatnonzero(response.kept)
+    often = features[np.argsort(-response.firings[features], kind="stable")[:most]]
+    return tuple(np.array([feature]) for feature in np.sort(often))
 
 
 def _inside(
@@ -190,14 +218,27 @@ def _contrast(shards: Shards, options: AuditOptions, known: Survey, clusters: Pr
     table = conditioned_table(
         _VIEW,
         tested,
-        tuple(TestedConcept(f"response-cluster/{m}", _listed(group), len(group)) for m, group in enumerate(clusters.response)),
+        tuple(
+            TestedConcept(f"feature/{group[0]}" if clusters.singly else f"response-cluster/{m}", _listed(group), len(group))
+            for m, group in enumerate(clusters.response)
+        ),
         tuple(Condition(f"prompt-cluster/{k}", _listed(group)) for k, group in enumerate(clusters.prompt)),
         np.broadcast_to((tested.raw.inside >= options.min_inside)[:, None], tested.raw.p.shape),
         options,
     )
     by_cluster = clusters.inside.T.tocsr()
     members = tuple(np.sort(known.rows[by_cluster.indices[a:b]]) for a, b in pairwise(by_cluster.indptr.tolist()))
-    return replace(table, members=members)
+    return replace(table, members=members, note=_note(table.note, clusters))
+
+
+def _note(said: str, clusters: PromptClusters) -> str:
+    if not clusters.left_out:
+        return said
+    more = (
+        f"of the response features that fire in enough pairs, the {len(clusters.response):,} that fire most were tested over "
+        f"{len(clusters.prompt)} prompt clusters, and {clusters.left_out:,} were not"
+    )
+    return f"{said}; {more}" if said else more
 
 
 def _by_cluster(groups: tuple[Ints, ...], weights: list[Floats], features: int) -> Csr:

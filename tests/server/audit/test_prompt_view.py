@@ -60,6 +60,55 @@ def test_every_test_equals_scipy_on_the_half_that_no_cluster_was_fitted_on() -> 
         assert np.array_equal(table.members[table.condition[row]], np.flatnonzero(inside))
 
 
+def test_response_features_are_taken_singly_over_all_pairs_where_pairs_are_few() -> None:
+    shard = dataset(1, 400, share=0.0)
+    table, clusters = fitted(shard, replace(ONLY, response_clusters=0))
+    assert clusters.tested.all()
+    assert {concept.name for concept in table.concepts} == {f"feature/{feature}" for feature in range(80)}
+    assert table.tests == len(table.concept) == 5 * 80
+    d = shard.max_chosen.toarray().astype(float) - shard.max_rejected.toarray()
+    fires = shard.freq_prompt.toarray() > 0.01
+    for row in range(0, 400, 37):
+        (feature,) = table.concepts[table.concept[row]].features
+        u = d[:, feature] / d[:, feature].std()
+        c = fires[:, list(table.conditions[table.condition[row]].features)].mean(axis=1)
+        inside = clusters.inside[:, [int(table.condition[row])]].toarray()[:, 0] == 1
+        assert inside.sum() == min((c > 0).sum(), 100)
+        assert c[inside].min() >= c[~inside].max()
+        theirs = stats.ttest_ind(u[inside], u[~inside], equal_var=False)
+        assert table.raw.p[row] == pytest.approx(theirs.pvalue, abs=1e-9)
+
+
+def test_a_lesson_of_one_feature_under_one_topic_is_named_among_few_pairs() -> None:
+    shard, draws = dataset(4, 300), np.random.default_rng(0)
+    where = (shard.groups.toarray()[:, 2] == 1) & (draws.random(300) < 0.7)
+    planted = express_more(shard, [50], where, draws)
+    singly, clustered = (audited(planted, replace(ONLY, response_clusters=number)) for number in (0, 6))
+    assert singly.finding[0]
+    assert singly.concepts[singly.concept[0]].name == "feature/50"
+    assert set(singly.conditions[singly.condition[0]].features) <= set(range(24, 36))
+    assert not clustered.finding.any()
+
+
+def test_single_features_that_there_is_no_room_for_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = dataset(1, 300)
+    monkeypatch.setattr("assay_server.audit.prompt_view._SINGLE_TESTS", 100)
+    table = audited(shard, replace(ONLY, response_clusters=0))
+    assert table.tests == 100
+    assert table.note.endswith("the 20 that fire most were tested over 5 prompt clusters, and 60 were not")
+    often = np.asarray(((shard.freq_chosen + shard.freq_rejected) > 0).sum(axis=0)).ravel()
+    taken = [concept.features[0] for concept in table.concepts]
+    assert often[taken].min() >= np.delete(often, taken).max()
+
+
+def test_many_pairs_are_clustered_on_one_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = dataset(1, 400)
+    monkeypatch.setattr("assay_server.audit.prompt_view.FEW", 400)
+    _, clusters = fitted(shard, replace(ONLY, response_clusters=0))
+    assert not clusters.singly
+    assert np.array_equal(clusters.tested, ~fitting_half(shard.prompts, 0))
+
+
 def test_no_prompt_is_on_both_sides_and_the_seed_decides_which_is_which() -> None:
     prompts = np.random.default_rng(0).integers(0, 500, 2_000)
     half = fitting_half(prompts, 3)
@@ -106,9 +155,10 @@ def test_frequencies_and_prompt_values_can_stand_in_for_maxima_and_firings(optio
     assert not np.array_equal(table.raw.p, audited(express_more(shard, range(48, 60), where, draws)).raw.p)
 
 
-def test_swapped_labels_give_findings_no_more_often_than_the_level_allows() -> None:
+@pytest.mark.parametrize("response_clusters", [6, 0])
+def test_swapped_labels_give_findings_no_more_often_than_the_level_allows(response_clusters: int) -> None:
     base, draws = dataset(5, 240), np.random.default_rng(1)
-    options = replace(ONLY, evidence=0, min_inside=20)
+    options = replace(ONLY, evidence=0, min_inside=20, response_clusters=response_clusters)
     runs = [audited(swapped(base, coins(base, draws)), replace(options, seed=run)) for run in range(50)]
     for count in (sum(run.findings_raw > 0 for run in runs), sum(run.findings_controlled > 0 for run in runs)):
         assert stats.binomtest(count, len(runs), 0.05, alternative="greater").pvalue > 0.01
@@ -140,6 +190,8 @@ def test_one_prompt_and_constant_features_say_why_they_tell_nothing() -> None:
     shard = dataset(8, 120)
     together = audited(replace(shard, prompts=np.zeros(120, np.int64)))
     assert together.reason.startswith("1 different prompts are too few")
+    alone = audited(replace(shard, prompts=np.zeros(120, np.int64)), replace(ONLY, response_clusters=0))
+    assert alone.reason.startswith("1 different prompts are too few")
     same = audited(replace(shard, max_rejected=shard.max_chosen))
     assert same.reason.startswith("40 prompt features and 0 response features fire in 12 pairs and vary")
     assert audited(picked(shard, slice(0, 0))).reason == Reason.NO_PAIRS.text

@@ -278,9 +278,12 @@ export interface AuditOptions {
   minFirings?:
     | number
     | undefined;
-  /** Clusters of prompt features, and of response-delta features. Default (0): by the number of features that take part. */
+  /** Clusters of prompt features. Default (0): the square root of the features that take part. */
   promptClusters: number;
-  /** See prompt_clusters. */
+  /**
+   * Clusters of response-delta features, fitted on one half of the prompts and tested on the other. Default (0): response features
+   * are tested singly over all pairs under 20,000 pairs, and in as many clusters as the square root of their number from there.
+   */
   responseClusters: number;
   /** Share of the pairs that at most stand inside a prompt condition, in (0, 1). Default: 0.1. */
   topShare?:
