@@ -166,7 +166,7 @@ async def _written_scores(
     answers = [PromptedResponse(item.prompt, text) for item, text in zip(items, written, strict=True) if text.strip()]
     if not answers:
         return np.zeros(0)
-    how = ScoreOptions(directions=directions_of([target]), lane=Lane.BULK, patient=True)
+    how = ScoreOptions(directions=directions_of([target]), lane=Lane.BULK, patient=True, sealed=True)  # the same bits each time
     outcomes = await engine.score(answers, how)
     return np.array([_score(outcome, target) for outcome in outcomes if isinstance(outcome, Scored)])
 

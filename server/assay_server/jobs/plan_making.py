@@ -266,7 +266,8 @@ class PlanMaker:
     async def _mean_residual(self, dataset: Dataset) -> NDArray[np.float32]:
         """Mean residual over response tokens of some pairs, evenly spread over the dataset, float32 [d_in]."""
         pairs = await self._some_pairs(dataset, MEAN_PAIRS)
-        outcomes = await self.engine.score(pairs, ScoreOptions(lane=Lane.BULK, patient=True))
+        # Sealed: a plan that is made again after a crash has the same bits, whatever the cache held.
+        outcomes = await self.engine.score(pairs, ScoreOptions(lane=Lane.BULK, patient=True, sealed=True))
         total, tokens = np.zeros(self.engine.info.d_in), 0
         for outcome in outcomes:
             if isinstance(outcome, Scored):
