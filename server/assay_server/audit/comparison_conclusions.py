@@ -6,6 +6,7 @@ enters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from assay_server.audit.comparison import Comparison
 from assay_server.audit.comparison_agreement import FEW_CONCEPTS, Agreement, Estimate
 
 FEW_PROMPTS = 30
+LONGER = 0.05  # mean difference of log token counts from which length is spoken of
 WIDE_GAP = 0.05  # from a squared correlation down to the upper end of its interval
 FEW_ABOVE = 10  # concepts over the noise floor under which a correlation over them says little
 _MINUS = "\N{MINUS SIGN}"
@@ -28,16 +30,19 @@ class Setting:
         prompts_in_training: prompts of the rollouts that the training data holds too.
         unusable: pairs that cannot be scored, of training data, rollouts and noise.
         unweighed: families of the plan that give pairs no weights, so that the prediction does not know them.
+        longer: mean difference of log token counts, chosen minus rejected, of training data and rollouts.
     """
 
     prompts_in_training: int = 0
     unusable: tuple[int, int, int] = (0, 0, 0)
     unweighed: tuple[str, ...] = ()
+    longer: tuple[float, float] = (0.0, 0.0)
 
 
 def conclusions(compared: Comparison, setting: Setting) -> tuple[str, ...]:
     """The sentences, what speaks against the figures first."""
-    return (*_on_control(compared), *_on_rollouts(compared, setting), *_on_noise(compared), *_on_figures(compared))
+    against = (*_on_control(compared), *_on_rollouts(compared, setting), *_on_noise(compared), *_on_length(setting))
+    return (*against, *_on_figures(compared))
 
 
 def _on_control(compared: Comparison) -> Iterator[str]:
@@ -112,6 +117,17 @@ def _on_noise(compared: Comparison) -> Iterator[str]:
             )
 
 
+def _on_length(setting: Setting) -> Iterator[str]:
+    training, rollouts = setting.longer
+    if min(abs(training), abs(rollouts)) >= LONGER and (training > 0) == (rollouts > 0):
+        word = "longer" if rollouts > 0 else "shorter"
+        yield (
+            f"Responses after training are {_percent(rollouts)} {word} than before, and chosen ones {_percent(training)} {word} "
+            "than rejected ones (geometric means of tokens): concepts that go with length shift together, so part of the "
+            "agreement may be length alone."
+        )
+
+
 def _on_figures(compared: Comparison) -> Iterator[str]:
     control = compared.control
     if control is not None and control.passed:
@@ -166,6 +182,11 @@ def _number(value: float) -> str:
 def _part(value: float) -> str:
     """What is judged on a scale of 0 to 1: two decimals."""
     return _signed(value, f"{abs(value):.2f}")
+
+
+def _percent(difference: float) -> str:
+    """What a difference of logs is as a share: 0.18 is 20% longer, −0.22 is 20% shorter."""
+    return f"{100 * abs(math.expm1(difference)):.0f}%"
 
 
 def _signed(value: float, text: str) -> str:

@@ -26,7 +26,7 @@ from assay_server.interventions.data_plan import columns_of
 from assay_server.interventions.plans import Applied, CompiledPlan, check_subject, check_target
 from assay_server.interventions.types import WEIGHING
 from assay_server.interventions.weights import offset_weights
-from assay_server.jobs.api import ConceptFamily
+from assay_server.jobs.api import ConceptFamily, Nuisance
 from assay_server.jobs.auditing import AuditRunner
 from assay_server.jobs.comparison_api import ComparisonHead, ComparisonRequest
 from assay_server.jobs.comparison_files import Asked, ComparisonFiles
@@ -151,7 +151,7 @@ class ComparisonRunner:
 
     async def _scored(self, dataset: Dataset, snapshot: Snapshot, progress: Progress) -> DatasetShards:
         features = await self._runner.scored(dataset, snapshot.vectors, progress)
-        spec = ShardSpec(directions=snapshot.vectors, thresholds=snapshot.thresholds)
+        spec = ShardSpec((Nuisance.LENGTH,), snapshot.vectors, snapshot.thresholds)
         return DatasetShards(self._datasets, dataset, features, self._info.d_sae, dataset.pairs, spec, progress.check)
 
 
@@ -195,6 +195,7 @@ class _Comparing:
             prompts_in_training=int(np.isin(np.unique(known[1].prompts), known[0].prompts).sum()),
             unusable=(unusable[0], unusable[1], unusable[2]),
             unweighed=() if self._weights is None else self._weights.unweighed,
+            longer=(float(known[0].nuisance.mean()), float(known[1].nuisance.mean())),
         )
         return compared, setting
 

@@ -80,6 +80,22 @@ def test_what_was_left_out_and_what_was_seen_before_is_counted() -> None:
     assert "The plan's STEERING, SAE_CLAMP cannot weigh pairs beforehand" in found
 
 
+@pytest.mark.parametrize(
+    ("longer", "words"),
+    [
+        ((0.182, 0.0953), "after training are 10% longer than before, and chosen ones 20% longer than rejected ones"),
+        ((-0.223, -0.105), "after training are 10% shorter than before, and chosen ones 20% shorter"),
+        ((0.2, -0.2), ""),
+        ((0.2, 0.04), ""),
+        ((0.04, 0.2), ""),
+    ],
+)
+def test_length_that_goes_the_same_way_in_both_is_a_reason_for_doubt(longer: tuple[float, float], words: str) -> None:
+    found = said(GOOD, Setting(longer=longer))
+    assert ("may be length alone" in found) == bool(words)
+    assert words in found
+
+
 def test_an_interval_under_its_own_figure_is_pointed_at() -> None:
     found = said(replace(GOOD, retained=Agreement(120, pearson_squared=Estimate(0.5, 0.2, 0.4))))
     assert "[0.20, 0.40], lies under the figure, 0.50" in found

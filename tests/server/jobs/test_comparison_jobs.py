@@ -161,6 +161,7 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
     assert head.noise_floor.pearson_squared is not None
     assert head.retained.pearson_squared.value > head.noise_floor.pearson_squared.value
     assert any("cannot be scored were left out: 3 of the training data" in line for line in head.conclusions)
+    assert any("% longer than before" in line for line in head.conclusions), "who shouts says more"
     ratios = [abs(row.observed.value) / row.difference_error for row in found.shifts if row.difference_error]
     assert ratios == sorted(ratios, reverse=True)
     frame = pd.read_parquet(at.folder / head.name / "shifts.parquet")
