@@ -5,6 +5,7 @@ from assay_server.audit.comparison_agreement import FIGURES, Agreement, agreemen
 from assay_server.audit.comparison_shifts import Rollouts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from tests.server.audit.comparison_worlds import Pairs, drawn_pairs, slow_draws, slow_figures
 
@@ -114,3 +115,19 @@ def test_levels_and_draws_out_of_range_are_refused() -> None:
     for more in ({"level": 1.0}, {"draws": 0}):
         with pytest.raises(ValueError, match="level must lie"):
             agreements(PREDICTED, pairs, [np.arange(8)], **{"draws": 10, "seed": 0, "level": 0.9, **more})
+
+
+def test_the_lower_bound_of_a_correlation_seldom_lies_above_what_endless_rollouts_would_give() -> None:
+    """Plain percentiles err towards caution: a draw carries the sampling error twice."""
+    draws, above, under = np.random.default_rng(11), 0, 0
+    for seed in range(60):
+        lean = draws.uniform(-0.5, 0.5, 50)
+        predicted = 0.7 * lean + draws.normal(size=50) * 0.15
+        endless = float(np.corrcoef(predicted, lean)[0, 1]) ** 2
+        pairs = drawn_pairs(100 + seed, lean, pairs=80, prompts=40, sizes=[2] * 50).rollouts()
+        (found,) = agreements(predicted, pairs, [np.arange(50)], draws=100, seed=seed, level=0.95)
+        assert found.pearson_squared is not None
+        above += found.pearson_squared.low > endless
+        under += found.pearson_squared.high < endless
+    assert stats.binomtest(above, 60, 0.025, alternative="greater").pvalue > 0.01
+    assert under > above
