@@ -68,6 +68,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", type=Path, default=None, help="folder of a chat model (default: the demo model)")
     parser.add_argument("--sae", type=Path, default=ASSETS / "sae", help="folder of its SAE (default: the demo SAE)")
     parser.add_argument("--labels", type=Path, default=None, help="feature labels (default: the demo SAE's, with it)")
+    parser.add_argument("--serve", default="", metavar="FLAGS", help="more flags of `assay serve`, as one word")
     args = parser.parse_args(arguments)
     if args.labels is None and args.sae == ASSETS / "sae":
         args.labels = ASSETS / "labels.jsonl.gz"

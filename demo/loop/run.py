@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -50,7 +51,7 @@ class Loop:
         """All steps, and the page."""
         args = self._args
         split = self._timed("choosing pairs", self._split)
-        flags = ["--dtype", args.dtype, *(["--labels", str(args.labels)] if args.labels else [])]
+        flags = ["--dtype", args.dtype, *(["--labels", str(args.labels)] if args.labels else []), *shlex.split(args.serve)]
         self._say("starting a server that keeps the whole model")
         with serving(self._model, args.sae, self._scratch, flags) as address, assay.Client(address) as client:
             dataset = self._timed("uploading", lambda: client.upload_pairs(split.train, display_name=args.pairs.name))

@@ -36,7 +36,7 @@ class Split:
 
     train: list[assay.Pair]
     held_out: list[assay.Pair]
-    prompts: list[assay.Prompt | Any]
+    prompts: list[Any]
     left: int
 
 
@@ -47,23 +47,30 @@ def split(pairs: Sequence[assay.Pair], tokenizer: Any, *, train: int, held_out: 
         LoopFailed: there are too few.
     """
     usable = [pair for pair in pairs if pair.chosen.strip() and pair.rejected.strip() and pair.chosen != pair.rejected]
-    size = {at: _tokens(tokenizer, pair) for at, pair in enumerate(usable)}
-    order = [at for at in sorted(size, key=lambda at: size[at]) if size[at] <= longest]
-    # One in five of the short pairs is kept back, so that what is held out is of the same kind.
-    back = [at for place, at in enumerate(order[: train + train // 4 + 1]) if place % 5 == 4]
-    trained = sorted([at for at in order if at not in set(back)][:train])
-    seen = {_asked(usable[at]) for at in trained}
-    unseen = [at for at in order if at not in set(trained) and _asked(usable[at]) not in seen]
-    held = [at for at in unseen if at in set(back)][:held_out]
-    held += [at for at in unseen if at not in set(held)][: held_out - len(held)]
-    asked = list({_asked(usable[at]): usable[at].prompt for at in unseen if at not in set(held)}.values())[:prompts]
-    asked = asked or list({_asked(usable[at]): usable[at].prompt for at in unseen}.values())[:prompts]
-    if len(trained) < 16 or len(held) < 4 or len(asked) < 4:
+    size = [_tokens(tokenizer, pair) for pair in usable]
+    order = [at for at in sorted(range(len(usable)), key=lambda at: size[at]) if size[at] <= longest]
+    groups: dict[str, list[int]] = {}
+    for at in order:
+        groups.setdefault(_asked(usable[at]), []).append(at)
+    train, held_out = min(train, int(0.6 * len(order))), min(held_out, int(0.2 * len(order)))
+    trained: list[int] = []
+    held: list[int] = []
+    rest: list[Any] = []
+    for place, rows in enumerate(groups.values()):
+        # One in five of the short ones is held out, so that what is held out is of the kind that was trained on.
+        if place % 5 == 4 and len(held) < held_out:
+            held += rows[: held_out - len(held)]
+        elif len(trained) < train:
+            trained += rows[: train - len(trained)]
+        else:
+            rest.append(usable[rows[0]].prompt)
+    if len(trained) < 16 or len(held) < 4 or len(rest) < 4:
         raise LoopFailed(
             f"of {len(usable)} usable pairs {len(order)} have at most {longest} tokens; they gave {len(trained)} to train on, "
-            f"{len(held)} to hold out and {len(asked)} unseen prompts; give more pairs, or a larger --longest"
+            f"{len(held)} to hold out and {len(rest)} unseen prompts; give more pairs, or a larger --longest"
         )
-    return Split([usable[at] for at in trained], [usable[at] for at in held], asked, len(usable) - len(trained) - len(held))
+    left = len(usable) - len(trained) - len(held)
+    return Split([usable[at] for at in sorted(trained)], [usable[at] for at in held], rest[:prompts], left)
 
 
 def candidates(client: assay.Client, audit: assay.Audit, count: int = 10) -> list[assay.Hypothesis]:
