@@ -76,7 +76,7 @@ class PlanDPOTrainer(_Base):
         super().__init__(*args, **kwargs)
         self._take_collator()
         names = set(self.train_dataset.column_names)
-        shifts = CHOSEN in names and any(self.train_dataset[CHOSEN] + self.train_dataset[REJECTED])
+        shifts = CHOSEN in names and any(offset != 0 for side in (CHOSEN, REJECTED) for offset in self.train_dataset[side])
         self._weighted = WEIGHT in names and any(weight != 1 for weight in self.train_dataset[WEIGHT])
         if (shifts or self._weighted or PLAIN_PROMPT in names) and not self.precompute_ref_logps:
             raise InvalidRequest(
