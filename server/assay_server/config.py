@@ -122,7 +122,7 @@ class ServerConfig:
     max_streams: int = _knob(64, "Streams, uploads and exports open at once.", low=1, high=1 << 16)
     max_features_per_request: int = _knob(1024, "Features in one EncodeTokens or BatchGetFeatures.", low=1, high=1 << 20)
 
-    max_dataset_pairs: int = _knob(5_000_000, "Pairs in one uploaded dataset.", low=1, high=1 << 40)
+    max_dataset_pairs: int = _knob(5_000_000, "Pairs in one dataset, uploaded or imported.", low=1, high=1 << 40)
     max_upload_bytes: int = _knob(64 << 30, "Bytes of one upload, over all its calls.", low=1024, high=1 << 50)
 
     # Streams

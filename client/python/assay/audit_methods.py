@@ -61,7 +61,11 @@ class AuditMethods(Connection):
     def import_pairs(
         self, uri: str, *, display_name: str = "", request_id: str | None = None, timeout: float | None = None
     ) -> Operation[Dataset]:
-        """Stores the pairs of a file that the server may read: "file:///..." under one of its import roots."""
+        """Stores the pairs of a file that the server may read: "file:///..." under one of its import roots.
+
+        A row that holds no pair is left out and named in the server's log; once it is done, the operation's `pairs_done` counts
+        the pairs, and `pairs_total` the rows.
+        """
         request = audit_calls.import_request(uri, display_name, request_id)
         return self._handle(self._ask(self._audits.ImportPairs, request, timeout))
 

@@ -10,6 +10,7 @@ from assay.v1 import audit_service_pb2, audit_service_pb2_grpc, pair_pb2
 from assay_server.errors import FailedPrecondition
 from assay_server.subject.types import Message, Pair
 
+from tests.client.support.proxy import CuttingProxy
 from tests.support.harness import Harness, Start, settled, until
 from tests.support.wire import Rich, pair, refused, rich, turns
 
@@ -115,6 +116,29 @@ async def test_an_upload_that_is_cancelled_midway_goes_on_where_it_stood(harness
     dataset = await upload(harness, head(), *[batch(number) for number in range(position.next_sequence, 6)], pairs=6)
     assert dataset.pairs == 6
     assert await upload(harness, head("whole"), *[batch(number) for number in range(6)], pairs=6) == dataset
+
+
+async def test_a_connection_that_is_cut_midway_makes_no_dataset(harness: Harness) -> None:
+    proxy = CuttingProxy(harness.server.port)
+    channel = grpc.aio.insecure_channel(proxy.address)
+    audits: Any = audit_service_pb2_grpc.AuditServiceStub(channel)
+    try:
+        for number in range(5):
+            name = f"up-{number}"
+            call = audits.UploadPairs()
+            await call.write(head(name))
+            await call.write(batch(0))
+            await until(lambda name=name: len(harness.jobs.appends.get(name, [])) == 1)
+            proxy.cut()
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call
+            await settled(harness)
+            position = await where(harness, name)
+            assert (position.next_sequence, position.pairs, position.HasField("dataset")) == (1, 1, False)
+    finally:
+        await channel.close()
+        proxy.close()
+    assert (await upload(harness, head("up-0"), batch(1), pairs=2)).pairs == 2
 
 
 async def test_batches_that_are_stored_already_are_skipped_and_a_gap_names_what_is_expected(harness: Harness) -> None:
