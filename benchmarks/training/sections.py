@@ -1,0 +1,151 @@
+"""The text of docs/training.md. Every sentence that states a finding is made from the figures that it states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.training.data import PLANTED
+from benchmarks.validity.sections import prose
+
+KINDS = {"plain": "HH as it is", "planted": "HH with three planted concepts"}
+
+
+def prediction(raw: dict[str, Any]) -> list[str]:
+    """Do predicted shifts come true?"""
+    lines = [
+        "## Prediction: do the concepts move that the data teaches?",
+        "",
+        *prose("""
+            *Predicted*: mean disparity u over the training pairs. *Observed*: mean u of what the trained policy writes to unseen
+            prompts over what the untrained one writes, read by the same server. A shift is over the noise floor where it exceeds
+            what two independent sets of rollouts of the untrained model differ by. The positive control is the implicit reward of
+            held-out pairs (planted like the training pairs): without it a correlation of shifts that are noise means nothing.
+        """),
+        "",
+    ]
+    for kind, title in KINDS.items():
+        one = raw.get(kind)
+        lines += [f"### {title}", ""]
+        if one is None:
+            lines += ["Not run.", ""]
+            continue
+        lines += [*_agreement(one), ""]
+        lines += [*prose(f"The server's conclusions: {' '.join(one['conclusions'])}"), ""]
+    if any(raw.get(kind) for kind in KINDS):
+        lines += ["![Observed against predicted shifts](plots/training-shifts.svg)", ""]
+    return lines
+
+
+def _agreement(one: dict[str, Any]) -> list[str]:
+    lines = ["| over | concepts | squared Pearson | Spearman | slope | same sign |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for key, title in (("above_noise", "concepts over the noise floor"), ("retained", "all retained"), ("noise_floor", "chance")):
+        part = one[key]
+        cells = [_estimate(part[name]) for name in ("pearson_squared", "spearman", "slope", "same_sign")]
+        lines.append(f"| {title} | {part['concepts']:,} | {' | '.join(cells)} |")
+    control = one["control"]
+    passed = "passed" if control and control["passed"] else "**not passed**"
+    said = f"Positive control: {passed}; {one['rollouts']} rollouts, {one['pairs']} training pairs, {_cost(one['cost'])}."
+    return [*lines, "", *prose(said)]
+
+
+def _estimate(estimate: dict[str, float] | None) -> str:
+    return "not defined" if estimate is None else f"{estimate['value']:.2f} ({estimate['low']:.2f} to {estimate['high']:.2f})"
+
+
+def explaining(raw: dict[str, Any]) -> list[str]:
+    """What is left of a planted concept?"""
+    sizes = raw["sizes"]
+    untrained, trained = raw["untrained"], raw["trained"]
+    lines = [
+        "## Explaining away: is the concept not learned, and nothing else lost?",
+        "",
+        *prose(f"""
+            {sizes["train"]} pairs, {sizes["share"]:.0%} of them for each planted concept, no pair with two. One training without
+            a plan, and one for each concept and family, on the same pairs in the same order from the same start. *Rate*: share of
+            {sizes["prompts"]} rollouts that show the concept by a plain text detector. *Recovery*: (trained − plan) /
+            (trained − untrained), 100% is back to untrained. *Off-target*: mean relative change of the other two concepts' rates.
+            *Log-ratios* are the same two figures of a measure without sampling: how much more the policy likes held-out texts
+            with the concept than the same texts without it, in nats against the reference.
+        """),
+        "",
+        "| | " + " | ".join(PLANTED) + " | held-out accuracy | perplexity |",
+        "| --- |" + " ---: |" * (len(PLANTED) + 2),
+        _rates("untrained", untrained),
+        _rates("trained without a plan", trained),
+        "",
+        "| family (λ, concept as) | against | rate | recovery | log-ratios' | off-target | log-ratios' | accuracy | perplexity |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    missing: list[str] = []
+    for family, entry in raw["treatments"].items():
+        name = f"{family.replace('_', ' ')} ({entry['strength']:g}, {entry['kind']})"
+        for concept in PLANTED:
+            if entry[concept] is None:
+                missing.append(f"{family.replace('_', ' ')} of {concept}")
+                continue
+            lines.append(f"| {name} | {concept} | {_treated(concept, entry[concept])} |")
+    lines += ["", "![Recovery](plots/training-recovery.svg)", ""]
+    if missing:
+        lines += [*prose(f"Not run: {'; '.join(missing)}."), ""]
+    return lines
+
+
+def _rates(name: str, entry: dict[str, Any]) -> str:
+    rates = [f"{one['value']:.0%} ({one['interval'][0]:.0%} to {one['interval'][1]:.0%})" for one in entry["rates"].values()]
+    return f"| {name} | {' | '.join(rates)} | {entry['accuracy']:.2f} | {entry['perplexity']:.1f} |"
+
+
+def _treated(concept: str, one: dict[str, Any]) -> str:
+    value, bounds = one["recovery"]["value"], one["recovery"]["interval"]
+    recovered = "did not move" if value is None else f"{value:.0%} ({bounds[0]:.0%} to {bounds[1]:.0%})"
+    off = "—" if one["off_target"] is None else f"{one['off_target']:.0%}"
+    rate = f"{one['rates'][concept]['value']:.0%}"
+    return (
+        f"{rate} | {recovered} | {one['nats_recovery']:.0%} | {off} | {one['nats_off_target']:.0%} | "
+        f"{one['accuracy']:.2f} | {one['perplexity']:.1f}"
+    )
+
+
+def amplifying(raw: dict[str, Any]) -> list[str]:
+    """More of a wanted concept."""
+    missing = [f"{one:g}" for one in raw["asked"] if one not in [point["strength"] for point in raw["points"]]]
+    lines = [
+        "## Amplifying: is more asked for, and more had?",
+        "",
+        *prose(f"""
+            The wanted concept is *{raw["concept"]}*; reward shaping in mode AMPLIFY at strengths λ, all else equal. λ = 0 is the
+            training without a plan.
+        """),
+        "",
+        "| λ | rate in rollouts | log-ratio of held-out texts, nats | perplexity |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for point in raw["points"]:
+        low, high = point["rate"]["interval"]
+        a, b = point["nats_interval"]
+        lines.append(
+            f"| {point['strength']:g} | {point['rate']['value']:.0%} ({low:.0%} to {high:.0%}) | {point['nats']:.1f} "
+            f"({a:.1f} to {b:.1f}) | {point['perplexity']:.1f} |"
+        )
+    lines += ["", "![Dose and response](plots/training-dose.svg)", ""]
+    if missing:
+        lines += [f"Not run: λ = {', '.join(missing)}.", ""]
+    return lines
+
+
+def speed(raw: dict[str, Any]) -> list[str]:
+    """What offsets cost."""
+    return [
+        "## Speed: what do offsets cost?",
+        "",
+        *prose("""
+            STEERING offsets read every response twice, plain and steered. They are compared with one plain pass of the same
+            batches through the whole model, which is half of what they need, by the same engine (which shares prompts) and by
+            transformers on padded batches; contenders take turns. Reward-shaping offsets are asked of a server that has audited
+            the pairs, and its own count of tokens read is taken before and after.
+        """),
+    ]
+
+
+def _cost(cost: dict[str, float]) -> str:
+    return f"{cost['tokens']:,.0f} tokens trained on in {cost['cpu_seconds']:,.0f} CPU seconds"
