@@ -33,6 +33,9 @@ setup: $(PYTHON_READY) $(NODE_READY) ## Install what the other targets need; don
 demo: $(PYTHON_READY) ## Start a server, score the sample pairs (or PAIRS=FILE), say what they teach, and stop.
 	$(BIN)/python -m demo $(if $(PAIRS),--pairs '$(PAIRS)')
 
+loop: $(PYTHON_READY) ## From pairs to a trained policy: audit, decide, plan, train twice, compare (PAIRS=FILE, ARGS='--decide').
+	$(BIN)/python -m demo.loop $(if $(PAIRS),--pairs '$(PAIRS)') $(ARGS)
+
 test: ## Check and test everything, as CI does.
 	@scripts/phases.sh setup model $(CHECKS) pytest ts-test
 
@@ -115,6 +118,9 @@ bench: $(PYTHON_READY) model ## Measure, and write benchmarks/results.
 bench-gpu: $(PYTHON_READY) ## The same comparison on a GPU, in the shapes of an 8B model.
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
+bench-training: $(PYTHON_READY) model ## Train real policies with and without plans: make bench-training ARGS='--pairs FILE --minutes 60'
+	$(BIN)/python -m benchmarks.training $(ARGS)
+
 docs-tables: $(PYTHON_READY) ## Write the tables of README and docs from benchmarks/results.
 	$(BIN)/python -m benchmarks.tables
 
@@ -139,5 +145,5 @@ $(NODE_READY): $(TS)/package.json $(TS)/package-lock.json
 	@cd $(TS) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-.PHONY: help setup demo test serve check lint types imports format pytest ts-test proto proto-check buf proto-baseline \
-  ts ts-check model sae bench bench-gpu docs-tables clean distclean
+.PHONY: help setup demo loop test serve check lint types imports format pytest ts-test proto proto-check buf proto-baseline \
+  ts ts-check model sae bench bench-gpu bench-training docs-tables clean distclean

@@ -20,8 +20,8 @@ Ratios compare contenders that took turns in one run; a bar that is not met says
 
 def page() -> str:
     """The whole page."""
-    # docs/validity.md has the others.
-    paths = [path for path in sorted(RESULTS.glob("*.json")) if not path.stem.startswith("validity-")]
+    # docs/validity.md and docs/training.md have the others.
+    paths = [path for path in sorted(RESULTS.glob("*.json")) if not path.stem.startswith(("validity-", "training-"))]
     results = [json.loads(path.read_text()) for path in paths]
     return "\n".join([HEAD, *(section(result) for result in results)])
 
