@@ -7,6 +7,7 @@ Both are METHOD.md 4, "any sigmoid-DPO trainer, unchanged". Written for TRL 1.16
 """
 
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -37,8 +38,9 @@ def shift_reference(trainer: Any, offsets: OffsetSource | None = None, *, beta: 
     """Shifts the reference's log-probabilities of a built DPOTrainer, so that its loss sees the offsets inside the sigmoid.
 
     ``ref_chosen_logps -= o+/beta`` and ``ref_rejected_logps -= o-/beta``, in a new ``trainer.train_dataset``; the reference's
-    cached values stay as they are, and so does an ``eval_dataset``. The argument of the sigmoid is then beta D + o up to the
-    rounding of float32, in which TRL keeps log-probabilities: under 1e-6 at beta 0.1 for responses of up to 100 nats.
+    cached values stay as they are, and so does an ``eval_dataset``. TRL collates log-probabilities in float32, so both sides are
+    rounded here, such that their difference is as near as float32 allows: the argument of the sigmoid is beta D + o to 1e-6 where
+    the less surprising response has up to 256 nats at beta 0.1, and to beta times half a unit in its last place beyond.
 
     Args:
         trainer: a trl.DPOTrainer built with ``precompute_ref_log_probs=True``.
@@ -64,11 +66,9 @@ def shift_reference(trainer: Any, offsets: OffsetSource | None = None, *, beta: 
         )
     dataset = trainer.train_dataset
     chosen, rejected = aligned(dataset, offsets)
-    columns = dict(zip(REFERENCE, (chosen, rejected), strict=True))
-    shifted = {
-        name: [float(was) - part / scale for was, part in zip(dataset[name], parts, strict=True)]
-        for name, parts in columns.items()
-    }
+    rows = zip(*(dataset[name] for name in REFERENCE), chosen, rejected, strict=True)
+    sides = [_rounded(plus - o_plus / scale, minus - o_minus / scale) for plus, minus, o_plus, o_minus in rows]
+    shifted = {name: [both[side] for both in sides] for side, name in enumerate(REFERENCE)}
     trainer.train_dataset = with_columns(dataset, shifted)
     setattr(trainer, _MARK, True)
 
@@ -146,6 +146,19 @@ def with_columns(dataset: Any, columns: Mapping[str, Sequence[Any]]) -> Any:
     for name, values in columns.items():
         dataset = dataset.add_column(name, list(values))
     return dataset
+
+
+def _rounded(plus: float, minus: float) -> tuple[float, float]:
+    """Two log-probabilities as float32, whose difference is nearest to the given one's: the finer one takes the other's error."""
+    if abs(plus) < abs(minus):
+        rounded_minus, rounded_plus = _rounded(minus, plus)
+        return rounded_plus, rounded_minus
+    coarse = _float32(plus)
+    return coarse, _float32(minus + (coarse - plus))
+
+
+def _float32(value: float) -> float:
+    return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
 def _places(dataset: Any, names: Sequence[str], offsets: Offsets) -> Sequence[int]:
