@@ -1,6 +1,7 @@
 """Batches for the device: what waits, in two lanes, and the one thread that owns the accelerator."""
 
-from assay_server.batching.batcher import Batcher, EngineObserver, NullEngineObserver
+from assay_server.batching.batcher import Batcher
+from assay_server.batching.observer import EngineObserver, NullEngineObserver
 from assay_server.batching.planner import Planner
 from assay_server.batching.work import CallRequest, Lane, LoneRequest, Read, TokenRequest, Work
 

@@ -21,59 +21,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
+from assay_server.batching.observer import EngineObserver, NullEngineObserver
 from assay_server.batching.planner import Planner
 from assay_server.batching.work import Lane, LoneRequest, Read, Work
 from assay_server.errors import AssayError, EngineFailure, Expired, NotReady
 from assay_server.subject.subject import PreparedBatch, Subject, TreeRequest
 
 logger = logging.getLogger(__name__)
-
-
-class EngineObserver(Protocol):
-    """Told what the engine does: the seam for metrics. Called from several threads; must be fast, must not raise."""
-
-    def batch(self, tokens_read: int, tokens_saved: int, useful_fraction: float, seconds: float, pairs: int) -> None:
-        """A batch was read: tokens read, tokens that sharing saved, share of computed tokens that were real, duration."""
-        ...
-
-    def queued(self, lane: str, tokens: int) -> None:
-        """That many tokens wait in a lane now."""
-        ...
-
-    def queue_wait(self, lane: str, seconds: float) -> None:
-        """A piece of work waited that long."""
-        ...
-
-    def tokenize(self, seconds: float) -> None:
-        """Rendering and tokenising one call took that long."""
-        ...
-
-    def device_memory(self, n_bytes: int) -> None:
-        """The device's allocated memory, after a batch."""
-        ...
-
-
-class NullEngineObserver:
-    """Listens to nothing."""
-
-    def batch(self, tokens_read: int, tokens_saved: int, useful_fraction: float, seconds: float, pairs: int) -> None:
-        """Ignored."""
-
-    def queued(self, lane: str, tokens: int) -> None:
-        """Ignored."""
-
-    def queue_wait(self, lane: str, seconds: float) -> None:
-        """Ignored."""
-
-    def tokenize(self, seconds: float) -> None:
-        """Ignored."""
-
-    def device_memory(self, n_bytes: int) -> None:
-        """Ignored."""
 
 
 class Batcher:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from assay_server.errors import AssayError, InvalidItem
 from assay_server.interventions.offsets import Offsets, log_ratio, no_offsets, reward_shaping, shaped_rewards
-from assay_server.interventions.plans import CompiledPlan, Intervention, offset_interventions, reward_interventions
+from assay_server.interventions.plan_checks import offset_interventions, reward_interventions
+from assay_server.interventions.plans import CompiledPlan, Intervention
 from assay_server.interventions.reading import Change, Engine, Prompting, Reading, Steering, log_ratios
 from assay_server.interventions.targets import Target, directions_of, span_score
 from assay_server.interventions.types import Family

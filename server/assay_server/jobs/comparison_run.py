@@ -23,7 +23,8 @@ from assay_server.audit.passes import Survey, blocks, disparities, survey
 from assay_server.audit.shards import ConceptSet
 from assay_server.errors import AssayError, EngineFailure, FailedPrecondition
 from assay_server.interventions.data_plan import columns_of
-from assay_server.interventions.plans import Applied, CompiledPlan, check_subject, check_target
+from assay_server.interventions.plan_checks import Applied, check_subject, check_target
+from assay_server.interventions.plans import CompiledPlan
 from assay_server.interventions.types import WEIGHING
 from assay_server.interventions.weights import offset_weights
 from assay_server.jobs.api import ConceptFamily, Nuisance

@@ -19,7 +19,8 @@ import numpy as np
 from assay_server.errors import FailedPrecondition, InvalidItem
 from assay_server.interventions.apply import PlanIndex
 from assay_server.interventions.compile import Specification
-from assay_server.interventions.plans import Plan, check_subject, require_whole_model
+from assay_server.interventions.plan_checks import check_subject, require_whole_model
+from assay_server.interventions.plans import Plan
 from assay_server.interventions.reading import Engine
 from assay_server.interventions.sweep import SweepOptions, check_options, measure, texts_of
 from assay_server.interventions.types import STEERED, WHOLE_MODEL

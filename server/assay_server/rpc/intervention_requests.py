@@ -14,7 +14,7 @@ from assay.v1 import scoring_pb2
 
 from assay_server.errors import InvalidItem
 from assay_server.interventions.compile import Specification
-from assay_server.interventions.plans import Applied, check_specification
+from assay_server.interventions.plan_checks import Applied, check_specification
 from assay_server.interventions.reading import Reading
 from assay_server.interventions.sweep import DEFAULT_TOKENS, PERPLEXITY_LIMIT, SweepOptions
 from assay_server.interventions.targets import Target

@@ -12,7 +12,8 @@ from google.longrunning import operations_pb2
 from assay_server.errors import AssayError, InvalidItem
 from assay_server.interventions.apply import PlanIndex, pair_offsets, response_rewards
 from assay_server.interventions.data_plan import data_rows, parquet_of, texts_of
-from assay_server.interventions.plans import Plan, check_subject, check_target, offset_interventions, reward_interventions
+from assay_server.interventions.plan_checks import check_subject, check_target, offset_interventions, reward_interventions
+from assay_server.interventions.plans import Plan
 from assay_server.interventions.reading import Reading
 from assay_server.jobs.plan_jobs import PlanJobs
 from assay_server.rpc import intervention_messages as messages

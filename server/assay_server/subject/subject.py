@@ -1,17 +1,8 @@
-"""The subject: one model and one SAE, loaded, verified, and ready to read batches of trees.
-
-What is checked before it serves (METHOD.md §6), each by name so that an operator can override it deliberately:
-
-    WIDTH         the SAE's d_in equals the model's width                     (cannot be overridden)
-    HOOK          the hook is a residual-stream hook that the model has       (cannot be overridden)
-    MODEL_NAME    the SAE's own model name agrees with the model loaded
-    BOS           the SAE's training put a first token as this tokenizer can
-    VARIANCE      explained variance on the calibration text clears the floor
+"""The subject: one model and one SAE, loaded, verified (``verification``), and ready to read batches of trees.
 
 Invariant: ``prepare`` may run on any thread, ``read`` and ``activations`` only on the thread that owns the device.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay_server.errors import AssayError, EngineFailure, SubjectMismatch
+from assay_server.errors import AssayError, EngineFailure
 from assay_server.subject import pooling
 from assay_server.subject.calibration import CALIBRATION, VarianceMeter, measure
 from assay_server.subject.hooks import Hook, parse_hook
@@ -48,8 +39,15 @@ from assay_server.subject.types import (
     SubjectInfo,
     TokenTree,
 )
+from assay_server.subject.verification import (
+    Failures,
+    check_bos,
+    check_model_name,
+    check_overrides,
+    check_variance,
+    check_width,
+)
 
-OVERRIDABLE = ("MODEL_NAME", "BOS", "VARIANCE")
 AGREEMENT = {torch.float32: 2e-4, torch.bfloat16: 6e-2, torch.float16: 2e-2}  # of the residual's own norm
 
 
@@ -230,7 +228,7 @@ def load_subject(
     Raises:
         SubjectMismatch: a part is missing or a check fails; the message names the numbers and the fix.
     """
-    _check_overrides(overrides)  # before minutes of loading
+    check_overrides(overrides)  # before minutes of loading
     where = find_device(device)
     kind = find_dtype(dtype, where)
     loaded_sae = load_sae(sae, sae_id, device=where, dtype=kind, allow_download=allow_download)
@@ -262,15 +260,11 @@ def assemble(
     variance_floor: float = 0.5,
 ) -> Subject:
     """Verify loaded parts against each other and make a subject of them. Raises as ``load_subject``."""
-    if unknown := sorted(set(overrides) - set(OVERRIDABLE)):
-        raise SubjectMismatch(
-            f"No such check to override: {', '.join(unknown)}; there are {', '.join(OVERRIDABLE)}.",
-            reason="UNKNOWN_OVERRIDE",
-        )
-    failures = _Failures(overrides)
-    _check_width(model, sae)
-    _check_model_name(model_id, sae, failures)
-    prepend_bos = _check_bos(model, sae, failures)
+    check_overrides(overrides)
+    failures = Failures(overrides)
+    check_width(model, sae)
+    check_model_name(model_id, sae, failures)
+    prepend_bos = check_bos(model, sae, failures)
     context = min(model.context_tokens, max_sequence_tokens or model.context_tokens)
     tokenizer = TreeTokenizer(model.tokenizer, context_tokens=model.context_tokens, prepend_bos=prepend_bos)
     subject = Subject(model, sae, hook, tokenizer, PathReader(model, hook, device), device)
@@ -280,12 +274,7 @@ def assemble(
         check_logprobs(subject.logprobs, _probe_tree(subject))
     meter = _calibrate(subject)  # in the model's own context: the operator's bound is on requests
     tokenizer.context_tokens = context
-    if not meter.explained_variance >= variance_floor:
-        failures.add(
-            "VARIANCE",
-            f"The SAE explains {meter.explained_variance:.3f} of the residual's variance at {hook.name} on the calibration text "
-            f"({meter.tokens} tokens); the floor is {variance_floor:.3f}. Model, hook, normalisation or SAE do not fit together.",
-        )
+    check_variance(meter, hook, variance_floor, failures)
     parameter = next(model.decoder.parameters())
     subject.info = SubjectInfo(
         model_id=model_id,
@@ -320,59 +309,6 @@ def _non_finite(dtype: str) -> EngineFailure:
         reason="NON_FINITE",
         details={"dtype": dtype},
     )
-
-
-class _Failures:
-    """Checks that failed: raised at once, or noted where the operator overrides them."""
-
-    def __init__(self, overrides: Sequence[str]) -> None:
-        self._overrides = set(overrides)
-        self.overridden: list[str] = []
-
-    def add(self, check: str, message: str) -> None:
-        if check not in self._overrides:
-            raise SubjectMismatch(
-                f"{message} If this is meant, start the server with --overrides {check}.",
-                reason=check,
-                details={"check": check},
-            )
-        self.overridden.append(message)
-
-
-def _check_overrides(overrides: Sequence[str]) -> None:
-    if unknown := sorted(set(overrides) - set(OVERRIDABLE)):
-        raise SubjectMismatch(
-            f"No such check to override: {', '.join(unknown)}; there are {', '.join(OVERRIDABLE)}.", reason="UNKNOWN_OVERRIDE"
-        )
-
-
-def _check_width(model: LoadedModel, sae: Any) -> None:
-    if sae.cfg.d_in != model.width:
-        raise SubjectMismatch(
-            f"The SAE reads a residual of width {sae.cfg.d_in} and {model.architecture} has width {model.width}: "
-            "this SAE was made for another model.",
-            reason="WIDTH",
-            details={"d_in": sae.cfg.d_in, "width": model.width},
-        )
-
-
-def _check_model_name(model_id: str, sae: Any, failures: _Failures) -> None:
-    expected = str(sae.cfg.metadata.model_name or "")
-    if expected and _plain(expected) != _plain(model_id):
-        failures.add("MODEL_NAME", f"The SAE says it was trained on {expected!r} and the model loaded is {model_id!r}.")
-
-
-def _check_bos(model: LoadedModel, sae: Any, failures: _Failures) -> bool:
-    wants = bool(sae.cfg.metadata.prepend_bos)
-    if wants and model.tokenizer.bos_token_id is None:
-        failures.add("BOS", "The SAE was trained with a beginning-of-sequence token and this tokenizer has none.")
-        return False
-    return wants
-
-
-def _plain(name: str) -> str:
-    """A model's name without organisation, case and punctuation: "HuggingFaceTB/SmolLM2-135M" and "smollm2_135m" agree."""
-    return re.sub(r"[^a-z0-9]", "", Path(name).name.lower().removesuffix(".gguf"))
 
 
 def _public_name(source: str) -> str:

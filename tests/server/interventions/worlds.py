@@ -19,16 +19,17 @@ from assay_server.jobs.operations import Operations
 from assay_server.jobs.plan_jobs import LANES, PlanJobs, PlanRequest
 from assay_server.jobs.plan_making import ConceptSources
 from assay_server.jobs.plan_sources import Decided
-from assay_server.scorer import Scorer
+from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.clusters import Cluster
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.files import DataDir
 from assay_server.subject.subject import Subject
-from assay_server.subject.types import Message, Pair
+from assay_server.subject.types import Directions, Message, Pair, SpanName
 
 from tests.support.tiny_subject import WIDTH, Watched, build_subject
 
 WORDS = ("amber", "basil", "cedar", "delta", "ember", "fjord", "grove", "heron", "iris", "jade", "**bold**", "- item")
+FEATURES = (3, 8, 40)  # of most tests
 CLUSTERS = (Cluster(0, (3, 8, 40)), Cluster(1, (5, 17, 60, 61)))
 
 
@@ -124,3 +125,26 @@ async def world(folder: Path, *, pairs: Sequence[Pair] | None = None, subject: S
         finally:
             await operations.aclose()
             await scorer.aclose()
+
+
+async def dense(made: World, direction: np.ndarray | None = None) -> dict[SpanName, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """For each side: dense max [pairs, d_sae], dense freq, and scores along a direction; from the scorer, pair by pair."""
+    wanted = None if direction is None else Directions(direction[None].astype(np.float32), b"d" * 32)
+    outcomes = await made.scorer.score(made.pairs, ScoreOptions(directions=wanted))
+    found = {}
+    for side in (SpanName.CHOSEN, SpanName.REJECTED):
+        maxima, freqs = np.zeros((2, len(outcomes), made.scorer.info.d_sae))
+        along = np.zeros(len(outcomes))
+        for row, outcome in enumerate(outcomes):
+            assert isinstance(outcome, Scored)
+            span = outcome.pooled.spans[side]
+            maxima[row, span.indices], freqs[row, span.indices] = span.max, span.freq
+            if wanted is not None:
+                along[row] = outcome.pooled.directions[side][0]
+        found[side] = (maxima, freqs, along)
+    return found
+
+
+def z(values: np.ndarray, both: np.ndarray) -> np.ndarray:
+    """Values less the mean of both sides, over their deviation."""
+    return (values - both.mean()) / both.std()

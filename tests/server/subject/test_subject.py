@@ -10,8 +10,9 @@ import pytest
 import torch
 from assay_server.errors import ContextOverflow, SubjectMismatch
 from assay_server.subject.calibration import CALIBRATION
-from assay_server.subject.subject import OVERRIDABLE, TreeRequest, load_subject
+from assay_server.subject.subject import TreeRequest, load_subject
 from assay_server.subject.types import Message, SpanName
+from assay_server.subject.verification import OVERRIDABLE
 from sae_lens import SAE
 from safetensors.torch import load_file
 
