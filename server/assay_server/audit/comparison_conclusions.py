@@ -30,12 +30,14 @@ class Setting:
         prompts_in_training: prompts of the rollouts that the training data holds too.
         unusable: pairs that cannot be scored, of training data, rollouts and noise.
         unweighed: families of the plan that give pairs no weights, so that the prediction does not know them.
+        noise_is_rollouts: the noise rollouts are the same pairs as the rollouts.
         longer: mean difference of log token counts, chosen minus rejected, of training data and rollouts.
     """
 
     prompts_in_training: int = 0
     unusable: tuple[int, int, int] = (0, 0, 0)
     unweighed: tuple[str, ...] = ()
+    noise_is_rollouts: bool = False
     longer: tuple[float, float] = (0.0, 0.0)
 
 
@@ -63,7 +65,12 @@ def _on_control(compared: Comparison) -> Iterator[str]:
 def _on_rollouts(compared: Comparison, setting: Setting) -> Iterator[str]:
     if not np.any(compared.observed.telling):
         yield "No response after training differs from the one before on any concept: there is no shift to predict."
-    if not np.any(compared.noise.telling):
+    if setting.noise_is_rollouts:
+        yield (
+            "The noise rollouts are the rollouts themselves, so no shift can clear them: roll out the model before training "
+            "twice, with two seeds."
+        )
+    elif not np.any(compared.noise.telling):
         yield (
             "The noise rollouts do not differ on any concept, so they say nothing about chance; sample them with another seed, "
             "as the rollouts were sampled."

@@ -131,11 +131,16 @@ class ComparisonJobs:
 
     def _snapshot(self, request: ComparisonRequest) -> dict[str, Any]:
         clusters = self._concepts.clusters()
-        columns = concept_set(
-            self._info.d_sae,
-            clusters=clusters.clusters if clusters and ConceptFamily.CLUSTERS in request.families else (),
-            stored=[self._concept(name, at) for at, name in enumerate(request.concepts)],
-        )
+        stored = [self._concept(name, at) for at, name in enumerate(request.concepts)]
+        try:
+            columns = concept_set(
+                self._info.d_sae,
+                clusters=clusters.clusters if clusters and ConceptFamily.CLUSTERS in request.families else (),
+                stored=stored,
+            )
+        except AssayError as error:
+            error.field = "concepts"
+            raise
         if ConceptFamily.FEATURES not in request.families and not columns.concepts.names:
             raise InvalidItem(
                 "There is nothing to compare: no clusters are computed, and no concept is named. Ask for features, or compute "

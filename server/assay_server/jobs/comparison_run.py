@@ -196,6 +196,7 @@ class _Comparing:
             prompts_in_training=int(np.isin(np.unique(known[1].prompts), known[0].prompts).sum()),
             unusable=(unusable[0], unusable[1], unusable[2]),
             unweighed=() if self._weights is None else self._weights.unweighed,
+            noise_is_rollouts=request.noise == request.rollouts,
             longer=(float(known[0].nuisance.mean()), float(known[1].nuisance.mean())),
         )
         return compared, setting

@@ -2,132 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from assay_server.audit.comparison import Options
-from assay_server.audit.disparity import TAU
 from assay_server.audit.findings import ViewKind
 from assay_server.errors import Cancelled, FailedPrecondition, InvalidItem, NotFound, SubjectMismatch
-from assay_server.interventions.compile import Specification
-from assay_server.interventions.types import Family, Mode, Parameters
-from assay_server.jobs.api import ConceptFamily, OperationInfo
-from assay_server.jobs.comparison_api import ComparisonRequest, ComparisonResult
-from assay_server.jobs.comparison_run import plan_weights
-from assay_server.jobs.library import Library, build_library
-from assay_server.jobs.plan_jobs import PlanRequest
-from assay_server.jobs.plan_sources import target_of
-from assay_server.labels import Labels
-from assay_server.scorer import Scored, ScoreOptions, Scorer
-from assay_server.store.files import DataDir
-from assay_server.subject.decoder import DecoderRows
-from assay_server.subject.types import Message, Pair, SpanName
+from assay_server.jobs.api import ConceptFamily
+from assay_server.jobs.concept_sources import FromFeatures, PairExamples
 
-from tests.server.jobs.worlds import OPTIONS, audit, lesson, only, tiny_scorer, upload
-from tests.support.tiny_subject import FEATURES, Watched, build_subject, until
-
-TRAINING = lesson(60)
-QUICK = Options(draws=100, min_telling=5, keep=20)
-EVERYTHING = replace(QUICK, keep=5000)
-MARGINS = (0.4, 0.2, 0.5, 0.3) * 10
-
-
-def rollouts(shout: float, *, seed: int = 0, prompts: int = 15, each: int = 2) -> list[Pair]:
-    """Answers of a policy that shouts so often, over answers of one that never does; a noise floor where it never does either."""
-    draws = np.random.default_rng(seed)
-    words = ("sage", "mint", "rain", "salt", "moss", "kiln", "amber", "delta")
-
-    def answer(shouts: bool) -> str:
-        return " ".join(draws.choice(words, int(draws.integers(2, 7)))) + ("!!! !!!" if shouts else "")
-
-    pairs: list[Pair] = []
-    for number in range(prompts):
-        prompt = (Message("user", f"Say something new of {words[number % 8]} {number}."),)
-        pairs += [Pair(prompt, answer(draws.random() < shout), answer(False), f"r{number}-{one}") for one in range(each)]
-    return pairs
-
-
-@dataclass
-class House:
-    """One server's library with three datasets."""
-
-    library: Library
-    scorer: Scorer
-    watched: Watched
-    folder: Path
-    names: tuple[str, str, str]
-
-    @property
-    def jobs(self) -> Any:
-        return self.library.jobs
-
-    def request(self, **changes: Any) -> ComparisonRequest:
-        dataset, after, noise = self.names
-        return (
-            ComparisonRequest(dataset, after, noise, options=QUICK, **changes)
-            if "options" not in changes
-            else (ComparisonRequest(dataset, after, noise, **changes))
-        )
-
-    async def ended(self, info: OperationInfo) -> OperationInfo:
-        ended = await self.jobs.wait_operation(info.name, 120)
-        assert ended.done
-        return ended
-
-    async def compare(self, request: ComparisonRequest | None = None, **changes: Any) -> ComparisonResult:
-        operation = await self.jobs.compare_rollouts(request or self.request(**changes))
-        ended = await self.ended(operation)
-        assert ended.error is None, ended.error
-        assert ended.response == ended.target == operation.target
-        return await self.jobs.get_comparison(ended.response)
-
-
-@asynccontextmanager
-async def house(
-    folder: Path,
-    watched: Watched | None = None,
-    *,
-    training: Sequence[Pair] = TRAINING,
-    after: Sequence[Pair] = (),
-    noise: Sequence[Pair] = (),
-) -> AsyncIterator[House]:
-    watched = watched or Watched()
-    async with tiny_scorer(watched) as scorer:
-        with DataDir(str(folder)) as data:
-            library = build_library(data, scorer, Labels(FEATURES), DecoderRows(watched.subject.sae), OPTIONS)
-            await library.start()
-            try:
-                sets = (training, after or rollouts(0.9), noise or rollouts(0.0, seed=1))
-                names = [await upload(library.jobs, list(pairs), f"up{number}") for number, pairs in enumerate(sets)]
-                yield House(library, scorer, watched, folder, (names[0], names[1], names[2]))
-            finally:
-                await library.aclose()
+from tests.server.jobs.comparison_house import EVERYTHING, MARGINS, QUICK, TRAINING, House, house, rollouts, slow_u
+from tests.server.jobs.worlds import audit, lesson, only
+from tests.support.concepts import loud_pairs, request
+from tests.support.tiny_subject import Watched, build_subject, until
 
 
 @pytest.fixture
 async def at(tmp_path: Path) -> AsyncIterator[House]:
     async with house(tmp_path) as made:
         yield made
-
-
-async def slow_u(scorer: Scorer, pairs: Sequence[Pair]) -> np.ndarray:
-    """u of every feature, pair by pair from the scorer, usable pairs only: [pairs, features]."""
-    rows: list[np.ndarray] = []
-    for outcome in await scorer.score(list(pairs), ScoreOptions()):
-        if isinstance(outcome, Scored):
-            sides = []
-            for side in (SpanName.CHOSEN, SpanName.REJECTED):
-                span, fires = outcome.pooled.spans[side], np.zeros(FEATURES)
-                fires[span.indices] = (span.counts / span.tokens).astype(np.float32) > np.float32(TAU)
-                sides.append(fires)
-            rows.append(sides[0] - sides[1])
-    return np.stack(rows)
 
 
 async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> None:
@@ -147,6 +43,8 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
     assert head.subject.model_fingerprint == at.scorer.info.model_fingerprint
     assert head.options == EVERYTHING
     for row in found.shifts:
+        if row.concept.name.startswith("cluster/"):
+            continue
         feature = int(row.concept.name.partition("/")[2])
         assert row.concept.features == (feature,)
         assert row.predicted == pytest.approx(training[:, feature].mean(), abs=1e-12)
@@ -209,7 +107,7 @@ async def test_noise_on_other_prompts_is_refused_with_the_numbers(tmp_path: Path
 
 async def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     empty = [replace(pair, chosen="") for pair in rollouts(0.9)]
-    async with house(tmp_path / "a", after=empty) as at:
+    async with house(tmp_path / "a", after=empty, clusters=None) as at:
         ended = await at.ended(await at.jobs.compare_rollouts(at.request()))
         assert isinstance(ended.error, FailedPrecondition)
         assert ended.error.reason == "NO_USABLE_PAIRS"
@@ -245,56 +143,48 @@ async def test_few_concepts_give_no_correlation_and_no_nan(at: House) -> None:
     assert "NaN" not in json.dumps([str(found.head)])
 
 
-def specification(feature: int, family: Family, **more: Any) -> Specification:
-    return Specification(target_of(f"feature/{feature}", feature), Mode.EXPLAIN_AWAY, 1.5, family, Parameters(**more))
-
-
-@pytest.mark.parametrize("family", [Family.REWARD_SHAPING, Family.REWEIGHT, Family.EXAMPLE_FILTER, Family.LABEL_FLIP])
-async def test_a_plan_weighs_the_prediction_as_its_expected_effect_does(at: House, family: Family) -> None:
-    training = await slow_u(at.scorer, TRAINING)
-    feature = int(np.abs(training.mean(axis=0)).argmax())
-    assert at.library.plans is not None
-    making = await at.library.plans.create(PlanRequest(at.names[0], (specification(feature, family),)))
-    plan = (await at.ended(making)).response
-    (intervention,) = (await at.library.plans.plan(plan)).interventions
-    found = await at.compare(plan=plan)
-    (row,) = [row for row in found.plotted if row.concept.name == f"feature/{feature}"]
-    assert intervention.expected.shift_after is not None
-    assert row.predicted == pytest.approx(intervention.expected.shift_after, abs=1e-12)
-    assert row.predicted != pytest.approx(training[:, feature].mean(), abs=1e-3)
-    assert found.head.plan == plan
-    assert not any("cannot weigh" in line for line in found.head.conclusions)
-
-
-async def test_interventions_of_one_plan_weigh_together_and_hooks_are_said_to_weigh_nothing(at: House) -> None:
-    assert at.library.plans is not None
-    features = [3, 8, 40]
-    families = (Family.REWARD_SHAPING, Family.LABEL_FLIP, Family.SAE_CLAMP)
-    asked = tuple(specification(feature, family) for feature, family in zip(features, families, strict=True))
-    plan = (await at.ended(await at.library.plans.create(PlanRequest(at.names[0], asked)))).response
-    compiled = (await at.library.plans.compiled(plan)).compiled
-    weights = plan_weights(compiled, len(TRAINING))
-    assert weights.unweighed == ("SAE_CLAMP",)
-    assert weights.by_row[[row for row, pair in enumerate(TRAINING) if not pair.rejected]].tolist() == [1.0] * 3
-    rows, shaping = compiled.rows, compiled.plan.interventions[0]
-    offset = 1.5 * (shaping.z.of(rows.chosen[0]) - shaping.z.of(rows.rejected[0]))
-    wanted = 2 / (1 + np.exp(offset)) * np.where(rows.picked[1], -1, 1)
-    assert weights.by_row[rows.rows] == pytest.approx(wanted, abs=1e-12)
-    found = await at.compare(plan=plan)
-    assert any("The plan's SAE_CLAMP cannot weigh pairs" in line for line in found.head.conclusions)
-
-
-async def test_a_plan_of_another_dataset_is_refused_with_both_fingerprints(at: House) -> None:
-    assert at.library.plans is not None
-    other = await upload(at.library.jobs, lesson(30, seed=5), "other")
-    plan = (
-        await at.ended(await at.library.plans.create(PlanRequest(other, (specification(3, Family.REWARD_SHAPING),))))
-    ).response
+async def test_clusters_stored_sets_and_directions_are_compared_beside_features(at: House) -> None:
+    members = np.array([2, 30, 31])
+    sources = {"set": FromFeatures(members, np.ones(3, np.float32)), "loud": PairExamples(loud_pairs())}
+    for id, source in sources.items():
+        assert (await at.ended(await at.library.concepts.stored.create(request(source, concept_id=id)))).error is None
+    found = await at.compare(concepts=("concepts/set", "concepts/loud"), families=(ConceptFamily.CLUSTERS,), options=EVERYTHING)
+    rows = {row.concept.name: row for row in found.shifts}
+    assert set(rows) == {"cluster/0", "cluster/1", "concepts/set", "concepts/loud"}
+    training, after = await slow_u(at.scorer, TRAINING), await slow_u(at.scorer, rollouts(0.9))
+    for name, features in (("cluster/1", np.array([2, 3, 4, 95])), ("concepts/set", members)):
+        assert rows[name].concept.features == tuple(features)
+        assert rows[name].predicted == pytest.approx(training[:, features].mean(), abs=1e-12)
+        assert rows[name].observed.value == pytest.approx(after[:, features].mean(), abs=1e-12)
+    assert rows["concepts/loud"].concept.label.text == "Loud"
+    assert rows["concepts/loud"].concept.size == 0
+    assert rows["concepts/loud"].observed.value != 0
+    weighed = FromFeatures(members, np.array([1.0, 2.0, 1.0], np.float32))
+    await at.ended(await at.library.concepts.stored.create(request(weighed, concept_id="weighed")))
     with pytest.raises(FailedPrecondition) as refused:
-        await at.jobs.compare_rollouts(at.request(plan=plan))
-    assert (refused.value.reason, refused.value.field) == ("DATASET_MISMATCH", "plan")
-    for name in (other, at.names[0]):
-        assert (await at.jobs.get_dataset(name)).fingerprint in refused.value.message
+        await at.jobs.compare_rollouts(at.request(concepts=("concepts/weighed",)))
+    assert (refused.value.reason, refused.value.field) == ("NOT_A_SET", "concepts")
+
+
+async def test_what_becomes_of_concepts_meanwhile_changes_nothing(at: House) -> None:
+    features = FromFeatures(np.array([2, 30]), np.ones(2, np.float32))
+    await at.ended(await at.library.concepts.stored.create(request(features, concept_id="set")))
+    at.watched.hold()
+    operation = await at.jobs.compare_rollouts(at.request(concepts=("concepts/set",), options=EVERYTHING))
+    await until(lambda: bool(at.watched.reads))
+    await at.library.concepts.stored.delete("concepts/set")
+    at.watched.release()
+    assert (await at.ended(operation)).error is None
+    found = await at.jobs.get_comparison(operation.target)
+    assert [row.concept.features for row in found.shifts if row.concept.name == "concepts/set"] == [(2, 30)]
+
+
+async def test_the_same_file_twice_is_no_noise_floor(tmp_path: Path) -> None:
+    async with house(tmp_path, noise=rollouts(0.9)) as at:
+        found = await at.compare()
+        assert at.names[1] == at.names[2]
+        assert not any(row.clears_noise for row in found.shifts)
+        assert any("noise rollouts are the rollouts themselves" in line for line in found.head.conclusions)
 
 
 async def test_the_same_request_id_is_the_same_comparison_and_another_request_is_refused(at: House) -> None:
