@@ -120,6 +120,21 @@ AUDIT_SEEDS: dict[str, Message] = {
         decision={"hypothesis": f"{AUDIT}/hypotheses/global-3", "mode": 1, "strength": 0.5, "note": "n", "author": "a"}
     ),
     "assay.v1.AuditService/ListDecisions": audits.ListDecisionsRequest(parent=AUDIT, page_size=2),
+    "assay.v1.AuditService/CompareRollouts": audits.CompareRolloutsRequest(
+        dataset=DATASET,
+        rollouts=DATASET,
+        noise=DATASET,
+        plan="plans/p",
+        concepts=["concepts/tea"],
+        families=[1, 2],
+        margins={"margins": [0.5, -0.25, 0.0], "of": "held-out é"},
+        tau=0.02,
+        interval_level=0.9,
+        min_telling=3,
+        draws=200,
+        seed=7,
+        keep=10,
+    ),
     "google.longrunning.Operations/GetOperation": longrunning.GetOperationRequest(name="operations/audit-a"),
     "google.longrunning.Operations/ListOperations": longrunning.ListOperationsRequest(page_size=2),
     "google.longrunning.Operations/WaitOperation": longrunning.WaitOperationRequest(
