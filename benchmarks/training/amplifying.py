@@ -20,26 +20,25 @@ from benchmarks.common import Metric, arguments, serving, write_result
 from benchmarks.training import figures
 from benchmarks.training.explaining import SERVER
 from benchmarks.training.lab import Lab, Run
-from benchmarks.training.recipe import RECIPE
 from benchmarks.training.treatments import Server, Treatment
 
 CONCEPT = "refusal opening"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 
 
-def runs() -> dict[float, Run]:
+def runs(lab: Lab) -> dict[float, Run]:
     """The training at each strength."""
-    found = {0.0: Run(planted=True, recipe=RECIPE)}
+    found = {0.0: Run(planted=True, recipe=lab.recipe)}
     for strength in STRENGTHS:
         treatment = Treatment(InterventionFamily.REWARD_SHAPING, strength, mode=InterventionMode.AMPLIFY)
-        found[strength] = treatment.run(CONCEPT, RECIPE)
+        found[strength] = treatment.run(CONCEPT, lab.recipe)
     return found
 
 
 def perform(lab: Lab, minutes: float) -> None:
     """Run what is missing until the time is over: the ends of the range first."""
     ends = time.monotonic() + 60 * minutes
-    every = runs()
+    every = runs(lab)
     order = [0.0, STRENGTHS[-1], *STRENGTHS[:-1]]
     missing = [every[strength] for strength in order if lab.done(every[strength]) is None]
     if not missing:
@@ -57,7 +56,7 @@ def gathered(lab: Lab) -> dict[str, Any]:
     """The dose-response, of the strengths that were run."""
     draws = figures.drawn(len(lab.material.prompts), lab.seed)
     points: list[dict[str, Any]] = []
-    for strength, one in runs().items():
+    for strength, one in runs(lab).items():
         record = lab.done(one)
         if record is None:
             continue
@@ -74,7 +73,7 @@ def gathered(lab: Lab) -> dict[str, Any]:
                 "cost": figures.cost(record),
             }
         )
-    return {"concept": CONCEPT, "asked": list(STRENGTHS), "points": points, "recipe": RECIPE.as_dict()}
+    return {"concept": CONCEPT, "asked": list(STRENGTHS), "points": points, "recipe": lab.recipe.as_dict()}
 
 
 def metrics(raw: dict[str, Any]) -> list[Metric]:

@@ -46,13 +46,16 @@ class Material:
     examples: list[assay.Pair]
 
 
-def material(path: str, sizes: Sizes, seed: int) -> Material:
+def material(path: str, sizes: Sizes, seed: int, model: Path = MODEL) -> Material:
     """Single-turn pairs of the file: short ones to train and to hold out, other prompts to roll out on, longer ones for examples.
+
+    Args:
+        model: whose tokenizer counts.
 
     Raises:
         ValueError: the file holds too few short pairs.
     """
-    count = _counter()
+    count = _counter(model)
     single = [pair for pair in client_pairs(path, 1_000_000) if len(pair.prompt) == 1 and not isinstance(pair.prompt, str)]
     unique = list({pair.prompt[0].content: pair for pair in single}.values())
     order = np.random.default_rng([seed, 21]).permutation(len(unique))
@@ -106,11 +109,11 @@ def _brief(pair: assay.Pair, id: str) -> assay.Pair:
 
 
 @cache
-def _tokenizer(path: Path = MODEL) -> Any:
+def _tokenizer(path: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path), local_files_only=True)
 
 
-def _counter() -> Any:
-    return lambda text: len(_tokenizer()(text, add_special_tokens=False)["input_ids"])
+def _counter(model: Path) -> Any:
+    return lambda text: len(_tokenizer(model)(text, add_special_tokens=False)["input_ids"])

@@ -19,7 +19,6 @@ from benchmarks.common import Metric, arguments, at_least, at_most, serving, wri
 from benchmarks.training import figures
 from benchmarks.training.data import PLANTED
 from benchmarks.training.lab import FOLDER, Lab, Run
-from benchmarks.training.recipe import RECIPE
 from benchmarks.training.treatments import TREATMENTS, Server, ordered
 
 SERVER = ("--whole-model", "--data-dir", str(FOLDER / "server"), "--dtype", "bfloat16")
@@ -28,10 +27,10 @@ SERVER = ("--whole-model", "--data-dir", str(FOLDER / "server"), "--dtype", "bfl
 def perform(lab: Lab, only: list[str], minutes: float) -> None:
     """Run what is missing, most informative first, until the time is over."""
     ends = time.monotonic() + 60 * minutes
-    lab.run(Run(planted=True, recipe=RECIPE))
+    lab.run(Run(planted=True, recipe=lab.recipe))
     families = [one for one in only if one in {treatment.family.value for treatment in TREATMENTS}]
     concepts = [one for one in only if one in PLANTED]
-    missing = [one for _, _, one in ordered(RECIPE, families, concepts) if lab.done(one) is None]
+    missing = [one for _, _, one in ordered(lab.recipe, families, concepts) if lab.done(one) is None]
     if not missing or time.monotonic() > ends:
         return
     with serving(*SERVER) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
@@ -45,7 +44,7 @@ def perform(lab: Lab, only: list[str], minutes: float) -> None:
 
 def gathered(lab: Lab) -> dict[str, Any]:
     """Every figure of the runs that are there."""
-    base, trained = lab.baseline, lab.done(Run(planted=True, recipe=RECIPE))
+    base, trained = lab.baseline, lab.done(Run(planted=True, recipe=lab.recipe))
     if trained is None:
         raise SystemExit("the training without a plan was not run")
     draws = figures.drawn(len(lab.material.prompts), lab.seed)
@@ -56,10 +55,10 @@ def gathered(lab: Lab) -> dict[str, Any]:
         "untrained": {"rates": {name: figures.rate(untrained[name], draws) for name in PLANTED}, **_held_out_base(base)},
         "trained": {"rates": {name: figures.rate(without[name], draws) for name in PLANTED}, **_held_out(trained)},
         "sizes": vars(lab.sizes),
-        "recipe": RECIPE.as_dict(),
+        "recipe": lab.recipe.as_dict(),
         "treatments": {},
     }
-    for concept, treatment, one in ordered(RECIPE):
+    for concept, treatment, one in ordered(lab.recipe):
         record = lab.done(one)
         entry = raw["treatments"].setdefault(treatment.family.value, {"strength": treatment.strength, "kind": treatment.kind})
         entry[concept] = None if record is None else _entry(concept, record, trained, untrained, without, draws)

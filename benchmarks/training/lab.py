@@ -34,7 +34,7 @@ class Run:
     """A training: on which pairs, how, and with what plan. `treatment` is everything that decides the plan, as JSON."""
 
     planted: bool
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe
     treatment: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -52,6 +52,8 @@ class Lab:
         seed: of everything.
         folder: where runs are kept.
         sampling: how rollouts are drawn.
+        model: folder of the model that is trained.
+        recipe: of every training.
     """
 
     def __init__(
@@ -63,15 +65,16 @@ class Lab:
         folder: Path = FOLDER,
         sampling: Sampling | None = None,
         model: Path = MODEL,
+        recipe: Recipe | None = None,
     ) -> None:
-        self.seed, self.folder, self.model = seed, folder, model
+        self.seed, self.folder, self.model, self.recipe = seed, folder, model, recipe or Recipe()
         self.sizes, self.sampling = sizes or Sizes(), sampling or Sampling()
         self._path = pairs
 
     @cached_property
     def material(self) -> Material:
         """Pairs by use."""
-        return material(self._path, self.sizes, self.seed)
+        return material(self._path, self.sizes, self.seed, self.model)
 
     @cached_property
     def planted(self) -> tuple[list[assay.Pair], dict[str, list[int]]]:
@@ -146,7 +149,7 @@ class Lab:
         ]
 
     def _untrained(self) -> dict[str, Any]:
-        model, tokenizer = load(self.model)
+        model, tokenizer = load(self.model, self.recipe.dtype)
         began = time.process_time()
         sets = [roll_out(model, tokenizer, self._turns, self.sampling, self.seed + 101 + at) for at in range(2)]
         spent = time.process_time() - began

@@ -20,7 +20,6 @@ from benchmarks.common import Metric, arguments, at_least, serving, write_result
 from benchmarks.training import figures
 from benchmarks.training.explaining import SERVER
 from benchmarks.training.lab import Lab, Run
-from benchmarks.training.recipe import RECIPE
 from benchmarks.training.treatments import Server
 
 KINDS = ("planted", "plain")
@@ -36,20 +35,22 @@ def perform(lab: Lab, kinds: list[str], minutes: float) -> None:
     ends = time.monotonic() + 60 * minutes
     for kind in kinds:
         if time.monotonic() < ends:
-            lab.run(_run(kind))
-    missing = [kind for kind in kinds if lab.done(_run(kind)) is not None and not lab.beside(_run(kind), "comparison").exists()]
+            lab.run(_run(lab, kind))
+    missing = [
+        kind for kind in kinds if lab.done(_run(lab, kind)) is not None and not lab.beside(_run(lab, kind), "comparison").exists()
+    ]
     if not missing:
         return
     with serving(*SERVER) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
         server = Server(client, lab)
         for kind in missing:
             if time.monotonic() < ends:
-                lab.keep_beside(_run(kind), "comparison", lambda kind=kind: compared(lab, server, kind))
+                lab.keep_beside(_run(lab, kind), "comparison", lambda kind=kind: compared(lab, server, kind))
 
 
 def compared(lab: Lab, server: Server, kind: str) -> dict[str, Any]:
     """The comparison of one training, as JSON."""
-    record, base = lab.run(_run(kind)), lab.baseline
+    record, base = lab.run(_run(lab, kind)), lab.baseline
     dataset = server.dataset(kind == "planted")
     upload = server.client.upload_pairs
     rollouts = upload(lab.rollouts(record["rollouts"], base["rollouts"][0]))
@@ -70,8 +71,8 @@ def compared(lab: Lab, server: Server, kind: str) -> dict[str, Any]:
     }
 
 
-def _run(kind: str) -> Run:
-    return Run(planted=kind == "planted", recipe=RECIPE)
+def _run(lab: Lab, kind: str) -> Run:
+    return Run(planted=kind == "planted", recipe=lab.recipe)
 
 
 def _shift(one: assay.ConceptShift) -> list[Any]:
@@ -81,10 +82,10 @@ def _shift(one: assay.ConceptShift) -> list[Any]:
 
 def gathered(lab: Lab) -> dict[str, Any]:
     """Every comparison that is there, with what its training cost."""
-    raw: dict[str, Any] = {"sizes": vars(lab.sizes), "recipe": RECIPE.as_dict()}
+    raw: dict[str, Any] = {"sizes": vars(lab.sizes), "recipe": lab.recipe.as_dict()}
     for kind in KINDS:
-        found = lab.read_beside(_run(kind), "comparison")
-        record = lab.done(_run(kind))
+        found = lab.read_beside(_run(lab, kind), "comparison")
+        record = lab.done(_run(lab, kind))
         raw[kind] = None if found is None or record is None else {**found, "cost": figures.cost(record), "log": record["log"]}
     return raw
 

@@ -7,9 +7,9 @@ from benchmarks.training import explaining, figures
 from benchmarks.training.amplifying import metrics as dose_metrics
 from benchmarks.training.data import PLANTED, Sizes, plant
 from benchmarks.training.detectors import DETECTORS
-from benchmarks.training.recipe import RECIPE
 from benchmarks.training.treatments import TREATMENTS, ordered
 from benchmarks.validity.edits import EDITS, Half, edited
+from demo.loop.training import Recipe
 
 TEXTS = ("The capital of France is Paris. It lies on the Seine.", "No, thanks; tomorrow, perhaps: it depends on weather.")
 
@@ -69,14 +69,14 @@ def test_ties_count_half_in_accuracy() -> None:
 
 
 def test_reward_shaping_is_run_first_for_every_concept() -> None:
-    first = [(treatment.family.value, concept) for concept, treatment, _ in ordered(RECIPE)][: len(PLANTED)]
+    first = [(treatment.family.value, concept) for concept, treatment, _ in ordered(Recipe())][: len(PLANTED)]
     assert first == [("reward_shaping", concept) for concept in PLANTED]
 
 
 def test_every_treatment_is_kept_under_a_name_of_its_own_and_slices_keep_their_part() -> None:
-    every = [one.treatment for _, _, one in ordered(RECIPE)]
+    every = [one.treatment for _, _, one in ordered(Recipe())]
     assert len({str(one) for one in every}) == len(TREATMENTS) * len(PLANTED)
-    assert [concept for concept, _, _ in ordered(RECIPE, ["reweight"], ["emoji"])] == ["emoji"]
+    assert [concept for concept, _, _ in ordered(Recipe(), ["reweight"], ["emoji"])] == ["emoji"]
 
 
 def test_a_bar_is_missed_where_a_run_falls_short_and_what_was_not_run_has_none() -> None:
