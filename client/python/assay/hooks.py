@@ -359,7 +359,8 @@ def find_blocks(model: Any) -> tuple[nn.Module, str, nn.ModuleList]:
 
 
 def _is_tuner(module: nn.Module) -> bool:
-    return hasattr(module, "disable_adapters") and hasattr(module, "active_adapters")
+    """Whether it is one of PEFT's layers; transformers' models have a method of the name."""
+    return isinstance(getattr(module, "disable_adapters", None), bool) and hasattr(module, "active_adapters")
 
 
 def _adapters(module: Any) -> tuple[bool, tuple[str, ...]]:

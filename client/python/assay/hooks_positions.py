@@ -80,7 +80,7 @@ class Where:
     def __init__(self, span: EditedSpan, rows: Sequences | None, tokenizer: Any) -> None:
         self._span = span
         self._rows = rows
-        self._header = user_header(tokenizer) if span is EditedSpan.FINAL_TURN_ON else []
+        self._headers = user_headers(tokenizer) if span is EditedSpan.FINAL_TURN_ON else ()
 
     def mask(self, given: Given, like: Tensor) -> Tensor:
         """bool [rows, tokens] for a residual [rows, tokens, d_in].
@@ -124,10 +124,10 @@ class Where:
         end = places[-1] + 1 if places else 0
         if response is not None and bool(response[row].any()):
             end = int(torch.nonzero(response[row]).flatten()[0])
-        first, size = (places[0] if places else 0), len(self._header)
-        for at in range(end - size, first - 1, -1):
-            if tokens[at : at + size] == self._header:
-                return at + size
+        for at in range(end - 1, places[0] - 1 if places else end, -1):
+            for header in self._headers:
+                if tokens[at : at + len(header)] == header and at + len(header) <= end:
+                    return at + len(header)
         raise InvalidRequest(
             f"row {row} of this pass has no user turn before token {end}, so the final one is not found; for raw text give "
             "span=EditedSpan.ALL",
@@ -136,8 +136,11 @@ class Where:
         )
 
 
-def user_header(tokenizer: Any) -> list[int]:
-    """Token ids that stand before the content of every user turn, white space at their end left off (it may merge with it)."""
+def user_headers(tokenizer: Any) -> tuple[list[int], ...]:
+    """Token ids that stand before the content of every user turn: as they are, and without white space at their end.
+
+    A content that begins with white space may merge with the header's; the token of both is then the content's first.
+    """
     if tokenizer is None:
         raise InvalidRequest(
             "the span FINAL_TURN_ON is found by the chat template: give tokenizer=, or another span=", reason="TOKENIZER_REQUIRED"
@@ -150,17 +153,24 @@ def user_header(tokenizer: Any) -> list[int]:
 
     before_first = render(_A).partition(_A)[0]
     before_second = render(_A, _B, _C).partition(_B)[2].partition(_C)[0]
-    size = 0
-    while size < min(len(before_first), len(before_second)) and before_first[-1 - size] == before_second[-1 - size]:
-        size += 1
-    header = before_first[len(before_first) - size :].rstrip() if size else ""
-    ids: list[int] = tokenizer(header, add_special_tokens=False)["input_ids"] if header else []
-    if not ids:
+    headers = [
+        _common_end(tokenizer, *pair) for pair in ((before_first, before_second), (before_first.rstrip(), before_second.rstrip()))
+    ]
+    if not headers[1]:
         raise InvalidRequest(
             "the chat template puts nothing before a user turn, so the final one is not found; give another span=",
             reason="TEMPLATE_UNSUPPORTED",
         )
-    return ids
+    return tuple(headers)
+
+
+def _common_end(tokenizer: Any, one: str, other: str) -> list[int]:
+    """The token ids that both texts end with."""
+    first, second = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (one, other))
+    size = 0
+    while size < min(len(first), len(second)) and first[-1 - size] == second[-1 - size]:
+        size += 1
+    return first[len(first) - size :]
 
 
 def _response(response: Tensor | None, given: Given, real: Tensor) -> Tensor:

@@ -14,12 +14,17 @@ from assay.intervention_artifacts import SaeClamp
 def feature_activations(sae: Any, h: Tensor, features: Tensor) -> Tensor:
     """a_f(h), [tokens, features], in h's element type; the SAE runs in its own.
 
+    An SAE of a model with centred writing weights reads residuals with their own mean taken off, as in the server.
+
     Args:
         sae: a SAELens SAE, or anything callable that gives [tokens, d_sae] of [tokens, d_in].
         h: residuals, [tokens, d_in].
         features: ids, int64 [features].
     """
     encode = getattr(sae, "encode", sae)
+    about = getattr(getattr(sae, "cfg", None), "metadata", None)
+    if (getattr(about, "model_from_pretrained_kwargs", None) or {}).get("center_writing_weights"):
+        h = h - h.mean(dim=-1, keepdim=True)
     dtype = next((one.dtype for one in sae.parameters()), h.dtype) if hasattr(sae, "parameters") else h.dtype
     return encode(h.to(dtype))[..., features.to(h.device)].to(h.dtype)
 
