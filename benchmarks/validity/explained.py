@@ -72,7 +72,8 @@ def contenders(features: Features, concepts: ConceptSet) -> dict[str, Describe]:
         "all SAE features, firing above tau": [described(u[:, single]), described(standardised(u[:, single]))],
         "all SAE features, frequency": [described(freq), described(root)],
         "all SAE features, largest activation": [described(peak)],
-        ALL_FEATURES: [described(peak), described(np.hstack([unit(peak.toarray()), unit(root.toarray())]))],
+        # Frequencies carry more here than maxima; beside them, maxima at half their weight.
+        ALL_FEATURES: [described(freq), described(np.hstack([unit(freq.toarray()), 0.5 * unit(peak.toarray())]))],
         CEILING: [described(residual), described(standardised(residual))],
     }
     return {

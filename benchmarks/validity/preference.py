@@ -18,7 +18,7 @@ from assay_server.concepts.solvers import coordinates
 from scipy import optimize, sparse, special
 
 # Of the mean loss, for rows of mean square 1. The strongest first: each fit starts from the one before.
-GRID = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+GRID = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
 INNER_FOLDS = 3
 
 
