@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.server.audit.datasets import everything
+from tests.server.audit.small_datasets import everything
 
 
 def example(seed: int, pairs: int = 80) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from assay_server.audit.run import run_views
 from assay_server.audit.shards import ConceptSet, PairShard
 from scipy import stats
 
-from tests.server.audit.datasets import (
+from tests.server.audit.small_datasets import (
     coins,
     concepts_of,
     dataset,

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.server.audit.datasets import (
+from tests.server.audit.small_datasets import (
     coins,
     concepts_of,
     dataset,

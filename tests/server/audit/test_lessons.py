@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.discrete.discrete_model import Logit
 
-from tests.server.audit.datasets import concepts_of, dataset, everything, express_more, split
+from tests.server.audit.small_datasets import concepts_of, dataset, everything, express_more, split
 
 PAIRS = 600
 

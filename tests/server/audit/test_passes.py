@@ -5,7 +5,7 @@ from assay_server.audit.shards import PairShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.server.audit.datasets import concepts_of, dataset, everything, split
+from tests.server.audit.small_datasets import concepts_of, dataset, everything, split
 
 SHARD = dataset(3, 60)
 

@@ -11,7 +11,7 @@ from assay_server.audit.run import run_views
 from assay_server.audit.shards import PairShard
 from scipy import stats
 
-from tests.server.audit.datasets import (
+from tests.server.audit.small_datasets import (
     coins,
     concepts_of,
     dataset,

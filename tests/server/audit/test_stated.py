@@ -11,7 +11,7 @@ from assay_server.audit.shards import ConceptSet
 from assay_server.audit.stated import prompt_inside
 from scipy import stats
 
-from tests.server.audit.datasets import concepts_of, dataset, everything, express_more, picked, split
+from tests.server.audit.small_datasets import concepts_of, dataset, everything, express_more, picked, split
 
 CLUSTER = ConceptSet(("cluster/4",), membership([range(48, 60)], 80))
 BARE = {"directions": Csr((400, 0), dtype=np.int64)}

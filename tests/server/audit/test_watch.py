@@ -17,7 +17,7 @@ from assay_server.audit.shards import PairShard
 from assay_server.audit.signflip import sign_flip
 from assay_server.audit.watch import Watch
 
-from tests.server.audit.datasets import Dataset, concepts_of, dataset, everything, split
+from tests.server.audit.small_datasets import Dataset, concepts_of, dataset, everything, split
 from tests.server.audit.worlds import world
 
 PAIRS, SHARD = 5_000, 500
