@@ -6,7 +6,8 @@ tested again by METHOD.md §3.5's score test for what that leaves of it, and the
 forward selection by score statistics, in genetics known as conditional analysis (Yang et al. 2012, Nature Genetics 44:369).
 
 A p-value at entry is not corrected for the search. Lessons put an order on findings, which were corrected before; they find
-nothing new.
+nothing new. What turns its sign round once lessons are controlled for would say something that no test was corrected for: it
+leads nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from assay_server.audit.control import ScoreTest, control_sums, controlled_effec
 from assay_server.audit.disparity import Disparity
 from assay_server.audit.findings import AuditOptions, TestTable
 from assay_server.audit.matrices import Csr, Floats, Ints
-from assay_server.audit.nuisance import fit_nuisance, nuisance_array
+from assay_server.audit.nuisance import decided_pairs, fit_nuisance, nuisance_array
 from assay_server.audit.passes import blocks, concept_subset, disparities
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet, Shards
@@ -87,7 +88,8 @@ def distinct_lessons(
     """The distinct lessons among findings.
 
     A finding belongs to the lesson that, as the only one beside the nuisances, takes most of its z² away, where that is at
-    least half. A finding that only several lessons explain together belongs to none.
+    least half; all of it is taken away where z turns its sign. A finding that only several lessons explain together belongs to
+    none.
 
     Args:
         u: disparities of the findings over all pairs, [pairs, findings].
@@ -106,7 +108,8 @@ def distinct_lessons(
     while len(leads) < min(most, values.shape[1]):
         check()
         test = _given(u, prompts, base, values, leads)
-        strength = np.where((test.reason == Reason.NONE) & ~np.isin(np.arange(len(test.z)), leads), np.abs(test.z), 0.0)
+        free = (test.reason == Reason.NONE) & ~np.isin(np.arange(len(test.z)), leads)
+        strength = np.where(free, np.abs(test.z) if not entered else _kept(test.z, entered[0].z), 0.0)
         best = int(strength.argmax())
         if strength[best] == 0 or test.p[best] > entry_p:
             break
@@ -132,16 +135,33 @@ def _membership(
     for place, lead in enumerate(leads):
         check()
         test = _given(u, prompts, base, values, [lead])
-        # What a lesson explains exactly (itself, or a twin) cannot be tested beside it.
-        z = np.where(test.reason == Reason.EXPLAINED, 0.0, test.z)
-        left[place] = np.divide(z**2, alone.z**2, out=np.ones_like(z), where=alone.z != 0)
+        # What a lesson explains exactly (itself, or a twin) cannot be tested beside it, and has z = 0. Nothing is known of any
+        # finding where the fit failed.
+        if not np.isin(test.reason, (Reason.SEPARATED, Reason.NOT_CONVERGED)).any():
+            z = _kept(test.z, alone.z)
+            left[place] = np.divide(z**2, alone.z**2, out=np.ones_like(z), where=alone.z != 0)
     lesson = np.where(left.min(axis=0) <= 1 - MEMBER, left.argmin(axis=0) + 1, 0)
     lesson[list(leads)] = np.arange(1, len(leads) + 1)
     return lesson.astype(np.int64)
 
 
+def _kept(z: Floats, alone: Floats) -> Floats:
+    """How much of z, given some lessons, speaks for what each finding said alone: 0 where its sign turned."""
+    return np.maximum(z * np.sign(alone), 0.0)
+
+
 def _given(u: Disparity, prompts: ArrayLike, base: Floats, values: Csr, leads: Sequence[int]) -> ScoreTest:
-    """Every finding tested beside the nuisances and some lessons."""
-    x = np.hstack([base, values[:, list(leads)].toarray()]) if leads else base
+    """Every finding tested beside the nuisances and some lessons.
+
+    A lesson that no pair contradicts has no finite fit: its coefficient grows without bound. What remains in that limit are the
+    pairs that it does not decide, tested beside everything else.
+    """
+    x, ids = np.hstack([base, values[:, list(leads)].toarray()]) if leads else base, np.asarray(prompts)
     fit = fit_nuisance(x)
-    return controlled_effect(control_sums(u, prompts, x, fit))
+    while leads and fit.reason == Reason.SEPARATED:
+        rows = np.flatnonzero(~decided_pairs(x))
+        if len(rows) == len(x):
+            break
+        u, ids, x = Disparity(Csr(u.numerators[rows]), u.sizes), ids[rows], x[rows]
+        fit = fit_nuisance(x)
+    return controlled_effect(control_sums(u, ids, x, fit))

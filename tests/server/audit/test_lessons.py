@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from assay_server.audit.disparity import Disparity
 from assay_server.audit.findings import AuditOptions, ViewKind
-from assay_server.audit.lessons import distinct_lessons, stacked
+from assay_server.audit.lessons import _given, distinct_lessons, stacked
 from assay_server.audit.matrices import Csr
 from assay_server.audit.run import run_views
 from hypothesis import given, settings
@@ -61,6 +61,35 @@ def test_a_lesson_of_the_other_sign_is_one_too() -> None:
     found = distinct_lessons(integers(u), prompts, x)
     assert found.leads.tolist() == [0, 5]
     assert found.z[1] < 0
+
+
+def test_a_lesson_that_no_pair_contradicts_hides_no_other() -> None:
+    u, prompts, x = lesson_data(6)
+    always = (np.random.default_rng(6).random(PAIRS) < 0.5).astype(np.int64)
+    found = distinct_lessons(integers(np.hstack([always[:, None], u])), prompts, x)
+    assert found.leads[0] == 0
+    # What such a lesson does not decide is tested on its own pairs alone.
+    left = always == 0
+    alone = distinct_lessons(integers(u[left]), prompts[left], x[left])
+    assert found.leads[1] == alone.leads[0] + 1
+    assert found.z[1] == pytest.approx(alone.z[0], rel=1e-9)
+    assert found.lesson[:6].tolist() == [1, 2, 2, 2, 2, 2]
+
+
+def test_what_says_the_opposite_once_a_lesson_is_controlled_for_leads_nothing() -> None:
+    draws = np.random.default_rng(1)
+    cause, prompts = draws.integers(-1, 2, 2_000), np.arange(2_000)
+    follower = echoes(draws, cause, 0.7)
+    # Chosen for the cause and against the follower, which goes along with the cause so closely that it looks liked too.
+    chosen = np.where(draws.random(2_000) < 1 / (1 + np.exp(0.35 * follower - 1.2 * cause)), 1, -1)
+    u, x = np.stack([cause * chosen, follower * chosen], axis=1), np.zeros((2_000, 0))
+    assert distinct_lessons(integers(u[:, [1]]), prompts, x).z[0] > 5
+    given_cause = _given(integers(u), prompts, x, integers(u).values(), [0])
+    assert given_cause.p[1] < 1e-3
+    assert given_cause.z[1] < 0
+    found = distinct_lessons(integers(u), prompts, x)
+    assert found.leads.tolist() == [0]
+    assert found.lesson.tolist() == [1, 1]
 
 
 def test_a_twin_of_a_lesson_belongs_to_it_and_leads_nothing() -> None:
