@@ -9,7 +9,7 @@ from google.longrunning import operations_pb2
 from assay_server.rpc import concept_messages, names
 from assay_server.rpc.concept_requests import read_clusters, read_create, read_labels
 from assay_server.rpc.operations import OperationMessages
-from assay_server.rpc.paging import Place, open_token, page_after, read_page_size, seal_token
+from assay_server.rpc.paging import Place, open_offset, page_after, read_page_size, seal_token
 from assay_server.rpc.state import ServerState
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -76,7 +76,7 @@ class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):
         concepts = self._state.concepts
         clusters = concepts.clusters.in_use.clusters
         question = ("ListClusters",)
-        start = int(open_token(request.page_token, question) or 0)
+        start = open_offset(request.page_token, question)
         stop = start + read_page_size(request.page_size)
         page = clusters[start:stop]
         called = await concepts.labels.of_clusters(page)

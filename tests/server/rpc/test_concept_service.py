@@ -16,6 +16,7 @@ from assay_server.jobs.concepts import Concepts, build_concepts
 from assay_server.jobs.operations import Operations
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs
 from assay_server.labels import FeatureLabel, Labels
+from assay_server.rpc.paging import seal_token
 from assay_server.rpc.server import AssayServer
 from assay_server.store.concepts import ConceptFiles, subject_fingerprint
 from assay_server.store.datasets import Datasets
@@ -308,8 +309,9 @@ async def test_clusters_are_computed_labelled_and_listed_page_by_page(begin: Beg
     assert found[0].label_method == "evidence-tokens/1"
     assert found[0].detection_score == pytest.approx(made.median_detection_score)
     assert found[0].cohesion > 0
-    broken = await refused(service.concepts.ListClusters(pb.ListClustersRequest(page_token="x")))
-    assert broken.info.reason == "INVALID_PAGE_TOKEN"
+    for token in ("x", seal_token("no number", ("ListClusters",))):
+        broken = await refused(service.concepts.ListClusters(pb.ListClustersRequest(page_token=token)))
+        assert broken.info.reason == "INVALID_PAGE_TOKEN"
 
 
 async def test_labels_through_an_endpoint_need_one(begin: Begin) -> None:
