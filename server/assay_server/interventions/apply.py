@@ -1,8 +1,7 @@
 """Applies a plan: offsets of pairs, and rewards of fresh responses.
 
 What a plan knows of its own dataset's pairs, it looks up: reward shaping then needs no tokenising and no forward pass. Other
-pairs
-are scored through the one scorer, with the constants that the plan was fitted with.
+pairs are scored through the one scorer, with the constants that the plan was fitted with.
 """
 
 from __future__ import annotations
