@@ -149,7 +149,7 @@ def full_model(dtype, tuned):
     from transformers import AutoModel
 
     if tuned not in _models:
-        model = AutoModel.from_pretrained(str(MODEL), dtype=getattr(torch, dtype)).eval()
+        model = AutoModel.from_pretrained(str(MODEL), dtype=getattr(torch, dtype), local_files_only=True).eval()
         if tuned:
             model.layers = model.layers[: cut_at()]
         _models[tuned] = model

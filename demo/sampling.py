@@ -55,8 +55,8 @@ class Sampler:
     """The whole demo model in bfloat16 on the CPU, drawing responses to conversations."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True).eval()
         self.end: int = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
 
     def sample(

@@ -70,8 +70,8 @@ class Reader:
     """The demo model cut at the hook, with its tokenizer."""
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().model
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True).eval().model
         model.layers = model.layers[:BLOCKS]
         model.norm = nn.Identity()
         self.model = model
