@@ -14,7 +14,7 @@ import numpy as np
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.audit.matrices import Csr, Ints
 from assay_server.audit.maxt import prompt_signs
-from assay_server.audit.prompt_view import fitting_half
+from assay_server.audit.prompt_view import FEW, fitting_half
 from assay_server.audit.reason import Reason
 from assay_server.audit.run import run_views
 from assay_server.audit.shards import ConceptSet
@@ -133,12 +133,16 @@ def _u(table: TestTable, features: Features) -> tuple[Any, Any]:
 
 
 def _response_values(table: TestTable, features: Features, options: AuditOptions) -> tuple[Any, Any]:
-    """Means over each response cluster of D / sigma, sigma over the half that clusters were fitted on; and the other half."""
-    fitting = fitting_half(features.prompts, options.seed)
+    """Means over each response cluster of D / sigma, sigma over the half that clusters were fitted on; and the other half.
+
+    Of features that are tested singly: D / sigma over all pairs, and all of them.
+    """
+    singly = not options.response_clusters and len(features) < FEW
+    fitting = np.ones(len(features), np.bool_) if singly else fitting_half(features.prompts, options.seed)
     delta = features.chosen.peak.toarray().astype(np.float64) - features.rejected.peak.toarray().astype(np.float64)
     groups = [list(concept.features) for concept in table.concepts]
     values = [np.mean([delta[:, g] / delta[fitting, g].std() for g in group], axis=0) for group in groups]
-    return np.stack(values, axis=1), ~fitting
+    return np.stack(values, axis=1), fitting if singly else ~fitting
 
 
 def gap(ours: Any, theirs: Any) -> float:

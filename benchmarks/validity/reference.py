@@ -110,6 +110,22 @@ def max_t(sums: Array, signs: Array) -> Array:
     return adjusted
 
 
+def small_sample(sizes: Sequence[int]) -> tuple[float, float]:
+    """What the squared error of a mean over prompts of these sizes is multiplied with, and its degrees of freedom.
+
+    By the covariance matrix of the prompts' centred sums where pairs of a prompt share one effect of unit variance, written out
+    prompt by prompt: Satterthwaite's (tr C)² / tr C².
+    """
+    pairs = sum(sizes)
+    sums = np.zeros((len(sizes), len(sizes)))  # how much of effect d is in the centred sum of prompt c
+    for c, here in enumerate(sizes):
+        for d, there in enumerate(sizes):
+            sums[c, d] = here * ((1.0 if c == d else 0.0) - there / pairs)
+    covariance = sums @ sums.T
+    true = sum(float(size) ** 2 for size in sizes)
+    return true / float(np.trace(covariance)), float(np.trace(covariance)) ** 2 / float(np.trace(covariance @ covariance))
+
+
 def contrast(u: Array, inside: Array, outside: Array, prompts: Array) -> dict[str, float]:
     """Inside against outside, errors clustered by prompt; with one pair a prompt this is Welch's test of scipy.
 
@@ -119,17 +135,18 @@ def contrast(u: Array, inside: Array, outside: Array, prompts: Array) -> dict[st
         outside: bool [pairs], disjoint from `inside`.
     """
     means = [float(u[side].mean()) for side in (inside, outside)]
-    squares, units, both = [], [], 0.0
+    squares, factors, freedoms = [], [], []
     centred = {prompt: [0.0, 0.0] for prompt in np.unique(prompts)}
     for k, side in enumerate((inside, outside)):
         for value, prompt in zip(u[side], prompts[side], strict=True):
             centred[prompt][k] += (value - means[k]) / int(side.sum())
-        count = len(np.unique(prompts[side]))
-        units.append(count)
-        squares.append(sum(c[k] ** 2 for c in centred.values()) * count / (count - 1))
-    both = sum(c[0] * c[1] for c in centred.values()) * np.sqrt(np.prod([n / (n - 1) for n in units]))
+        factor, freedom = small_sample([int((prompts[side] == prompt).sum()) for prompt in np.unique(prompts[side])])
+        factors.append(factor)
+        freedoms.append(freedom)
+        squares.append(sum(c[k] ** 2 for c in centred.values()) * factor)
+    both = sum(c[0] * c[1] for c in centred.values()) * np.sqrt(np.prod(factors))
     se = np.sqrt(squares[0] + squares[1] - 2 * both)
-    df = sum(squares) ** 2 / sum(s**2 / (n - 1) for s, n in zip(squares, units, strict=True))
+    df = sum(squares) ** 2 / sum(s**2 / freedom for s, freedom in zip(squares, freedoms, strict=True))
     z = (means[0] - means[1]) / se
     a, b = u[inside], u[outside]
     pooled = np.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / (len(a) + len(b) - 2))

@@ -137,11 +137,16 @@ def test_figures_of_the_global_view_equal_those_of_scipy_statsmodels_and_loops()
     assert max(differences.values()) <= TOLERANCE, differences
 
 
-@pytest.mark.parametrize("view", [ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED])
-def test_figures_of_the_conditioned_views_equal_those_of_plain_loops(view: ViewKind) -> None:
+@pytest.mark.parametrize(
+    ("view", "response_clusters"),
+    [(ViewKind.FEATURE_CONDITIONED, 0), (ViewKind.PROMPT_CONDITIONED, 0), (ViewKind.PROMPT_CONDITIONED, 5)],
+    ids=["feature", "prompt, features singly", "prompt, clusters"],
+)
+def test_figures_of_the_conditioned_views_equal_those_of_plain_loops(view: ViewKind, response_clusters: int) -> None:
     features = synthetic(260, 60, prompts=170, seed=4)
     concepts = few_concepts(features, 15)
-    differences = conditioned_differences(features, concepts, view, shard=57, rows=12, min_features=4, min_inside=10)
+    knobs = {"min_features": 4, "min_inside": 10, "response_clusters": response_clusters}
+    differences = conditioned_differences(features, concepts, view, shard=57, rows=12, **knobs)
     assert max(differences.values()) <= TOLERANCE, differences
 
 

@@ -171,7 +171,7 @@ def contrasts(sums: GroupMoments, shared: SharedPromptSums | None = None, *, lev
     stands, delta = reason == Reason.NONE, sides.delta
     se = np.sqrt(np.where(stands, square, 0.0))
     z = np.divide(delta, se, out=np.zeros_like(delta), where=stands)
-    df = _welch_freedom(errors, units_in, units_out, stands)
+    df = _welch_freedom(errors, stands)
     width = special.stdtrit(df, (1 + level) / 2) * se
     halves = half_deltas(sums)
     pooled = sides.pooled_variance
@@ -222,12 +222,14 @@ def _errors(sides: _Sides, sums: GroupMoments, shared: SharedPromptSums | None) 
     if shared is None:
         inside = sides.var_in / np.maximum(sides.n_in, 1)[:, None]
         outside = sides.var_out / np.maximum(sides.n_out, 1)[:, None]
-        return sides.n_in, sides.n_out, SharedErrors(inside, outside, np.zeros_like(inside))
+        free_in, free_out = (np.maximum(n - 1, 1).astype(np.float64) for n in (sides.n_in, sides.n_out))
+        return sides.n_in, sides.n_out, SharedErrors(inside, outside, np.zeros_like(inside), free_in, free_out)
     if shared.aa.shape != sides.mean_in.shape:
         raise ValueError(f"shared prompts are of shape {shared.aa.shape} but groups and concepts of {sides.mean_in.shape}")
     size = np.maximum(sums.sizes, 1).astype(np.float64)
     raw = shared_errors(shared, sides.n_in, sides.n_out, sides.mean_in * size, sides.mean_out * size)
-    errors = SharedErrors(*(part / size / size for part in (raw.inside, raw.outside, raw.covariance)))
+    inside, outside, covariance = (part / size / size for part in (raw.inside, raw.outside, raw.covariance))
+    errors = SharedErrors(inside, outside, covariance, raw.freedom_in, raw.freedom_out)
     return shared.prompts_inside, shared.prompts_outside, errors
 
 
@@ -260,9 +262,8 @@ def _mean_variance(n: Ints, total: Any, square: Any, size: Floats) -> tuple[Floa
     return mean / size, spread / np.maximum(count - 1, 1) / size / size
 
 
-def _welch_freedom(errors: SharedErrors, units_in: Ints, units_out: Ints, stands: Bools) -> Floats:
-    """Welch–Satterthwaite, over as many units a side as are independent."""
-    part_in = errors.inside**2 / np.maximum(units_in - 1, 1)[:, None]
-    part_out = errors.outside**2 / np.maximum(units_out - 1, 1)[:, None]
+def _welch_freedom(errors: SharedErrors, stands: Bools) -> Floats:
+    """Welch–Satterthwaite, over the degrees of freedom of each side."""
+    part_in, part_out = errors.inside**2 / errors.freedom_in[:, None], errors.outside**2 / errors.freedom_out[:, None]
     whole = (errors.inside + errors.outside) ** 2
     return np.divide(whole, part_in + part_out, out=np.ones_like(whole), where=stands & (part_in + part_out > 0))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tests.server.audit.small_datasets import everything
+from tests.server.audit.test_shared_prompts import by_prompt_effects
 
 
 def example(seed: int, pairs: int = 80) -> dict[str, np.ndarray]:
@@ -47,14 +48,16 @@ def contrasted(data: dict[str, np.ndarray], cuts: list[int], order: list[int] | 
 
 def by_loop(u: np.ndarray, inside: np.ndarray, prompts: np.ndarray) -> tuple[float, float, float]:
     """Δ, its prompt-clustered error, and Welch–Satterthwaite's degrees of freedom."""
-    parts, centred = [], np.where(inside, u - u[inside].mean(), u - u[~inside].mean())
+    parts, freedoms, centred = [], [], np.where(inside, u - u[inside].mean(), u - u[~inside].mean())
     for side in (inside, ~inside):
         ids = np.unique(prompts[side])
-        scale = np.sqrt(len(ids) / (len(ids) - 1)) / side.sum()
+        factor, freedom = by_prompt_effects(prompts[side])
+        freedoms.append(freedom)
+        scale = np.sqrt(factor) / side.sum()
         parts.append({c: scale * centred[side & (prompts == c)].sum() for c in ids})
     variances = [sum(value**2 for value in part.values()) for part in parts]
     shared = sum(parts[0][c] * parts[1][c] for c in parts[0] if c in parts[1])
-    freedom = sum(variances) ** 2 / sum(v**2 / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
+    freedom = sum(variances) ** 2 / sum(v**2 / each for v, each in zip(variances, freedoms, strict=True))
     return u[inside].mean() - u[~inside].mean(), np.sqrt(sum(variances) - 2 * shared), freedom
 
 

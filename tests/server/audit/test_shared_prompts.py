@@ -8,7 +8,7 @@ from assay_server.audit.disparity import activity
 from assay_server.audit.grouping import group_pairs
 from assay_server.audit.matrices import Csr
 from assay_server.audit.reason import Reason
-from assay_server.audit.shared_prompts import merge_shared_prompt_sums, shared_prompt_sums
+from assay_server.audit.shared_prompts import merge_shared_prompt_sums, shared_errors, shared_prompt_sums
 from scipy import stats
 
 from tests.server.audit.worlds import part, relabelled, world
@@ -29,6 +29,53 @@ def test_with_one_pair_a_prompt_it_is_welch() -> None:
         assert np.allclose(getattr(clustered, name), getattr(plain, name), atol=1e-9)
 
 
+def by_prompt_effects(prompts: np.ndarray) -> tuple[float, float]:
+    """Factor and degrees of freedom of the squared error of a mean, from the covariance of centred sums as a matrix."""
+    sizes = np.unique(prompts, return_counts=True)[1].astype(float)
+    share = sizes / sizes.sum()
+    sums = np.diag(share) @ (np.eye(len(share)) - share[None, :])
+    values = np.linalg.eigvalsh(sums @ sums.T)
+    return float(share @ share / values.sum()), float(values.sum() ** 2 / (values @ values))
+
+
+@pytest.mark.parametrize("sizes", [[1, 1], [3, 3, 3, 3], [9, 1], [1, 2, 3, 4, 5], [40, 1, 1, 1, 2, 6], [1] * 30 + [700]])
+def test_few_prompts_of_unequal_sizes_count_as_fewer(sizes: list[int]) -> None:
+    prompts = np.repeat(np.arange(len(sizes)), sizes)
+    values = np.random.default_rng(0).normal(size=(2 * len(prompts), 1))
+    member = Csr(np.repeat([[1], [0]], len(prompts), axis=0))
+    many = np.concatenate([prompts, len(prompts) + np.arange(len(prompts))])  # one pair a prompt outside
+    sums = shared_prompt_sums(values, member, many)
+    n = np.array([len(prompts)])
+    errors = shared_errors(sums, n, n, values[: len(prompts)].mean(axis=0)[None], values[len(prompts) :].mean(axis=0)[None])
+    factor, freedom = by_prompt_effects(prompts)
+    x = np.bincount(prompts, values[: len(prompts), 0] - values[: len(prompts)].mean()) / len(prompts)
+    assert errors.inside[0, 0] == pytest.approx(factor * (x**2).sum(), rel=1e-9)
+    assert errors.freedom_in[0] == pytest.approx(freedom, rel=1e-9)
+    assert errors.freedom_out[0] == pytest.approx(len(prompts) - 1, rel=1e-9)
+    assert 1 <= freedom <= len(sizes) - 1 + 1e-9
+    if len(set(sizes)) == 1:
+        assert (factor, freedom) == pytest.approx((len(sizes) / (len(sizes) - 1), len(sizes) - 1))
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("straddling", [False, True], ids=["prompts on one side", "prompts on both"])
+def test_few_prompts_of_unequal_sizes_are_calibrated(alike: float, straddling: bool) -> None:
+    """4,000 true nulls each; with G/(G − 1) and G − 1 for G prompts up to 10% of them had p ≤ 0.05."""
+    draws = np.random.default_rng(7)
+    sizes = np.concatenate([np.minimum(draws.zipf(1.7, 15), 25), draws.geometric(1 / 3, 60)])
+    prompts = np.repeat(np.arange(75), sizes)
+    inside = prompts < 15
+    if straddling:
+        inside = draws.random(len(prompts)) < np.where(inside, 0.8, 0.1)
+    shared, own = draws.normal(size=(75, 4_000))[prompts], draws.normal(size=(len(prompts), 4_000))
+    effect = np.sqrt(alike) * shared + np.sqrt(1 - alike) * own
+    values = Csr(np.where(np.abs(effect) > 0.67, np.sign(effect), 0.0).astype(np.int64))
+    found = compared(values, Csr(inside.astype(np.int64)[:, None]), prompts)
+    assert (found.reason == Reason.NONE).all()
+    assert (found.p <= 0.05).mean() <= 0.055
+    assert (found.p <= 0.001).mean() <= 0.001
+
+
 def test_with_shared_prompts_the_error_equals_a_plain_loop() -> None:
     drawn, draws = world(1, pairs=100, prompts=30), np.random.default_rng(1)
     keep, member = draws.random(100) < 0.9, (draws.random((100, 3)) < 0.4).astype(int)
@@ -38,18 +85,19 @@ def test_with_shared_prompts_the_error_equals_a_plain_loop() -> None:
     u = shard.values().toarray()
     for k in range(3):
         inside, outside = keep & (member[:, k] == 1), keep & (member[:, k] == 0)
-        g = [len(np.unique(drawn.prompts[side])) for side in (inside, outside)]
+        small = [by_prompt_effects(drawn.prompts[side]) for side in (inside, outside)]
         for m in range(u.shape[1]):
             gaps = []
             for c in np.unique(drawn.prompts):
                 sides = [
-                    np.sqrt(n / (n - 1)) * (u[side & (drawn.prompts == c), m] - u[side, m].mean()).sum() / side.sum()
-                    for n, side in zip(g, (inside, outside), strict=True)
+                    np.sqrt(factor) * (u[side & (drawn.prompts == c), m] - u[side, m].mean()).sum() / side.sum()
+                    for (factor, _), side in zip(small, (inside, outside), strict=True)
                 ]
                 gaps.append(sides)
             x, y = np.array(gaps).T
             assert found.se[k, m] == pytest.approx(np.sqrt(np.sum((x - y) ** 2)), abs=1e-9)
-            freedom = (np.sum(x**2) + np.sum(y**2)) ** 2 / (np.sum(x**2) ** 2 / (g[0] - 1) + np.sum(y**2) ** 2 / (g[1] - 1))
+            parts = np.sum(x**2) ** 2 / small[0][1] + np.sum(y**2) ** 2 / small[1][1]
+            freedom = (np.sum(x**2) + np.sum(y**2)) ** 2 / parts
             assert found.df[k, m] == pytest.approx(freedom, rel=1e-9)
 
 
