@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from assay.audits import from_wire
 from assay.errors import ItemError
 from assay.interventions import PromptPlacement, ZScore
+from assay.results import item_error
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service
 
@@ -129,7 +130,7 @@ def offset_result(index: int, message: service.OffsetResult) -> OffsetResult:
         case "offset":
             return OffsetResult(index, message.id, PairOffset.from_proto(message.offset), None)
         case "error":
-            return OffsetResult(index, message.id, None, ItemError.from_proto(message.error))
+            return OffsetResult(index, message.id, None, item_error(message.error))
         case _:
             return OffsetResult(index, message.id, None, _broken())
 
@@ -271,7 +272,7 @@ def reward_result(index: int, message: service.RewardResult) -> RewardResult:
             reward = ShapedReward(one.reward, one.penalty, tuple(one.scores), tuple(one.z))
             return RewardResult(index, message.id, reward, None)
         case "error":
-            return RewardResult(index, message.id, None, ItemError.from_proto(message.error))
+            return RewardResult(index, message.id, None, item_error(message.error))
         case _:
             return RewardResult(index, message.id, None, _broken())
 

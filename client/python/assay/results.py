@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import overload
 
+from google.rpc import status_pb2
+
 from assay.errors import FieldViolation, ItemError
 from assay.tensors import Tensor
 from assay.v1 import scoring_pb2
@@ -335,6 +337,14 @@ def encoded_text(message: scoring_pb2.EncodeTokensResponse) -> EncodedText:
     )
 
 
+def item_error(message: status_pb2.Status) -> ItemError:
+    """One item's error from the wire, its fields named within the item."""
+    error = ItemError.from_proto(message)
+    # Where the item lay in its message is this client's doing, and nothing that the caller could look up.
+    relative = (FieldViolation(_PLACE.sub("", one.field), one.description) for one in error.violations)
+    return dataclasses.replace(error, violations=tuple(relative)) if error.violations else error
+
+
 def _pair_score(score: scoring_pb2.PairScore) -> PairScore:
     has = score.HasField
     return PairScore(
@@ -375,12 +385,7 @@ def _pooled(pooled: scoring_pb2.PooledFeatures) -> PooledFeatures:
 
 def _item_error(outcome: str | None, message: scoring_pb2.PairResult | scoring_pb2.ResponseResult) -> ItemError:
     if outcome == "error":
-        error = ItemError.from_proto(message.error)
-        if not error.violations:
-            return error
-        # Where the item lay in its message is this client's doing, and nothing that the caller could look up.
-        relative = (FieldViolation(_PLACE.sub("", one.field), one.description) for one in error.violations)
-        return dataclasses.replace(error, violations=tuple(relative))
+        return item_error(message.error)
     return ItemError("INTERNAL", "PROTOCOL", "the server sent neither a score nor an error for this item")
 
 

@@ -7,6 +7,9 @@
     assay audit pairs.jsonl --report report.html          the same, tested, corrected, controlled for length
     assay test pairs.jsonl --concept examples.jsonl       one hypothesis of your own
     assay decide AUDIT HYPOTHESIS explain-away            what is wanted of a finding; assay decisions lists them
+    assay plan AUDIT                                      the decisions, compiled, with what to expect; assay plans lists
+    assay offsets PLAN pairs.jsonl --out offsets.parquet  what goes inside the sigmoid of each pair
+    assay dataplan PLAN --out plan.parquet                weights, flips, masks and texts, pair by pair
     assay compare --dataset D --rollouts R --noise N      whether training did what its data predicted
     assay audits | datasets | concepts                    what the server keeps
 
@@ -26,7 +29,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from assay.cli import audit, audits, compare, concepts, datasets, decide, info, score, summarize, test
+from assay.cli import (
+    audit,
+    audits,
+    compare,
+    concepts,
+    dataplan,
+    datasets,
+    decide,
+    info,
+    offsets,
+    plan,
+    score,
+    summarize,
+    test,
+)
 from assay.cli.reading import StrictStop
 from assay.errors import (
     AssayError,
@@ -88,6 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"assay {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     commands.add_parser("serve", help="start a server (assay serve --help)", add_help=False)
-    for module in (info, score, summarize, audit, test, decide, compare, audits, datasets, concepts):
+    for module in (info, score, summarize, audit, test, decide, plan, offsets, dataplan, compare, audits, datasets, concepts):
         module.add_command(commands)
     return parser
