@@ -115,6 +115,12 @@ def _on_noise(compared: Comparison) -> Iterator[str]:
             f"{_share(floor)} with the noise, {_share(found)} with the observed shifts. Their intervals overlap, so the "
             "agreement is not told from chance."
         )
+    slope = compared.retained.slope
+    if slope is not None and slope.high < 0:
+        yield (
+            f"Shifts went against the prediction: for each unit predicted {_estimate(slope)} is observed. A squared Pearson does "
+            "not show that."
+        )
     for name, one in (("retained concepts", compared.retained), ("concepts over the noise floor", compared.above_noise)):
         if one.pearson_squared is not None and one.pearson_squared.value - one.pearson_squared.high > WIDE_GAP:
             yield (
@@ -147,11 +153,11 @@ def _on_figures(compared: Comparison) -> Iterator[str]:
     above = compared.above_noise
     if above.concepts >= FEW_CONCEPTS:
         yield f"Over the {_concepts(above.concepts)} of these that clear the noise floor: {_figures(above)}."
-    slope = above.slope if above.slope is not None else compared.retained.slope
+    slope, plain = compared.retained.slope, compared.retained.r_squared
     if slope is not None:
-        plain = above.r_squared if above.slope is not None else compared.retained.r_squared
+        # Not over those that clear the noise: picked for being large, they would make it up to more than twice as steep.
         tail = "" if plain is None else f" (R² without a fit {_share(plain)})"
-        yield f"For each unit of shift predicted {_estimate(slope)} is observed{tail}."
+        yield f"For each unit of shift predicted {_estimate(slope)} is observed over the retained concepts{tail}."
 
 
 def _figures(found: Agreement) -> str:

@@ -28,7 +28,11 @@ def test_a_sound_comparison_says_what_it_found_and_nothing_against_it() -> None:
     ]
     assert GOOD.retained.pearson_squared is not None
     assert f"squared Pearson {GOOD.retained.pearson_squared.value:.2f} [" in lines[1]
-    assert lines[3].startswith("For each unit of shift predicted 0.")
+    # Of all retained concepts: those that clear the noise were picked for being large.
+    assert GOOD.retained.slope is not None
+    assert GOOD.above_noise.slope is not None
+    assert GOOD.retained.slope.value < GOOD.above_noise.slope.value
+    assert lines[3].startswith(f"For each unit of shift predicted {GOOD.retained.slope.value:.2f} [")
     assert "R² without a fit" in lines[3]
 
 
@@ -53,6 +57,14 @@ def test_a_policy_that_learned_nothing_is_called_noise() -> None:
     found = said(lesson(0.0))
     assert "of 120 retained concepts clear the noise floor, where chance alone lets up to about 6 through" in found
     assert "is not told from chance" in found
+
+
+def test_shifts_against_the_prediction_are_named_although_their_squared_correlation_is_high() -> None:
+    assert "Shifts went against" not in said(GOOD)
+    turned = lesson(-0.8)
+    assert turned.retained.pearson_squared is not None
+    assert turned.retained.pearson_squared.value > 0.3
+    assert "Shifts went against the prediction: for each unit predicted \N{MINUS SIGN}0." in said(turned)
 
 
 def test_rollouts_and_noise_that_never_differ_are_named() -> None:
