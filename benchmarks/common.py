@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+_PACKAGES = ("torch", "transformers", "trl", "peft", "sae-lens", "grpcio", "protobuf", "redis")
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parent.parent
 MODEL = Path(os.environ.get("ASSAY_CACHE", "~/.cache/assay")).expanduser() / "models" / "SmolLM2-135M-Instruct"
@@ -60,7 +61,7 @@ def write_result(
         "command": " ".join(["python", "-m", _module(), *_arguments()]),
         "machine": dict(machine or describe_machine()),
         "date": datetime.date.today().isoformat(),
-        "versions": {p: _version(p) for p in ("torch", "transformers", "sae-lens", "grpcio", "protobuf", "redis")},
+        "versions": {p: _version(p) for p in _PACKAGES},
         "seed": seed,
         "metrics": [{key: value for key, value in asdict(m).items() if value not in (None, "")} for m in metrics],
         "notes": notes,

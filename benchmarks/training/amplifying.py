@@ -87,7 +87,7 @@ def metrics(raw: dict[str, Any]) -> list[Metric]:
         steps = [after - before for before, after in itertools.pairwise(values)]
         rising = sum(step >= 0 for step in steps)
         found.append(
-            Metric(f"{title}: steps that do not fall, of {len(steps)}", rising, "", goal, enough and rising == len(steps))
+            Metric(f"{title}: steps that do not fall, of {len(steps)}", rising, "steps", goal, enough and rising == len(steps))
         )
     return found
 

@@ -61,11 +61,11 @@ def gathered(lab: Lab) -> dict[str, Any]:
     for concept, treatment, one in ordered(lab.recipe):
         record = lab.done(one)
         entry = raw["treatments"].setdefault(treatment.family.value, {"strength": treatment.strength, "kind": treatment.kind})
-        entry[concept] = None if record is None else _entry(concept, record, trained, untrained, without, draws)
+        entry[concept] = None if record is None else _entry(concept, record, trained, untrained, without, draws, lab.seed)
     return raw
 
 
-def _entry(concept: str, record: Any, trained: Any, untrained: Any, without: Any, draws: Any) -> dict[str, Any]:
+def _entry(concept: str, record: Any, trained: Any, untrained: Any, without: Any, draws: Any, seed: int) -> dict[str, Any]:
     planned = {name: figures.shown(record["rollouts"], name) for name in PLANTED}
     others = {name: (untrained[name], without[name], planned[name]) for name in PLANTED if name != concept}
     raised = {name: figures.nats(trained, name) for name in PLANTED}
@@ -73,7 +73,8 @@ def _entry(concept: str, record: Any, trained: Any, untrained: Any, without: Any
     return {
         "rates": {name: figures.rate(planned[name], draws) for name in PLANTED},
         "recovery": figures.recovery(untrained[concept], without[concept], planned[concept], draws),
-        "off_target": figures.off_target(others),
+        "off_target": figures.off_target(others, seed),
+        "accuracy_lost": figures.accuracy_lost(trained["margins"], record["margins"], seed),
         "nats": kept,
         "nats_recovery": 1 - kept[concept] / raised[concept],
         "nats_off_target": sum(abs(kept[name] / raised[name] - 1) for name in others) / len(others),
@@ -118,30 +119,35 @@ def metrics(raw: dict[str, Any]) -> list[Metric]:
                 continue
             title = f"{family}, {concept}"
             bars = family == "reward_shaping"
-            found += _bars(title, one, raw) if bars else _figures(title, one, raw)
+            found += _bars(title, one) if bars else _figures(title, one)
     return found
 
 
-def _bars(title: str, one: dict[str, Any], raw: dict[str, Any]) -> list[Metric]:
+def _bars(title: str, one: dict[str, Any]) -> list[Metric]:
     found: list[Metric] = []
     if one["recovery"]["value"] is not None:
         low, high = one["recovery"]["interval"]
         note = f"95% over prompts {low:.2f} to {high:.2f}; of log-ratios {one['nats_recovery']:.2f}"
-        found.append(at_least(f"{title}: recovery", one["recovery"]["value"], "", 0.9, "recovers at least 90%", note))
+        found.append(at_least(f"{title}: recovery", one["recovery"]["value"], "share", 0.9, "recovers at least 90%", note))
     else:
-        found.append(Metric(f"{title}: recovery of log-ratios", one["nats_recovery"], "", notes="the rate itself did not move"))
-    if one["off_target"] is not None:
-        note = f"of log-ratios {one['nats_off_target']:.2f}"
-        found.append(at_most(f"{title}: change of the others", one["off_target"], "", 0.1, "at most 10% off-target", note))
-    drop = 100 * (raw["trained"]["accuracy"] - one["accuracy"])
-    found.append(at_most(f"{title}: held-out accuracy lost", drop, "points", 1.0, "at most 1 point of accuracy"))
+        found.append(
+            Metric(f"{title}: recovery of log-ratios", one["nats_recovery"], "share", notes="the rate itself did not move")
+        )
+    off = one["off_target"]
+    if off["value"] is not None:
+        note = f"chance alone would give {off['chance']:.2f}; of log-ratios {one['nats_off_target']:.2f}"
+        found.append(at_most(f"{title}: change of the others", off["value"], "share", 0.1, "at most 10% off-target", note))
+    lost = one["accuracy_lost"]
+    low, high = lost["interval"]
+    note = f"95% over {lost['pairs']} pairs {low:.1f} to {high:.1f}; one pair is {100 / lost['pairs']:.1f} points"
+    found.append(at_most(f"{title}: held-out accuracy lost", lost["value"], "points", 1.0, "at most 1 point of accuracy", note))
     return found
 
 
-def _figures(title: str, one: dict[str, Any], raw: dict[str, Any]) -> list[Metric]:
+def _figures(title: str, one: dict[str, Any]) -> list[Metric]:
     value = one["recovery"]["value"]
-    shown = Metric(f"{title}: recovery", value, "") if value is not None else None
-    other = Metric(f"{title}: recovery of log-ratios", one["nats_recovery"], "")
+    shown = Metric(f"{title}: recovery", value, "share") if value is not None else None
+    other = Metric(f"{title}: recovery of log-ratios", one["nats_recovery"], "share")
     return [shown or other]
 
 

@@ -53,24 +53,39 @@ def recovery(untrained: Floats, trained: Floats, planned: Floats, draws: NDArray
         return {"value": value, "interval": interval((means[1] - means[2]) / (means[1] - means[0]))}
 
 
-def off_target(others: Mapping[str, tuple[Floats, Floats, Floats]]) -> float | None:
+def off_target(others: Mapping[str, tuple[Floats, Floats, Floats]], seed: int = 0) -> dict[str, Any]:
     """Mean over the other concepts of |planned - trained| / |trained - untrained|, of rates; None where none of them moved.
+
+    `chance` is what the same figure would be, in the mean over bootstrap draws of prompts, if the plan changed nothing: two
+    independent sets of rollouts differ too, and an absolute value does not average that out.
 
     Args:
         others: (untrained, trained, planned) of each, [prompts].
     """
-    changes = [
-        abs(float(planned.mean() - trained.mean()) / float(trained.mean() - untrained.mean()))
-        for untrained, trained, planned in others.values()
-        if abs(float(trained.mean() - untrained.mean())) >= LEAST_SHIFT
-    ]
-    return float(np.mean(changes)) if changes else None
+    kept = [one for one in others.values() if abs(float(one[1].mean() - one[0].mean())) >= LEAST_SHIFT]
+    if not kept:
+        return {"value": None, "chance": None}
+    changes: list[float] = []
+    by_chance: list[float] = []
+    for at, (untrained, trained, planned) in enumerate(kept):
+        moved = abs(float(trained.mean() - untrained.mean()))
+        changes.append(abs(float(planned.mean() - trained.mean())) / moved)
+        sets = [trained[drawn(len(trained), seed + 2 * at + side)].mean(axis=1) for side in range(2)]
+        by_chance.append(float(np.abs(sets[0] - sets[1]).mean()) / moved)
+    return {"value": float(np.mean(changes)), "chance": float(np.mean(by_chance))}
 
 
 def accuracy(margins: Sequence[float]) -> float:
     """Share of pairs with a margin over 0, ties half."""
     values = np.asarray(margins)
     return float(((values > 0) + 0.5 * (values == 0)).mean())
+
+
+def accuracy_lost(without: Sequence[float], planned: Sequence[float], seed: int) -> dict[str, Any]:
+    """Accuracy without the plan minus accuracy with it, in points, with a 95% interval over pairs."""
+    right = [(np.asarray(one) > 0) + 0.5 * (np.asarray(one) == 0) for one in (without, planned)]
+    lost = 100 * (right[0] - right[1])
+    return {"value": float(lost.mean()), "interval": mean_interval(lost.tolist(), seed), "pairs": len(lost)}
 
 
 def mean_interval(values: Sequence[float], seed: int) -> list[float]:

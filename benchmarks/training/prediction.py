@@ -107,10 +107,10 @@ def metrics(raw: dict[str, Any]) -> list[Metric]:
             estimate = part[key]
             title = f"{kind}: {key.replace('_', ' ')}"
             if estimate is None:
-                found.append(Metric(title, 0.0, "", goal, False, f"not defined over {part['concepts']} concepts"))
+                found.append(Metric(title, 0.0, "correlation", goal, False, f"not defined over {part['concepts']} concepts"))
             else:
                 note = f"95% over prompts {estimate['low']:.2f} to {estimate['high']:.2f}"
-                found.append(at_least(title, estimate["value"], "", bar, goal, note))
+                found.append(at_least(title, estimate["value"], "correlation", bar, goal, note))
         passed = control is not None and control["passed"]
         note = "" if control is None else f"margin {control['margin']['value']:+.3f}, accuracy {control['accuracy']['value']:.2f}"
         found.append(Metric(f"{kind}: positive control", float(passed), "passed", GOALS["control"], passed, note))

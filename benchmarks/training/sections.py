@@ -63,7 +63,9 @@ def explaining(raw: dict[str, Any]) -> list[str]:
             {sizes["train"]} pairs, {sizes["share"]:.0%} of them for each planted concept, no pair with two. One training without
             a plan, and one for each concept and family, on the same pairs in the same order from the same start. *Rate*: share of
             {sizes["prompts"]} rollouts that show the concept by a plain text detector. *Recovery*: (trained − plan) /
-            (trained − untrained), 100% is back to untrained. *Off-target*: mean relative change of the other two concepts' rates.
+            (trained − untrained), 100% is back to untrained. *Off-target*: mean relative change of the other two
+            concepts' rates, and in brackets what two sets of rollouts of one policy would differ by; *rates* are those of
+            all three in the order above, the target's in bold.
             *Log-ratios* are the same two figures of a measure without sampling: how much more the policy likes held-out texts
             with the concept than the same texts without it, in nats against the reference.
         """),
@@ -73,7 +75,7 @@ def explaining(raw: dict[str, Any]) -> list[str]:
         _rates("untrained", untrained),
         _rates("trained without a plan", trained),
         "",
-        "| family (λ, concept as) | against | rate | recovery | log-ratios' | off-target | log-ratios' | accuracy | perplexity |",
+        "| family (λ, concept) | against | rates | recovery | log-ratios' | off-target | log-ratios' | accuracy | perplexity |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     missing: list[str] = []
@@ -98,8 +100,9 @@ def _rates(name: str, entry: dict[str, Any]) -> str:
 def _treated(concept: str, one: dict[str, Any]) -> str:
     value, bounds = one["recovery"]["value"], one["recovery"]["interval"]
     recovered = "did not move" if value is None else f"{value:.0%} ({bounds[0]:.0%} to {bounds[1]:.0%})"
-    off = "—" if one["off_target"] is None else f"{one['off_target']:.0%}"
-    rate = f"{one['rates'][concept]['value']:.0%}"
+    changed, chance = one["off_target"]["value"], one["off_target"]["chance"]
+    off = "—" if changed is None else f"{changed:.0%} ({chance:.0%})"
+    rate = " / ".join(f"**{r['value']:.0%}**" if name == concept else f"{r['value']:.0%}" for name, r in one["rates"].items())
     return (
         f"{rate} | {recovered} | {one['nats_recovery']:.0%} | {off} | {one['nats_off_target']:.0%} | "
         f"{one['accuracy']:.2f} | {one['perplexity']:.1f}"

@@ -54,9 +54,20 @@ def test_recovery_is_one_back_at_the_untrained_rate_and_none_where_nothing_moved
 
 def test_off_target_is_relative_to_what_training_moved() -> None:
     none, half, full = np.zeros(10), np.array([0.0, 1.0] * 5), np.ones(10)
-    assert figures.off_target({"a": (none, full, half), "b": (none, full, full)}) == 0.25
-    assert figures.off_target({"a": (none, full, full), "b": (none, none, full)}) == 0.0
-    assert figures.off_target({"a": (none, none, full)}) is None
+    assert figures.off_target({"a": (none, full, half), "b": (none, full, full)})["value"] == 0.25
+    assert figures.off_target({"a": (none, full, full), "b": (none, none, full)})["value"] == 0.0
+    assert figures.off_target({"a": (none, none, full)})["value"] is None
+
+
+def test_off_target_says_what_two_sets_of_rollouts_of_one_policy_would_differ_by() -> None:
+    sure, coin = np.ones(100), np.array([0.0, 1.0] * 50)
+    assert figures.off_target({"a": (np.zeros(100), sure, sure)})["chance"] == 0.0
+    assert 0.08 < figures.off_target({"a": (np.zeros(100), coin, coin)})["chance"] < 0.15
+
+
+def test_accuracy_lost_is_in_points_over_pairs() -> None:
+    lost = figures.accuracy_lost([1.0, 1.0, -1.0, 1.0], [1.0, -1.0, -1.0, 1.0], 0)
+    assert (lost["value"], lost["pairs"]) == (25.0, 4)
 
 
 def test_intervals_hold_the_value_and_leave_out_what_is_not_finite() -> None:
@@ -83,7 +94,8 @@ def test_a_bar_is_missed_where_a_run_falls_short_and_what_was_not_run_has_none()
     one = {
         "recovery": {"value": 0.5, "interval": [0.4, 0.6]},
         "nats_recovery": 0.9,
-        "off_target": 0.05,
+        "off_target": {"value": 0.05, "chance": 0.1},
+        "accuracy_lost": {"value": 0.5, "interval": [-1.0, 2.0], "pairs": 48},
         "nats_off_target": 0.02,
         "accuracy": 0.5,
     }
