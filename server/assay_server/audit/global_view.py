@@ -6,7 +6,10 @@ scale of mean u, so that both estimates can stand side by side. q-values count w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from typing import Generic, TypeVar
 
 import numpy as np
 from scipy import sparse
@@ -33,6 +36,7 @@ from assay_server.audit.tables import effects, found, named, ordered, stable_ran
 from assay_server.audit.watch import UNWATCHED, Check, Watch, go_on
 
 _FLIP_PAIRS = 8_192
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +78,7 @@ class GlobalSumming:
 
     def __init__(self, concepts: ConceptSet, options: AuditOptions, known: Survey, *, check: Check = go_on) -> None:
         self._concepts, self._options, self._known = concepts, options, known
-        self._moments: Moments | None = None
-        self._control: ControlSums | None = None
+        self._moments, self._control = _Merging(merge_moments), _Merging(merge_control_sums)
         self._halves: HalfScores | None = None
         self._flips, self._controlled_flips = _Flipping(options, check), _Flipping(options, check)
 
@@ -84,22 +87,46 @@ class GlobalSumming:
         known, fit = self._known, self._known.fit
         u, halves = disparities(block, self._concepts, self._options.tau), block.rows % 2
         base = moments(u, block.prompts, halves=halves, open_prompts=known.open_prompts)
-        self._moments = base if self._moments is None else merge_moments(self._moments, base)
+        self._moments.add(base)
         self._flips.add(u.numerators, block.prompts)
         if fit is None:
             return
         rows = contributions(u, block.nuisance, fit)
         control = control_sums(u, block.prompts, block.nuisance, fit, open_prompts=known.open_prompts, rows=rows)
-        self._control = control if self._control is None else merge_control_sums(self._control, control)
+        self._control.add(control)
         scores = _half_scores(rows, halves, len(u.sizes))
         self._halves = scores if self._halves is None else self._halves + scores
         self._controlled_flips.add(rows, block.prompts)
 
     def finish(self) -> GlobalSums:
         """The sums of all blocks, of which there must have been one."""
-        assert self._moments is not None, "sums of nothing have no shape"
+        base = self._moments.finish()
+        assert base is not None, "sums of nothing have no shape"
         flips = self._flips.finish(), self._controlled_flips.finish()
-        return GlobalSums(self._moments, flips[0], self._control, self._halves, flips[1])
+        return GlobalSums(base, flips[0], self._control.finish(), self._halves, flips[1])
+
+
+class _Merging(Generic[T]):
+    """Merges parts two by two, then four by four, and so on.
+
+    Sums of prompts that many blocks split grow with every merge: added one block at a time they would be copied once a block.
+    """
+
+    def __init__(self, merge: Callable[[T, T], T]) -> None:
+        self._merge = merge
+        self._held: list[T | None] = []  # at place k the sums of 2^k parts, or nothing
+
+    def add(self, part: T) -> None:
+        for place, held in enumerate(self._held):
+            if held is None:
+                self._held[place] = part
+                return
+            self._held[place], part = None, self._merge(held, part)
+        self._held.append(part)
+
+    def finish(self) -> T | None:
+        left = [held for held in self._held if held is not None]
+        return reduce(lambda late, early: self._merge(early, late), left) if left else None
 
 
 class _Flipping:

@@ -135,4 +135,7 @@ def _gather(inverse: NDArray[np.intp], groups: int, values: Csr) -> Csr:
     """Add row i of `values` to row inverse[i] of the result."""
     ones = np.ones(len(inverse), values.dtype)
     picks = Csr((ones, (inverse.ravel(), np.arange(len(inverse)))), shape=(groups, len(inverse)))
-    return csr(picks @ values)
+    summed = Csr(picks @ values)  # ours alone, and without duplicates: put in order without a copy
+    summed.sort_indices()
+    summed.eliminate_zeros()
+    return summed

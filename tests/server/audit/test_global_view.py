@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
+from assay_server.audit.global_view import _Merging
 from assay_server.audit.matrices import Csr
 from assay_server.audit.multiplicity import Procedure, q_values
 from assay_server.audit.nuisance import fit_nuisance
@@ -170,3 +171,20 @@ def test_names_that_do_not_fit_the_columns_are_refused() -> None:
     concepts = concepts_of(shard)
     with pytest.raises(ValueError, match="86 concepts are named, but 87"):
         run_views(split(shard, []), replace(concepts, names=concepts.names[:-1]), ONLY)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 64, 101])
+def test_parts_are_merged_in_order_and_each_is_copied_a_few_times_only(parts: int) -> None:
+    copied = [0] * parts
+
+    def merge(left: list[int], right: list[int]) -> list[int]:
+        for part in (*left, *right):
+            copied[part] += 1
+        return left + right
+
+    merging = _Merging(merge)
+    for part in range(parts):
+        merging.add([part])
+    assert merging.finish() == list(range(parts))
+    assert max(copied) <= 2 * (parts - 1).bit_length()
+    assert _Merging(merge).finish() is None
