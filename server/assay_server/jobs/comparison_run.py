@@ -58,14 +58,17 @@ class PlanWeights:
 
 
 def plan_weights(compiled: CompiledPlan, pairs: int) -> PlanWeights:
-    """A plan's weights: w 2σ(−o), its sign turned round for flipped pairs, all interventions together.
+    """A plan's weights: w 2σ(−o), and −w 2σ(o) for flipped pairs, all interventions together.
+
+    A flip swaps the responses and their halves of o with them: such a pair's loss is −w log σ(−(βD + o)).
 
     Args:
         compiled: the plan.
         pairs: of its dataset, usable or not.
     """
     columns = columns_of(compiled)
-    weights = columns.weight * offset_weights(columns.offset_chosen - columns.offset_rejected) * np.where(columns.flip, -1.0, 1.0)
+    turn = np.where(columns.flip, -1.0, 1.0)
+    weights = columns.weight * turn * offset_weights(turn * (columns.offset_chosen - columns.offset_rejected))
     by_row = np.ones(pairs)
     by_row[compiled.rows.rows] = weights
     families = [one.family for one in compiled.plan.interventions]

@@ -56,8 +56,16 @@ async def test_interventions_of_one_plan_weigh_together_and_hooks_are_said_to_we
     assert weights.by_row[[row for row, pair in enumerate(TRAINING) if not pair.rejected]].tolist() == [1.0] * 3
     rows, shaping = compiled.rows, compiled.plan.interventions[0]
     offset = 1.5 * (shaping.z.of(rows.chosen[0]) - shaping.z.of(rows.rejected[0]))
-    wanted = 2 / (1 + np.exp(offset)) * np.where(rows.picked[1], -1, 1)
-    assert weights.by_row[rows.rows] == pytest.approx(wanted, abs=1e-12)
+    flip, step = rows.picked[1], 1e-6
+    assert (flip & (np.abs(offset) > 0.1)).any()
+
+    def loss(moved: float) -> np.ndarray:
+        """Of each pair as trainers are given it: a flip swaps the responses, and their halves of the offset with them."""
+        margin, added = np.where(flip, -moved, moved), np.where(flip, -offset, offset)
+        return np.log1p(np.exp(-(margin + added)))
+
+    pushed = (loss(step) - loss(-step)) / (2 * step)
+    assert weights.by_row[rows.rows] == pytest.approx(pushed / -0.5, abs=1e-8)
     found = await at.compare(plan=plan)
     assert any("The plan's SAE_CLAMP cannot weigh pairs" in line for line in found.head.conclusions)
 
