@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from benchmarks.training.data import PLANTED
 from benchmarks.validity.sections import prose
 
+UNTAUGHT = 0.1  # |mean u| under which pairs hardly teach a concept
 KINDS = {"plain": "HH as it is", "planted": "HH with three planted concepts"}
 
 
@@ -42,10 +45,30 @@ def _agreement(one: dict[str, Any]) -> list[str]:
         part = one[key]
         cells = [_estimate(part[name]) for name in ("pearson_squared", "spearman", "slope", "same_sign")]
         lines.append(f"| {title} | {part['concepts']:,} | {' | '.join(cells)} |")
+    lines += ["", *prose(_why(one["shifts"]))]
     control = one["control"]
     passed = "passed" if control and control["passed"] else "**not passed**"
     said = f"Positive control: {passed}; {one['rollouts']} rollouts, {one['pairs']} training pairs, {_cost(one['cost'])}."
     return [*lines, "", *prose(said)]
+
+
+def _why(shifts: list[list[Any]]) -> str:
+    """What sampling noise allows, and where the rest is."""
+    clear = [one for one in shifts if one[4]]
+    if len(clear) < 3:
+        return "Too few concepts clear the noise floor to say where the rest is."
+    predicted, observed, noise = (np.array([one[at] for one in clear], np.float64) for at in (1, 2, 3))
+    ceiling = 1 - noise.var() / observed.var()
+    rest = (observed - predicted * (predicted @ observed) / (predicted @ predicted)) ** 2
+    untaught = np.abs(predicted) < UNTAUGHT
+    down = float((observed[untaught] < 0).mean())
+    return f"""
+        Sampling noise alone would allow a squared Pearson of {ceiling:.2f} (1 − variance of the noise set's shifts over
+        that of the observed ones). Of what the line through 0 leaves unexplained, {rest[untaught].sum() / rest.sum():.0%}
+        is in the {untaught.sum():,} concepts that the pairs hardly teach (|predicted| under {UNTAUGHT:g}); {down:.0%} of
+        these fell. That fits a policy which takes up what both responses of a pair have in common and drops what it wrote of its
+        own accord: no difference between two responses can predict that.
+    """
 
 
 def _estimate(estimate: dict[str, float] | None) -> str:

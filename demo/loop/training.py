@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -127,7 +128,8 @@ def load(model: Path | str, dtype: str = "bfloat16") -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     tokenizer = load_tokenizer(model)
-    loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=getattr(torch, dtype), local_files_only=True)
+    with _quiet():
+        loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=getattr(torch, dtype), local_files_only=True)
     return loaded, tokenizer
 
 
@@ -253,7 +255,7 @@ def _only_responses_scored() -> Generator[None]:
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """No progress bars and no tables of steps between the loop's own lines."""
+    """No progress bars and no warnings of what other packages will rename between the loop's own lines."""
     import datasets
     from transformers.utils import logging
 
@@ -262,7 +264,9 @@ def _quiet() -> Generator[None]:
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         datasets.enable_progress_bars()
         if before is None:
