@@ -152,12 +152,12 @@ export class AuditMethods extends Session {
       requestId: start.requestId ?? freshId(),
     };
     const first = await this.unary(this.#audits.createAudit.bind(this.#audits), request, start);
-    return this.#operation(first, readAudit);
+    return this.begun(first, readAudit);
   }
 
   /** An audit that was started before, by its operation's name. */
   async resumeAudit(operation: string, call: CallOptions = {}): Promise<Operation<Audit>> {
-    return this.#operation(await this.#look(operation, call), readAudit);
+    return this.begun(await this.#look(operation, call), readAudit);
   }
 
   /**
@@ -179,7 +179,7 @@ export class AuditMethods extends Session {
       requestId: start.requestId ?? freshId(),
     };
     const first = await this.unary(this.#audits.testHypothesis.bind(this.#audits), request, start);
-    return this.#operation(first, readHypothesis);
+    return this.begun(first, readHypothesis);
   }
 
   /** All audits, or those of a dataset, newest first; pages are fetched as needed. */
@@ -274,7 +274,8 @@ export class AuditMethods extends Session {
     }
   }
 
-  #operation<Result>(first: OperationMessage, read: ReadResult<Result>): Operation<Result> {
+  /** The handle of work that was just started, or found. */
+  protected begun<Result>(first: OperationMessage, read: ReadResult<Result>): Operation<Result> {
     const look = (name: string, signal: AbortSignal | undefined): Promise<OperationMessage> =>
       this.#look(name, signal === undefined ? {} : { signal });
     const stop = async (name: string): Promise<void> => {
@@ -291,7 +292,8 @@ export class AuditMethods extends Session {
 const readAudit = reader("assay.v1.Audit", (bytes) => Audit.decode(bytes));
 const readHypothesis = reader("assay.v1.Hypothesis", (bytes) => Hypothesis.decode(bytes));
 
-function reader<Result>(kind: string, decode: (bytes: Uint8Array) => Result): ReadResult<Result> {
+/** Reads what an operation made, of one kind. */
+export function reader<Result>(kind: string, decode: (bytes: Uint8Array) => Result): ReadResult<Result> {
   return ({ typeUrl, value }) => {
     const made = typeUrl.slice(typeUrl.lastIndexOf("/") + 1);
     if (made === kind) return decode(value);
@@ -311,6 +313,7 @@ async function* pages<Page extends { nextPageToken: string }, Item>(
   } while (pageToken !== "");
 }
 
-function freshId(): string {
+/** A request id that nobody else has. */
+export function freshId(): string {
   return randomUUID();
 }

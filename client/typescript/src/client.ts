@@ -5,51 +5,28 @@
  * for patience. `score` streams: see stream.ts for what it holds to.
  */
 
-import { AuditMethods } from "./audits.js";
-import { Batcher } from "./batches.js";
 import type { Feature } from "./gen/assay/v1/concept.js";
 import {
   type DeepPartial,
   EncodeTokensRequest,
   type EncodeTokensResponse,
+  type PairResult,
   type PairScore,
   type ResponseScore,
   ScoreOptions,
   ScoringServiceClient,
+  type StreamPairsRequest,
 } from "./gen/assay/v1/scoring.js";
+import { InterventionMethods } from "./interventions.js";
 import { type Outcome, type PairInput, type ResponseInput, toOutcome, toPair, toPromptedResponse } from "./items.js";
-import {
-  type CallOptions,
-  type ClientOptions,
-  MESSAGE_OVERHEAD_BYTES,
-  positive,
-  TARGET_MESSAGE_BYTES,
-} from "./session.js";
-import { PairStream } from "./stream.js";
-
-/** How `score` streams. */
-export interface StreamOptions {
-  /** Pairs in one message. Default: 32, or the server's limit where that is smaller. */
-  readonly pairsPerMessage?: number;
-  /** Pairs sent and not yet answered. Default: 16 messages of them. */
-  readonly maxPairsInFlight?: number;
-  /** Milliseconds that a begun message waits for a slow source to fill it. Default: 20. */
-  readonly lingerMs?: number;
-  /** Connections in a row that may break without one answer between them. Default: 10. */
-  readonly attempts?: number;
-  /** Longest wait before the first reconnection, in milliseconds; doubled for each further one. Default: 200. */
-  readonly initialBackoffMs?: number;
-  /** Longest wait before any reconnection, in milliseconds. Default: 5000. */
-  readonly maxBackoffMs?: number;
-  /** Ends the stream; `score` then throws the signal's reason. */
-  readonly signal?: AbortSignal;
-}
+import type { CallOptions, ClientOptions } from "./session.js";
+import type { StreamOptions } from "./streaming.js";
 
 /** What to compute and send back; every field has a default, told in the contract. */
 export type Options = DeepPartial<ScoreOptions>;
 
 /** A connection to an Assay server. Close it when done. */
-export class Client extends AuditMethods {
+export class Client extends InterventionMethods {
   readonly #scoring: ScoringServiceClient;
 
   constructor(options: ClientOptions = {}) {
@@ -77,24 +54,18 @@ export class Client extends AuditMethods {
     options: Options = {},
     stream: StreamOptions = {},
   ): AsyncGenerator<Outcome<PairScore>, void, undefined> {
-    const { signal } = stream;
-    const limits = await this.knownLimits(signal);
-    const pairsPerMessage = Math.min(stream.pairsPerMessage ?? 32, limits.maxPairsPerMessage);
-    const batcher = new Batcher(pairs, {
-      pairs: positive(pairsPerMessage, "pairsPerMessage"),
-      targetBytes: Math.min(TARGET_MESSAGE_BYTES, limits.maxMessageBytes),
-      maxBytes: limits.maxMessageBytes - MESSAGE_OVERHEAD_BYTES,
-      lingerMs: stream.lingerMs ?? 20,
-    });
-    yield* new PairStream(() => this.#scoring.streamPairs(this.metadata), batcher, {
-      options: ScoreOptions.fromPartial(options),
-      maxPairsInFlight: positive(stream.maxPairsInFlight ?? 16 * pairsPerMessage, "maxPairsInFlight"),
-      maxBytes: limits.maxMessageBytes,
-      attempts: positive(stream.attempts ?? 10, "attempts"),
-      initialBackoffMs: stream.initialBackoffMs ?? 200,
-      maxBackoffMs: stream.maxBackoffMs ?? 5000,
-      signal,
-    }).outcomes();
+    const value = { score: ScoreOptions.fromPartial(options) };
+    yield* this.streamed<StreamPairsRequest, PairResult, Outcome<PairScore>>(
+      () => this.#scoring.streamPairs(this.metadata),
+      pairs,
+      stream,
+      {
+        head: { payload: { $case: "options", value } },
+        batch: (batch) => ({ payload: { $case: "batch", value: batch } }),
+        outcome: (result: PairResult, index) => toOutcome(result, index),
+        refusal: (index, id, error) => ({ index, id, error }),
+      },
+    );
   }
 
   /** Scores single responses: one outcome for each, in order. */

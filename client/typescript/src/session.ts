@@ -61,6 +61,7 @@ const AUDIT_UNARY = [
   "RecordDecision",
   "ListDecisions",
 ];
+const PLAN_UNARY = ["CreatePlan", "GetPlan", "ScoreRewards"];
 const SERVICE_CONFIG = {
   methodConfig: [
     {
@@ -72,6 +73,7 @@ const SERVICE_CONFIG = {
         { service: "assay.v1.ScoringService", method: "ScoreResponses" },
         { service: "assay.v1.ScoringService", method: "EncodeTokens" },
         { service: "google.longrunning.Operations" },
+        ...PLAN_UNARY.map((method) => ({ service: "assay.v1.InterventionService", method })),
         ...AUDIT_UNARY.map((method) => ({ service: "assay.v1.AuditService", method })),
       ],
       retryPolicy: UNARY_RETRIES,

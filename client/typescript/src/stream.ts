@@ -15,24 +15,41 @@ import { type ClientDuplexStream, status } from "@grpc/grpc-js";
 import type { Batch, Batcher } from "./batches.js";
 import { Connection } from "./connection.js";
 import { AssayError } from "./errors.js";
-import type { PairScore, ScoreOptions, StreamPairsRequest, StreamPairsResponse } from "./gen/assay/v1/scoring.js";
-import { type Outcome, toOutcome } from "./items.js";
+import type { PairBatch } from "./gen/assay/v1/scoring.js";
 import { Patience, type RetryBehaviour } from "./patience.js";
 
-export type StreamCall = ClientDuplexStream<StreamPairsRequest, StreamPairsResponse>;
+/** What a stream of pairs says: StreamPairs and StreamOffsets differ in this alone. */
+export interface Dialect<Request, Result, Outcome> {
+  /** The first message, which carries the options. */
+  readonly head: Request;
+  /** The message of a batch. */
+  readonly batch: (batch: PairBatch) => Request;
+  /** A pair's outcome from the wire. */
+  readonly outcome: (result: Result, index: number) => Outcome;
+  /** The outcome of a pair that never left. */
+  readonly refusal: (index: number, id: string, error: AssayError) => Outcome;
+}
 
-/** How a stream behaves; `Client.score` documents the defaults. */
+/** An answer to one batch. */
+export interface Answer<Result> {
+  readonly sequence: number;
+  readonly results: Result[];
+}
+
+export type StreamCall<Request, Result> = ClientDuplexStream<Request, Answer<Result>>;
+
+/** How a stream behaves; `StreamOptions` documents the defaults. */
 export interface StreamBehaviour extends RetryBehaviour {
-  readonly options: ScoreOptions;
   readonly maxPairsInFlight: number;
   readonly maxBytes: number;
 }
 
 /** What one turn of reading brought: an answer, the end of the call, or a batch to be answered here. */
-type Turn = IteratorResult<StreamPairsResponse, unknown> | "changed";
+type Turn<Result> = IteratorResult<Answer<Result>, unknown> | "changed";
 
-export class PairStream {
-  readonly #open: () => StreamCall;
+export class PairStream<Request, Result, Outcome> {
+  readonly #open: () => StreamCall<Request, Result>;
+  readonly #dialect: Dialect<Request, Result, Outcome>;
   readonly #batcher: Batcher;
   readonly #behaviour: StreamBehaviour;
   readonly #changed = new Signal();
@@ -40,15 +57,21 @@ export class PairStream {
   #finished = false;
   readonly #patience: Patience;
 
-  constructor(open: () => StreamCall, batcher: Batcher, behaviour: StreamBehaviour) {
+  constructor(
+    open: () => StreamCall<Request, Result>,
+    dialect: Dialect<Request, Result, Outcome>,
+    batcher: Batcher,
+    behaviour: StreamBehaviour,
+  ) {
     this.#open = open;
+    this.#dialect = dialect;
     this.#batcher = batcher;
     this.#behaviour = behaviour;
     this.#patience = new Patience(behaviour);
   }
 
   /** The outcomes. To be iterated once. */
-  async *outcomes(): AsyncGenerator<Outcome<PairScore>, void, undefined> {
+  async *outcomes(): AsyncGenerator<Outcome, void, undefined> {
     const { signal } = this.#behaviour;
     try {
       while (!this.#finished) {
@@ -67,18 +90,18 @@ export class PairStream {
   }
 
   /** Reads one connection to its end; throws what ended it early. */
-  async *#connection(): AsyncGenerator<Outcome<PairScore>, void, undefined> {
+  async *#connection(): AsyncGenerator<Outcome, void, undefined> {
     const call = this.#open();
-    const connection = new Connection<StreamPairsRequest>(call, this.#behaviour.signal);
+    const connection = new Connection<Request>(call, this.#behaviour.signal);
     const writing = this.#write(connection).catch((error: unknown) => connection.fail(error));
-    const answers = call[Symbol.asyncIterator]() as AsyncIterator<StreamPairsResponse, unknown>;
-    let answer: Promise<IteratorResult<StreamPairsResponse, unknown>> | undefined;
+    const answers = call[Symbol.asyncIterator]() as AsyncIterator<Answer<Result>, unknown>;
+    let answer: Promise<IteratorResult<Answer<Result>, unknown>> | undefined;
     try {
       for (;;) {
         const changed = this.#changed.next();
         yield* this.#refusals();
         answer ??= answers.next();
-        const turn: Turn = await Promise.race([answer, changed]);
+        const turn: Turn<Result> = await Promise.race([answer, changed]);
         if (turn === "changed") continue;
         if (turn.done === true) break;
         answer = undefined;
@@ -95,9 +118,8 @@ export class PairStream {
   }
 
   /** Sends the options, what an earlier connection left unanswered, and then the source. */
-  async #write(connection: Connection<StreamPairsRequest>): Promise<void> {
-    const { options } = this.#behaviour;
-    await connection.send({ payload: { $case: "options", value: { score: options } } });
+  async #write(connection: Connection<Request>): Promise<void> {
+    await connection.send(this.#dialect.head);
     for (const batch of [...this.#unanswered]) await this.#send(connection, batch);
     for (;;) {
       while (this.#full()) {
@@ -114,9 +136,9 @@ export class PairStream {
     }
   }
 
-  async #send(connection: Connection<StreamPairsRequest>, { sequence, pairs, oversized }: Batch): Promise<void> {
+  async #send(connection: Connection<Request>, { sequence, pairs, oversized }: Batch): Promise<void> {
     if (oversized !== undefined) return;
-    await connection.send({ payload: { $case: "batch", value: { sequence, pairs: [...pairs] } } });
+    await connection.send(this.#dialect.batch({ sequence, pairs: [...pairs] }));
   }
 
   #full(): boolean {
@@ -125,7 +147,7 @@ export class PairStream {
   }
 
   /** Hands over the answer to the batch whose turn it is. */
-  *#accept({ sequence, results }: StreamPairsResponse): Generator<Outcome<PairScore>, void, undefined> {
+  *#accept({ sequence, results }: Answer<Result>): Generator<Outcome, void, undefined> {
     const batch = this.#unanswered[0];
     if (batch === undefined || sequence !== batch.sequence || results.length !== batch.pairs.length) {
       const wanted = batch === undefined ? "nothing" : `batch ${batch.sequence} of ${batch.pairs.length} pairs`;
@@ -138,11 +160,11 @@ export class PairStream {
     this.#patience.progressed();
     this.#unanswered.shift();
     this.#changed.fire();
-    for (const [offset, result] of results.entries()) yield toOutcome(result, batch.first + offset);
+    for (const [offset, result] of results.entries()) yield this.#dialect.outcome(result, batch.first + offset);
   }
 
   /** Answers the pairs that no message can hold, as far as it is their turn. */
-  *#refusals(): Generator<Outcome<PairScore>, void, undefined> {
+  *#refusals(): Generator<Outcome, void, undefined> {
     for (let head = this.#unanswered[0]; head?.oversized !== undefined; head = this.#unanswered[0]) {
       const { maxBytes } = this.#behaviour;
       this.#unanswered.shift();
@@ -152,7 +174,7 @@ export class PairStream {
         `the pair takes up to ${head.oversized} bytes; the server accepts messages of ${maxBytes}: shorten its texts`,
         { reason: "PAIR_TOO_LARGE", details: { bytes: `${head.oversized}`, max_message_bytes: `${maxBytes}` } },
       );
-      yield { index: head.first, id: head.pairs[0]?.id ?? "", error };
+      yield this.#dialect.refusal(head.first, head.pairs[0]?.id ?? "", error);
     }
   }
 

@@ -31,6 +31,7 @@ import {
   type StreamPairsResponse,
 } from "../src/gen/assay/v1/scoring.js";
 import { Shelf } from "./audit-support.js";
+import { Planner } from "./plan-support.js";
 import { BadRequest, ErrorInfo, RetryInfo } from "../src/gen/google/rpc/error_details.js";
 import { Status } from "../src/gen/google/rpc/status.js";
 
@@ -66,6 +67,8 @@ export class TestServer {
   readonly tokens: string[] = [];
   /** Datasets and audits. */
   readonly shelf = new Shelf();
+  /** Plans. */
+  readonly planner = new Planner();
   unaryCalls = 0;
   cancelled = 0;
 
@@ -83,6 +86,7 @@ export class TestServer {
       streamPairs: (call: Call) => void this.#stream(call),
     });
     this.shelf.add(this.server);
+    this.planner.add(this.server);
   }
 
   async listen(port = 0): Promise<void> {
