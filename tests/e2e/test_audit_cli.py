@@ -173,6 +173,22 @@ def test_sync_async_and_node_give_the_same_findings(
 
 
 @pytest.mark.slow
+def test_metrics_tell_of_operations_and_of_what_is_kept(server: ServerProcess, dataset: Dataset) -> None:
+    def told() -> tuple[float, ...]:
+        done = server.metric("assay_finished_operations_total", kind="audit", outcome="done")
+        scored = server.metric("assay_operation_phase_seconds_count", kind="audit", phase="scoring")
+        return done, scored, server.metric("assay_audited_pairs_total"), server.metric("assay_audit_statistics_seconds_count")
+
+    before = told()
+    with Client(server.address) as client:
+        client.audit(dataset, SMALL).wait()
+    after = tuple(b + more for b, more in zip(before, (1, 1, COUNT, 1), strict=True))
+    wait_until(lambda: told() == after, 10, "the audit is counted")
+    assert server.total("assay_running_operations") == server.total("assay_queued_operations") == 0
+    assert 'assay_running_operations{kind="plan"}' in server.metrics()
+    assert server.total("assay_store_bytes") > 0
+
+
 def test_bad_questions_are_refused_with_the_field(server: ServerProcess, dataset: Dataset) -> None:
     with Client(server.address) as client:
         with pytest.raises(InvalidRequest) as caught:
