@@ -118,7 +118,7 @@ def build_plans(
         find=find,
         label=concepts.look_up,
         clusters=lambda: concepts.clusters.in_use.clusters,
-        decision=decisions_of(jobs, find, concepts.look_up),
+        decision=decisions_of(jobs, find, concepts.look_up, scorer.info),
     )
     datasets = Datasets(data.files, options.shard_pairs)
     return PlanJobs(data.files, operations, scorer, datasets, sources, scoring=options.scoring)

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from assay_server.errors import InvalidItem, NotFound
+from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
 from assay_server.interventions.apply import pair_digest
 from assay_server.interventions.compile import ScoredShard, Specification
 from assay_server.interventions.targets import Target
 from assay_server.interventions.types import EditedSpan, Family, MaskUnit, Mode, Parameters, Placement, RowOrder, Side, Statistic
 from assay_server.interventions.vectors import unit
-from assay_server.jobs.api import AuditJobs, DecisionMode, LabelLookup
+from assay_server.jobs.api import AuditJobs, DecisionMode, HypothesisDetail, LabelLookup
 from assay_server.jobs.dataset_shards import DatasetShards, ShardGone
+from assay_server.jobs.subjects import require_subject
 from assay_server.store.clusters import Cluster
 from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.store.features import DirectionSet, Features
+from assay_server.subject.types import SubjectInfo
 
 FindConcept = Callable[[str, str], "int | Cluster | StoredConcept"]
 """What a name stands for, and the field it was given in: a feature's id, a cluster, a stored concept. Raises NotFound."""
@@ -35,7 +37,8 @@ class Decided:
 
 
 FindDecision = Callable[[str, str], Awaitable[Decided]]
-"""A decision by name, and the field it was given in. Raises NotFound; InvalidItem (NOTHING_TO_DO) for KEEP."""
+"""A decision by name, and the field it was given in. Raises NotFound; InvalidItem (NOTHING_TO_DO) for KEEP; what is not as it
+was when it was audited: SubjectMismatch, FailedPrecondition (CONCEPT_CHANGED)."""
 
 
 def target_of(name: str, found: int | Cluster | StoredConcept, label: str = "") -> Target:
@@ -72,8 +75,12 @@ def finder(stored: Callable[[str, str], StoredConcept], clusters: Callable[[], S
     return find
 
 
-def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup) -> FindDecision:
-    """How decisions are looked up in the audit jobs."""
+def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup, info: SubjectInfo) -> FindDecision:
+    """How decisions are looked up in the audit jobs.
+
+    A decision is about what was audited: its subject must be the loaded one (SubjectMismatch, OTHER_SUBJECT), and a concept that
+    was made anew under the same name since is refused (FailedPrecondition, CONCEPT_CHANGED).
+    """
 
     async def decided(name: str, field: str) -> Decided:
         audit = "/".join(name.split("/")[:2])
@@ -84,18 +91,39 @@ def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup) -> Fi
             raise InvalidItem(
                 "This decision keeps the concept as it is, so there is nothing to apply.", reason="NOTHING_TO_DO", field=field
             )
-        concept = (await jobs.get_hypothesis(decision.hypothesis)).hypothesis.concept
+        audited = await jobs.get_audit(audit)
+        require_subject(audited.subject, info)
+        detail = await jobs.get_hypothesis(decision.hypothesis)
+        concept = detail.hypothesis.concept
         label = concept.label.text or look_up(concept.name, concept.features).text
         if concept.name.startswith(("feature/", "cluster/", "concepts/")):
             target = target_of(concept.name, find(concept.name, field), label)
+            _require_unchanged(target, detail, field)
         else:  # a cluster that the audit made for itself: its features as it names them
             features = np.unique(np.array(concept.features, np.int64))
             target = Target(concept.name, label, features, np.full(len(features), 1.0 / max(1, len(features))))
         mode = Mode.EXPLAIN_AWAY if decision.mode is DecisionMode.EXPLAIN_AWAY else Mode.AMPLIFY
         strength = 1.0 if decision.strength is None else decision.strength
-        return Decided(target, mode, strength, (await jobs.get_audit(audit)).dataset)
+        return Decided(target, mode, strength, audited.dataset)
 
     return decided
+
+
+def _require_unchanged(target: Target, detail: HypothesisDetail, field: str) -> None:
+    """Raises FailedPrecondition (CONCEPT_CHANGED) where a name stands for something else than it did when it was audited."""
+    audited, direction = detail.hypothesis.concept, detail.direction
+    if target.direction is not None:
+        same = direction is not None and np.array_equal(unit(direction.vector), target.direction)
+    else:  # audits test sets: weights that differ among features were not audited
+        same = set(audited.features) == set(target.features.tolist()) and len(np.unique(target.weights)) == 1
+    if not same:
+        raise FailedPrecondition(
+            f"{audited.name} was made anew since it was audited: it had {audited.size} features then and has "
+            f"{len(target.features)} now, or others. Audit again, or give the concept itself.",
+            reason="CONCEPT_CHANGED",
+            field=field,
+            details={"concept": audited.name, "audited": audited.size, "found": len(target.features)},
+        )
 
 
 @dataclass(frozen=True, eq=False)
