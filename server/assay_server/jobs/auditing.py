@@ -78,8 +78,10 @@ class AuditRunner:
         return f"{name}/hypotheses/{hypothesis_id(ViewKind.STATED, 1)}" if is_stated(info) else name
 
     async def failed(self, arguments: Mapping[str, Any], error: AssayError) -> None:
-        """The operation ended without a result: the audit says so."""
+        """The operation ended without a result: the audit says so. One that is done stays done: only telling it failed."""
         info = await asyncio.to_thread(self._audits.read, str(arguments["audit"]))
+        if info.state is AuditState.DONE:
+            return
         state = AuditState.CANCELLED if isinstance(error, Cancelled) else AuditState.FAILED
         await asyncio.to_thread(self._audits.write, replace(info, state=state, ended=time.time(), error=error.message))
 

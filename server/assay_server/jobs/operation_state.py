@@ -26,7 +26,8 @@ class OperationState:
         order: among operations that were created in the same instant.
         resumed: times that it was taken up again.
         cancelled: that it was asked to end, from which there is no way back.
-        over: set once it is done.
+        over: set once it is done and that is on disk: from then on others are told.
+        saving: held by whoever changes its record, so that what is on disk last is what stands.
         task: what runs it; None where nobody here does its kind of work.
     """
 
@@ -44,6 +45,7 @@ class OperationState:
     ended: float = 0.0
     progress: Progress = field(default_factory=Progress)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     task: asyncio.Task[None] | None = None
 
     @property
@@ -52,23 +54,24 @@ class OperationState:
         return "done" if self.error is None else "cancelled" if isinstance(self.error, Cancelled) else "failed"
 
     def info(self) -> OperationInfo:
-        """As it stands."""
-        rate, left = (0.0, 0.0) if self.done else self.progress.speed()
+        """As it stands; done only once that is on disk."""
+        done = self.over.is_set()
+        rate, left = (0.0, 0.0) if done else self.progress.speed()
         return OperationInfo(
             name=f"operations/{self.id}",
             kind=self.kind,
             target=self.target,
-            phase="" if self.done else self.progress.phase,
+            phase="" if done else self.progress.phase,
             pairs_done=self.progress.done,
             pairs_total=self.progress.total,
             pairs_per_second=rate,
             seconds_left=left,
             created=self.created,
-            updated=self.ended or self.progress.updated,
+            updated=self.ended if done else self.progress.updated,
             resumed=self.resumed,
-            done=self.done,
-            response=self.response,
-            error=self.error,
+            done=done,
+            response=self.response if done else "",
+            error=self.error if done else None,
         )
 
     def record(self) -> dict[str, Any]:
@@ -95,6 +98,8 @@ def read_state(id: str, record: Mapping[str, Any]) -> OperationState:
     done, total = fields.pop("counts")
     state = OperationState(id=id, **fields)
     state.progress.enter("waiting", total, done)
+    if state.done:
+        state.over.set()
     return state
 
 

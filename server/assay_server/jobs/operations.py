@@ -21,7 +21,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,19 +89,20 @@ class Operations:
         self._operations.update({operation.id: operation for operation in loaded})
         for operation in sorted(loaded, key=lambda one: (one.created, one.order)):
             if operation.done:
-                operation.over.set()
                 continue
             if operation.kind not in self._kinds:
                 _log.warning("operation %s is of the unknown kind %s and stays as it is", operation.id, operation.kind)
                 continue
             operation.resumed += 1
             operation.progress.enter("waiting")
-            await self._save(operation)
+            await self._write(operation)
             self._launch(operation)
 
     async def aclose(self) -> None:
         """Stop what runs at its next safe point; it stays open on disk."""
         self._closing = True
+        async with self._submitting:  # what was being kept as this began is launched, and stopped with the others
+            pass
         tasks = [operation.task for operation in self._operations.values() if operation.task and not operation.task.done()]
         for operation in self._operations.values():
             operation.progress.stop()
@@ -129,16 +130,16 @@ class Operations:
             NotReady: the server is stopping.
         """
         check_request_id(request_id)
-        if self._closing:
-            raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
         id = f"{_stem(kind)}-{request_id or secrets.token_hex(8)}"
         async with self._submitting:
+            if self._closing:
+                raise NotReady("The server is stopping and takes no new work.", reason="STOPPING")
             if known := self._operations.get(id):
                 if _asked(known.arguments, defaults) != _asked(arguments, defaults):
                     raise reused(request_id)
                 return known.info()
             operation = OperationState(id, kind, target, dict(arguments), time.time(), len(self._operations))
-            await self._save(operation)
+            await self._write(operation)
             self._operations[id] = operation
             self._launch(operation)
         return operation.info()
@@ -174,37 +175,27 @@ class Operations:
 
     async def cancel(self, name: str) -> None:
         """Ask an operation to stop; ``wait`` tells when it has."""
-        operation = self._find(name)
-        if operation.done or operation.cancelled:
-            return
-        operation.cancelled = True
-        await self._save(operation)
-        operation.progress.stop()
-        if operation.task is not None:
-            operation.task.cancel()
-        else:  # nobody here does its kind of work
-            await self._end(operation, error=_cancelled())
+        await self._unbroken(self._cancel(self._find(name)))
 
     async def cancel_target(self, target: str) -> None:
         """Cancel what makes this resource, and wait until it has stopped."""
-        for operation in [one for one in self._operations.values() if one.target == target and not one.done]:
+        for operation in [one for one in self._operations.values() if one.target == target and not one.over.is_set()]:
             await self.cancel(f"operations/{operation.id}")
             await operation.over.wait()
 
     async def forget_target(self, target: str) -> None:
         """Forget the operations that made this resource, which is gone; those that run stay."""
-        for operation in [one for one in self._operations.values() if one.target == target and one.done]:
+        for operation in [one for one in self._operations.values() if one.target == target and one.over.is_set()]:
             await self.delete(f"operations/{operation.id}")
 
     async def delete(self, name: str) -> None:
         """Forget an operation. Raises FailedPrecondition (NOT_DONE) while it runs."""
         operation = self._find(name)
-        if not operation.done:
+        if not operation.over.is_set():
             raise FailedPrecondition(
                 f"{name} is not done; cancel it first.", reason="NOT_DONE", field="name", details={"name": name}
             )
-        await asyncio.to_thread(self._files.delete, _path(operation.id))
-        self._operations.pop(operation.id, None)
+        await self._unbroken(self._delete(operation))
 
     def _find(self, name: str) -> OperationState:
         operation = self._operations.get(name.removeprefix("operations/"))
@@ -232,10 +223,7 @@ class Operations:
             return  # what the end of the server did to it is not its own end: it goes on when the server is back
         if operation.cancelled and error is not None:
             error = _cancelled()
-        ending = asyncio.ensure_future(self._finish(operation, response, error))
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
-        await asyncio.shield(ending)  # a cancellation now comes too late
+        await self._unbroken(self._finish(operation, response, error))  # a cancellation now comes too late
 
     async def _in_lane(self, operation: OperationState) -> str:
         kind, tell = self._kinds[operation.kind], self.telemetry
@@ -262,12 +250,38 @@ class Operations:
         await self._end(operation, response=response, error=error)
 
     async def _end(self, operation: OperationState, *, response: str = "", error: AssayError | None = None) -> None:
-        operation.done, operation.response, operation.error, operation.ended = True, response, error, time.time()
-        await self._save(operation)
+        async with operation.saving:
+            operation.done, operation.response, operation.error, operation.ended = True, response, error, time.time()
+            await self._write(operation)
         operation.over.set()
         self.telemetry.ended(operation.kind, operation.outcome, operation.progress.seconds())
 
-    async def _save(self, operation: OperationState) -> None:
+    async def _cancel(self, operation: OperationState) -> None:
+        async with operation.saving:
+            if operation.done or operation.cancelled:
+                return
+            operation.cancelled = True
+            await self._write(operation)
+        operation.progress.stop()
+        if operation.task is not None:
+            operation.task.cancel()
+        else:  # nobody here does its kind of work
+            await self._end(operation, error=_cancelled())
+
+    async def _delete(self, operation: OperationState) -> None:
+        async with operation.saving:  # whoever writes it still comes first, and nobody after: it is done
+            await asyncio.to_thread(self._files.delete, _path(operation.id))
+        self._operations.pop(operation.id, None)
+
+    async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await what goes on where its caller is cancelled: half of it would leave disk and memory apart."""
+        task = asyncio.ensure_future(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        await asyncio.shield(task)
+
+    async def _write(self, operation: OperationState) -> None:
+        """Keep it as it stands; by whoever holds ``saving``, or alone knows it."""
         await asyncio.to_thread(self._files.write_json, _path(operation.id), operation.record())
 
     def _load(self) -> list[OperationState]:
