@@ -8,7 +8,7 @@
 |-----------------------------------------|----------------------------------------------------------------------------------|
 | assay_row                               | the row of the dataset that the plan counts in                                   |
 | assay_weight                            | w of the loss; rows of weight 0 are gone                                         |
-| assay_offset_chosen, _rejected          | o+ and o- of stored scores: `shift_reference` takes them                         |
+| assay_offset_chosen, _rejected          | o+ and o- of stored scores, or `offsets`: `shift_reference` takes them           |
 | assay_chosen_mask, assay_rejected_mask  | places among the response's tokens that take no part in the loss                 |
 | assay_chosen_tokens, assay_rejected_... | tokens of the response, as the subject's tokenizer cuts it                       |
 | assay_plain_prompt                      | the prompt without inoculation: what the reference is to be read with            |
@@ -28,7 +28,7 @@ from assay.intervention_fingerprints import check_target, dataset_fingerprint
 from assay.intervention_results import DataPlanRow, InoculationText, PlanTarget, TokenMask
 from assay.interventions import PromptPlacement
 from assay.pairs import Message, Pair, Prompt
-from assay.trl_offsets import CHOSEN, REJECTED, ROW, column, names_of, with_columns
+from assay.trl_offsets import CHOSEN, REJECTED, ROW, OffsetSource, aligned, column, names_of, with_columns
 from assay.trl_targets import matching_tokenizer_fingerprint
 
 WEIGHT, PLAIN_PROMPT, STEERED_BY = "assay_weight", "assay_plain_prompt", "assay_steered_by"
@@ -36,7 +36,14 @@ MASKS = ("assay_chosen_mask", "assay_rejected_mask")
 TOKENS = ("assay_chosen_tokens", "assay_rejected_tokens")
 
 
-def apply_plan(dataset: Any, data_plan: DataPlan, *, tokenizer: Any = None, check: bool = True) -> Any:
+def apply_plan(
+    dataset: Any,
+    data_plan: DataPlan,
+    *,
+    offsets: OffsetSource | None = None,
+    tokenizer: Any = None,
+    check: bool = True,
+) -> Any:
     """The dataset after a data plan: rows dropped and flipped, prompts inoculated, and the columns of the table above.
 
     A flip swaps responses, and with them their offsets and masks. Pairs that the plan could not use stay as they are.
@@ -45,6 +52,8 @@ def apply_plan(dataset: Any, data_plan: DataPlan, *, tokenizer: Any = None, chec
         dataset: a datasets.Dataset or a list of dictionaries with "chosen" and "rejected", texts or conversations, and "prompt"
             or not; row for row the dataset that the plan was made for. One that was cut down since has the column "assay_row".
         data_plan: what `Client.data_plan` gives.
+        offsets: of the dataset's rows, as `shift_reference` takes them, for the columns in place of the data plan's: those of
+            STEERING and INOCULATION come from `Client.offsets` alone, which gives the sum over all offset families.
         tokenizer: the trainer's; must be the plan's where the plan masks tokens, and is compared whenever it is given.
         check: whether to compare fingerprints and ids with the plan's.
 
@@ -63,8 +72,12 @@ def apply_plan(dataset: Any, data_plan: DataPlan, *, tokenizer: Any = None, chec
         raise failed.exception()
     kept = [at for at, row in enumerate(here) if row.weight != 0]
     data = cast("list[Any]", dataset)
+    sides = [(row.offset_chosen, row.offset_rejected) for row in here]
+    if offsets is not None:
+        sides = list(zip(*aligned(dataset, offsets), strict=True))
     dataset = [data[at] for at in kept] if isinstance(dataset, list) else dataset.select(kept)
-    return with_columns(dataset, _columns(dataset, [here[at] for at in kept], data_plan.texts))
+    rows_kept = [here[at] for at in kept]
+    return with_columns(dataset, _columns(dataset, rows_kept, [sides[at] for at in kept], data_plan.texts))
 
 
 def preference_rows(pairs: Iterable[Pair]) -> list[dict[str, Any]]:
@@ -111,8 +124,9 @@ def inoculated(prompt: Any, text: InoculationText) -> Any:
     return turns
 
 
-def _columns(dataset: Any, rows: Sequence[DataPlanRow], texts: Sequence[InoculationText]) -> dict[str, list[Any]]:
-    sides = [(row.offset_chosen, row.offset_rejected) for row in rows]
+def _columns(
+    dataset: Any, rows: Sequence[DataPlanRow], sides: Sequence[tuple[float, float]], texts: Sequence[InoculationText]
+) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {
         ROW: [row.row for row in rows],
         WEIGHT: [row.weight for row in rows],

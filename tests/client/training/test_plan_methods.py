@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from assay import (
     AsyncClient,
+    Client,
     Concept,
     Flow,
     Intervene,
@@ -23,6 +24,8 @@ from assay import (
     chat,
 )
 
+from tests.client.conftest import QUICK
+from tests.client.support.proxy import CuttingProxy
 from tests.client.training.conftest import Served
 from tests.support.tiny_subject import WIDTH
 
@@ -152,3 +155,29 @@ def test_curves_prompts_data_plans_and_rewards(served: Served, tmp_path: Path) -
 
     asyncio.run(go())
     assert (tmp_path / "again.parquet").read_bytes() == parquet.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_connection_that_breaks_in_the_middle_costs_no_offset_and_doubles_none(served: Served, kind: str) -> None:
+    plan = served.plan(InterventionFamily.REWARD_SHAPING)
+    given = served.pairs * 10
+    wanted = [one.offset for one in served.client.offsets(plan, given)]
+    proxy = CuttingProxy(int(served.address.rpartition(":")[2]))
+    proxy.cut_after = [12_000, 20_000, 9_000]
+    flow = Flow(pairs_per_message=8, pairs_in_flight=64)
+
+    async def go() -> list[OffsetResult]:
+        async with AsyncClient(proxy.address, flow=flow, retry=QUICK) as client:
+            return [one async for one in client.offsets(plan, given)]
+
+    try:
+        if kind == "sync":
+            with Client(proxy.address, flow=flow, retry=QUICK) as client:
+                results = list(client.offsets(plan, given))
+        else:
+            results = asyncio.run(go())
+    finally:
+        proxy.close()
+    assert [one.index for one in results] == list(range(400))
+    assert [one.offset for one in results] == wanted
+    assert proxy.connections > 1

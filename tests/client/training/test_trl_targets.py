@@ -1,5 +1,8 @@
 """Fingerprints of a trainer's model, tokenizer and data: equal to the server's, and held to a plan's."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from assay import InterventionFamily, InvalidRequest, Pair, PlanTarget
@@ -52,3 +55,10 @@ def test_a_plan_refuses_what_it_was_not_made_for_on_both_sides(served: Served) -
         list(served.client.offsets(plan, served.pairs[:3], target=PlanTarget(dataset_fingerprint="0" * 64)))
     assert refused.value.reason == "DATASET_MISMATCH"
     assert served.dataset.fingerprint in refused.value.message
+
+
+def test_without_trl_the_error_names_the_command_that_installs_it() -> None:
+    code = "import sys; sys.modules['trl'] = None\nimport assay\ntry: import assay.trl\n"
+    code += "except assay.MissingExtra as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'assay[trl]'" in done.stdout

@@ -91,6 +91,19 @@ def test_a_flip_trains_the_other_way_and_takes_offsets_along(tmp_path: Path) -> 
     assert back.item() == pytest.approx(-logsigmoid(-argument).item(), rel=1e-4)
 
 
+def test_streamed_offsets_take_the_place_of_stored_ones_row_by_row(tmp_path: Path) -> None:
+    plan = plan_of(DataPlanRow(1, "s1", weight=0.0), DataPlanRow(2, "s2", flip=True, offset_chosen=9.0))
+    dataset = apply_plan(dataset_of(PAIRS), plan, offsets=([0.0, 0.1, 0.2, 0.3], [0.0, -1.0, -2.0, -3.0]), check=False)
+    assert dataset["assay_offset_chosen"] == [0.0, -2.0, 0.3]
+    assert dataset["assay_offset_rejected"] == [0.0, 0.2, -3.0]
+    trainer = build(PlanDPOTrainer, tmp_path, dataset)
+    plain = build(DPOTrainer, tmp_path, dataset)
+    moved = [
+        a - b for a, b in zip(trainer.train_dataset["ref_chosen_logps"], plain.train_dataset["ref_chosen_logps"], strict=True)
+    ]
+    assert moved == pytest.approx([0.0, 20.0, -3.0], abs=1e-4)
+
+
 def test_masked_tokens_leave_the_policys_and_the_references_sums(tmp_path: Path) -> None:
     """Bytes are tokens here: masking "is " of "yes it is 2" leaves the other characters and the template's own."""
     chosen = PAIRS[2].chosen
