@@ -4,11 +4,14 @@ Invariants:
 - Only files that lie under an import root are read, wherever links and ".." lead; it is looked at again when the work begins.
 - A row that holds no pair is left out and counted, the first ones are named in the log; a damaged file is an error.
 - An import that was killed begins again, and makes the dataset that it would have made.
+- A file that has not changed, asked for again without a request id, is the import that it was; one that changed, whose import
+  failed or whose dataset is gone, is imported anew.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from assay_server.errors import InvalidItem
+from assay_server.errors import DataLoss, InvalidItem, NotFound
 from assay_server.jobs.api import OperationInfo
 from assay_server.jobs.operations import Operations, check_request_id
 from assay_server.jobs.progress import Progress
@@ -78,18 +81,31 @@ class Imports:
         self._roots = tuple(Path(root).resolve() for root in roots)
         self._read_pairs = read_pairs
         self._max_pairs = max_pairs
+        self._beginning = asyncio.Lock()
         operations.register(KIND, self._run, lane=lane)
 
     async def begin(self, uri: str, display_name: str, request_id: str) -> OperationInfo:
         """See ``AuditJobs.import_file``."""
         check_request_id(request_id)
         path, _ = await asyncio.to_thread(self._find, uri)
-        return await self._operations.submit(
-            KIND,
-            target="",
-            arguments={"path": str(path), "display_name": display_name or path.name[:256]},
-            request_id=request_id or sha256(uri.encode("utf-8", "replace"))[:32],
-        )
+        arguments = {"path": str(path), "display_name": display_name or path.name[:256]}
+        id = request_id or await asyncio.to_thread(_derived_id, path, arguments)
+        async with self._beginning:
+            await self._forget_vain(id, failed=not request_id)
+            return await self._operations.submit(KIND, target="", arguments=arguments, request_id=id)
+
+    async def _forget_vain(self, id: str, *, failed: bool) -> None:
+        """Forget an import whose dataset is gone or damaged, and one that failed where its id is nobody's choice."""
+        known = self._operations.find(KIND, id)
+        if known is None or not known.done:
+            return
+        if known.error is None:
+            try:
+                await asyncio.to_thread(self._datasets.get, known.response.removeprefix("datasets/"))
+            except (NotFound, DataLoss):
+                await self._operations.delete(known.name)
+        elif failed:
+            await self._operations.delete(known.name)
 
     async def _run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
         name = arguments["display_name"]
@@ -182,11 +198,21 @@ class _Reading:
         bad = self._first_bad
         why = f"; line {bad.line}: {bad.message}" if bad else ""
         return InvalidItem(
-            f"None of the file's {self._rows} rows holds a pair{why}. Mend the file, and give another request_id.",
+            f"None of the file's {self._rows} rows holds a pair{why}. Mend the file, and import it again, under "
+            "another request_id where you gave one.",
             reason="EMPTY_DATASET",
             field="uri",
             details={"rows": self._rows, **({"line": bad.line, "row_reason": bad.reason} if bad else {})},
         )
+
+
+def _derived_id(path: Path, arguments: Mapping[str, str]) -> str:
+    """The id of an import that was asked for without one: another file, or the same one after a change, is another import."""
+    try:
+        stat = path.stat()
+    except OSError:
+        raise _unreadable("is not a file there") from None
+    return sha256(json.dumps([arguments, stat.st_size, stat.st_mtime_ns], sort_keys=True).encode())[:32]
 
 
 def _is_file(path: Path) -> bool:

@@ -255,6 +255,44 @@ async def test_the_same_file_asked_for_twice_is_one_operation(shop: Shop, root: 
     assert (again.name, again.response) == ("operations/import-mine", first.response)
 
 
+async def test_a_file_that_changed_is_imported_anew_and_under_another_name_too(shop: Shop, root: Path) -> None:
+    path = write(root / "a.jsonl", [row(0)])
+    first = await shop.run(path.as_uri())
+    write(path, [row(0), row(1)])
+    second = await shop.run(path.as_uri())
+    assert second.name != first.name
+    assert await shop.pairs(second) == [read_as(0), read_as(1)]
+    named = await shop.operations.wait((await shop.imports.begin(path.as_uri(), "mine", "")).name, 60)
+    assert (named.error, named.response) == (None, second.response)
+
+
+@pytest.mark.parametrize("request_id", ["", "mine"])
+async def test_a_dataset_that_was_deleted_can_be_imported_again(shop: Shop, root: Path, request_id: str) -> None:
+    uri = write(root / "a.jsonl", [row(0)]).as_uri()
+    first = await shop.run(uri, request_id)
+    await shop.datasets.delete(first.response)
+    again = await asyncio.gather(*(shop.run(uri, request_id) for _ in range(2)))
+    assert [one.name for one in again] == [first.name] * 2
+    assert await shop.pairs(again[0]) == [read_as(0)]
+
+
+async def test_an_import_that_failed_is_tried_again_unless_its_id_was_given(tmp_path: Path, root: Path) -> None:
+    uri = write(root / "a.jsonl", [row(0)]).as_uri()
+    broken = True
+
+    def reader(file: Path) -> Iterator[Any]:
+        if broken:
+            raise InvalidItem("The disk is away.", reason="INVALID_FILE")
+        yield from read_pair_file(file)
+
+    async with opened(tmp_path / "data", root, reader) as shop:
+        assert (await shop.run(uri)).error is not None
+        assert (await shop.run(uri, "mine")).error is not None
+        broken = False
+        assert await shop.pairs(await shop.run(uri)) == [read_as(0)]
+        assert (await shop.run(uri, "mine")).error is not None, "the same id is the same import"
+
+
 async def test_nothing_is_imported_without_roots_or_a_reader(tmp_path: Path, root: Path) -> None:
     uri = write(root / "a.jsonl", [row(1)]).as_uri()
     for number, (roots, read) in enumerate(((tmp_path / "none", read_pair_file), (root, None))):
