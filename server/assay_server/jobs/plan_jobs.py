@@ -32,6 +32,7 @@ from assay_server.jobs.plan_sources import specification_record
 from assay_server.jobs.progress import Progress
 from assay_server.jobs.prompt_ranking import PromptRanker, RankingRequest
 from assay_server.jobs.scoring import ScoringOptions
+from assay_server.jobs.subjects import require_recorded, subject_record
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
 
@@ -97,7 +98,8 @@ class PlanJobs:
             FailedPrecondition: WHOLE_MODEL_REQUIRED.
         """
         await self.maker.dataset(request.dataset)
-        if any(_needs_whole_model(one) for one in request.specifications):
+        whole_model = any(_needs_whole_model(one) for one in request.specifications)
+        if whole_model:
             require_whole_model(self.engine.info)
         async with self._creating:
             known = self._operations.find(KIND, request.request_id)
@@ -107,9 +109,10 @@ class PlanJobs:
                 "dataset": request.dataset,
                 "display_name": request.display_name,
                 "specifications": [specification_record(one) for one in request.specifications],
+                "subject": subject_record(self.engine.info, whole_model=whole_model),
             }
             return await self._operations.submit(
-                KIND, target=f"plans/{id}", arguments=arguments, request_id=request.request_id, defaults=("id",)
+                KIND, target=f"plans/{id}", arguments=arguments, request_id=request.request_id, defaults=("id", "subject")
             )
 
     async def measure(self, name: str, id: int, options: SweepOptions, request_id: str = "") -> OperationInfo:
@@ -117,17 +120,19 @@ class PlanJobs:
         check_options(options)
         plan = await self.plan(name)
         intervention = plan.intervention(id)
-        check_subject(plan, self.engine.info)
-        require_whole_model(self.engine.info)
+        self._check_measurable(plan)
         if intervention.family not in STEERED:
             raise FailedPrecondition(
                 f"{intervention.family.name} has no coefficient to measure; STEERING and STEERING_VECTOR have.",
                 reason="NOTHING_TO_MEASURE",
                 field="name",
             )
-        arguments = {"plan": name, "id": id, "options": asdict(options)}
+        subject = subject_record(self.engine.info, whole_model=True)
+        arguments = {"plan": name, "id": id, "options": asdict(options), "subject": subject}
         target = f"{name}/interventions/{id}"
-        return await self._operations.submit(MEASURE, target=target, arguments=arguments, request_id=request_id)
+        return await self._operations.submit(
+            MEASURE, target=target, arguments=arguments, request_id=request_id, defaults=("subject",)
+        )
 
     async def rank(self, request: RankingRequest) -> OperationInfo:
         """Rank inoculation prompts. Raises InvalidItem, NotFound, FailedPrecondition."""
@@ -135,9 +140,10 @@ class PlanJobs:
         await self.maker.dataset(request.dataset)
         arguments = {**asdict(request), "id": request.request_id or secrets.token_hex(8)}
         arguments.pop("request_id")
+        arguments["subject"] = subject_record(self.engine.info, whole_model=True)
         target = f"rankings/{arguments['id']}"
         return await self._operations.submit(
-            RANK, target=target, arguments=arguments, request_id=request.request_id, defaults=("id",)
+            RANK, target=target, arguments=arguments, request_id=request.request_id, defaults=("id", "subject")
         )
 
     async def ranking(self, name: str) -> Mapping[str, Any]:
@@ -177,7 +183,9 @@ class PlanJobs:
     # Handlers
 
     async def _measure(self, arguments: Mapping[str, Any], progress: Progress) -> str:
+        require_recorded(arguments["subject"], self.engine.info)
         plan, id = await self.plan(str(arguments["plan"])), int(arguments["id"])
+        self._check_measurable(plan)
         raw = arguments["options"]
         options = SweepOptions(tuple(raw["coefficients"]), raw["generated_tokens"], raw["perplexity_limit"])
         compiled = await asyncio.to_thread(self._plans.read, plan.id)
@@ -194,6 +202,10 @@ class PlanJobs:
         await asyncio.to_thread(self._plans.rewrite, latest.with_curve(id, curve))
         self._kept.pop(plan.name, None)
         return f"{plan.name}/interventions/{id}"
+
+    def _check_measurable(self, plan: Plan) -> None:
+        require_whole_model(self.engine.info)
+        check_subject(plan, self.engine.info, needs_whole_model=bool(plan.whole_model_fingerprint))
 
     async def _free_id(self, request: PlanRequest) -> str:
         id = request.plan_id or (f"p-{request.request_id}"[:64] if request.request_id else f"p-{secrets.token_hex(8)}")

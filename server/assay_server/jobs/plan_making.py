@@ -37,6 +37,7 @@ from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.plan_sources import FindConcept, FindDecision, PlanShards, direction_set, read_specification
 from assay_server.jobs.progress import Progress
 from assay_server.jobs.scoring import ScoringOptions, score_missing
+from assay_server.jobs.subjects import require_recorded
 from assay_server.scorer import Lane, Scored, ScoreOptions
 from assay_server.store.clusters import Cluster
 from assay_server.store.datasets import Dataset, Datasets
@@ -96,7 +97,8 @@ class PlanMaker:
         self._scoring = scoring
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        """Handler; returns the plan's name."""
+        """Handler; returns the plan's name. Raises SubjectMismatch where it was asked of another subject."""
+        require_recorded(arguments["subject"], self.engine.info)
         id = str(arguments["id"])
         if await asyncio.to_thread(self._plans.exists, id):
             return f"plans/{id}"  # a process that was killed had come to the end

@@ -19,6 +19,7 @@ from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.plan_making import PlanMaker
 from assay_server.jobs.plan_sources import PlanShards, target_of
 from assay_server.jobs.progress import Progress
+from assay_server.jobs.subjects import require_recorded
 from assay_server.subject.types import Pair
 
 DEFAULT_ROWS, MAX_ROWS = 64, 1024
@@ -57,7 +58,8 @@ class PromptRanker:
         self._files = files
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        """Handler; returns the ranking's name."""
+        """Handler; returns the ranking's name. Raises SubjectMismatch where it was asked of another subject."""
+        require_recorded(arguments["subject"], self._maker.engine.info)
         concept, id = str(arguments["concept"]), str(arguments["id"])
         dataset = await self._maker.dataset(str(arguments["dataset"]))
         target = target_of(concept, self._maker.sources.find(concept, "concept"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from assay_server.errors import SubjectMismatch
@@ -36,6 +37,25 @@ def require_subject(ref: SubjectRef, info: SubjectInfo) -> None:
             f"{ref.sae_id} at {ref.hook} in {ref.dtype}, or ask anew.",
             reason="OTHER_SUBJECT",
             details={"differs": ", ".join(differences), "hook": ref.hook, "loaded_hook": info.hook},
+        )
+
+
+def subject_record(info: SubjectInfo, *, whole_model: bool = False) -> dict[str, str]:
+    """The loaded subject as an operation keeps it; ``whole_model``: its blocks past the hook and its head count too."""
+    return {**asdict(subject_ref(info)), "whole_model_fingerprint": info.whole_model_fingerprint if whole_model else ""}
+
+
+def require_recorded(record: Mapping[str, str], info: SubjectInfo) -> None:
+    """Raises SubjectMismatch (OTHER_SUBJECT) where an operation was asked of a subject that is not loaded."""
+    parts = dict(record)
+    whole = parts.pop("whole_model_fingerprint")
+    require_subject(SubjectRef(**parts), info)
+    if whole and whole != info.whole_model_fingerprint:
+        raise SubjectMismatch(
+            "This was asked of another subject; the loaded one differs in its blocks past the hook or its head, or keeps none. "
+            "Load that one with --whole-model, or ask anew.",
+            reason="OTHER_SUBJECT",
+            details={"differs": "whole_model_fingerprint", "asked": whole, "loaded": info.whole_model_fingerprint},
         )
 
 
