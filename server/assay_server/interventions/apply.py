@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay_server.errors import AssayError, InvalidItem
+from assay_server.errors import AssayError, FailedPrecondition, InvalidItem
 from assay_server.interventions.offsets import Offsets, log_ratio, no_offsets, reward_shaping, shaped_rewards
 from assay_server.interventions.plan_checks import offset_interventions, reward_interventions
 from assay_server.interventions.plans import CompiledPlan, Intervention
@@ -103,7 +104,7 @@ async def pair_offsets(
         if failed is not None or isinstance(scores, AssayError) or isinstance(read, AssayError):
             outcomes[slot] = failed
         else:
-            outcomes[slot] = _offset(interventions, *scores, read)
+            outcomes[slot] = _finite(_offset(interventions, *scores, read), index.compiled)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -124,7 +125,7 @@ async def response_rewards(
         for one, score in zip(interventions, scores, strict=True):
             shaped = float(shaped_rewards([shaped], [score], one.z, one.mode, one.strength)[0])
         z = tuple(float(one.z.of([score])[0]) for one, score in zip(interventions, scores, strict=True))
-        results.append(Reward(shaped, float(reward) - shaped, tuple(scores), z))
+        results.append(_finite(Reward(shaped, float(reward) - shaped, tuple(scores), z), compiled))
     return results
 
 
@@ -201,6 +202,21 @@ def _part_offsets(one: Intervention, chosen: float, rejected: float) -> Offsets:
     if one.family is Family.REWARD_SHAPING:
         return reward_shaping([chosen], [rejected], one.z, one.mode, one.strength)
     return log_ratio([chosen], [rejected], one.mode, one.strength)
+
+
+_Applied = TypeVar("_Applied", PairOffset, Reward)
+
+
+def _finite(applied: _Applied, compiled: CompiledPlan) -> _Applied | FailedPrecondition:
+    """The same, or in its place an error: no loss survives a number that is not finite."""
+    numbers = (applied.chosen, applied.rejected) if isinstance(applied, PairOffset) else (applied.reward, applied.penalty)
+    if np.isfinite([*numbers, numbers[0] - numbers[1]]).all():
+        return applied
+    return FailedPrecondition(
+        f"What {compiled.plan.name} gives here is not finite: {numbers[0]:g} and {numbers[1]:g}. Make a plan of less strength.",
+        reason="NOT_FINITE",
+        details={"plan": compiled.plan.name},
+    )
 
 
 def _scores(outcome: Scored, side: SpanName, targets: Sequence[Target], interventions: Sequence[Intervention]) -> list[float]:

@@ -1,7 +1,8 @@
 """Requests of InterventionService in: protobuf to what the plan jobs are asked, with every check that needs no model.
 
 Invariants as in ``convert``: what passes is well-formed, refusals name the path and both numbers. A strength that is negative or
-not finite never passes: which way an intervention pushes is its mode's business.
+not finite never passes, nor one so large that what is made of it could overflow: which way an intervention pushes is its mode's
+business.
 """
 
 import math
@@ -38,6 +39,7 @@ from assay_server.jobs.plan_making import ConceptSources
 from assay_server.jobs.plan_sources import target_of
 from assay_server.jobs.prompt_ranking import DEFAULT_ROWS, MAX_ROWS, RankingRequest
 from assay_server.rpc import names
+from assay_server.rpc.audit_requests import MAX_STRENGTH
 from assay_server.rpc.concepts import Bounds, out_of_bounds, read_concepts
 from assay_server.rpc.convert import choose
 from assay_server.scorer import Lane
@@ -46,6 +48,9 @@ from assay_server.subject.types import Truncation
 MAX_INTERVENTIONS = 64
 MAX_PROMPT_BYTES = 4096
 MAX_PROMPTS = 64
+MAX_COEFFICIENT = 1e6
+# Over and under what any trainer uses; within them no offset or shift that is made of finite numbers overflows.
+MIN_BETA, MAX_BETA = 1e-9, 1e6
 
 MODES: Mapping[int, Mode] = {
     pb.INTERVENTION_MODE_EXPLAIN_AWAY: Mode.EXPLAIN_AWAY,
@@ -120,8 +125,8 @@ def read_applied(target: service_pb.PlanTarget) -> Applied:
 
 
 def read_beta(options: service_pb.OffsetOptions) -> float | None:
-    """The trainer's β, over 0; None where no shift is asked for."""
-    return _positive(options.beta, "options.beta") if options.HasField("beta") else None
+    """The trainer's β, from 1e-9 to 1e6; None where no shift is asked for."""
+    return _within(options.beta, MIN_BETA, MAX_BETA, "options.beta") if options.HasField("beta") else None
 
 
 def read_reading(truncation: int, lane: int, path: str, deadline: float | None) -> Reading:
@@ -234,7 +239,7 @@ def _parameters(raw: pb.InterventionParameters, family: Family, path: str) -> Pa
         raise InvalidItem(f"rank is {raw.rank}; give 0 or more.", reason="OUT_OF_RANGE", field=f"{path}.rank")
     return Parameters(
         statistic=choose({pb.SCORE_STATISTIC_UNSPECIFIED: Statistic.LARGEST, **STATISTICS}, raw.statistic, f"{path}.statistic"),
-        coefficient=_positive(raw.coefficient, f"{path}.coefficient") if raw.HasField("coefficient") else None,
+        coefficient=_positive(raw.coefficient, MAX_COEFFICIENT, f"{path}.coefficient") if raw.HasField("coefficient") else None,
         side=choose({pb.RESPONSE_SIDE_UNSPECIFIED: Side.BOTH, **SIDES}, raw.side, f"{path}.side"),
         span=choose({pb.EDITED_SPAN_UNSPECIFIED: EditedSpan.FINAL_TURN_ON, **SPANS}, raw.span, f"{path}.span"),
         share=share,
@@ -258,18 +263,28 @@ def _dataset(given: str, decided: Sequence[str]) -> str:
 
 
 def _strength(value: float, path: str) -> float:
-    if not (math.isfinite(value) and value >= 0):
+    if not (math.isfinite(value) and 0 <= value <= MAX_STRENGTH):
         raise InvalidItem(
-            f"strength is {value:g}; give 0 or more. Which way an intervention pushes is said by its mode.",
+            f"strength is {value:g}; give 0 to {MAX_STRENGTH:g}. Which way an intervention pushes is said by its mode.",
             reason="OUT_OF_RANGE",
             field=path,
-            details={"strength": value},
+            details={"strength": value, "max_strength": MAX_STRENGTH},
         )
     return value
 
 
-def _positive(value: float, path: str) -> float:
-    if not (math.isfinite(value) and value > 0):
-        what = path.rsplit(".", maxsplit=1)[-1]
-        raise InvalidItem(f"{what} is {value:g}; give more than 0.", reason="OUT_OF_RANGE", field=path, details={what: value})
+def _positive(value: float, most: float, path: str) -> float:
+    if not 0 < value <= most:
+        raise _out_of_range(value, f"more than 0 and at most {most:g}", path)
     return value
+
+
+def _within(value: float, least: float, most: float, path: str) -> float:
+    if not least <= value <= most:
+        raise _out_of_range(value, f"{least:g} to {most:g}", path)
+    return value
+
+
+def _out_of_range(value: float, wanted: str, path: str) -> InvalidItem:
+    what = path.rsplit(".", maxsplit=1)[-1]
+    return InvalidItem(f"{what} is {value:g}; give {wanted}.", reason="OUT_OF_RANGE", field=path, details={what: value})

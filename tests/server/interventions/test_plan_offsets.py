@@ -140,3 +140,16 @@ async def test_an_online_reward_is_less_what_the_concept_explains(tiny: World) -
         assert one.reward == pytest.approx(reward - away + more, abs=2e-3)
         assert one.penalty == pytest.approx(away - more, abs=2e-3)
     assert isinstance(got[4], AssayError)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+async def test_what_overflows_is_an_error_and_no_offset_and_no_reward(tiny: World) -> None:
+    huge = [specification(feature_target(*FEATURES), strength=1e308, mode=mode) for mode in (Mode.AMPLIFY, Mode.AMPLIFY)]
+    index = await tiny.jobs.compiled(await tiny.plan(*huge))
+    offsets = await pair_offsets(tiny.scorer, index, tiny.pairs, Reading())
+    items = [PromptedResponse(pair.prompt, pair.chosen) for pair in tiny.pairs]
+    rewards = await response_rewards(tiny.scorer, index.compiled, items, [0.0] * len(items), Reading())
+    for outcomes in (offsets, rewards):
+        refused = [one for one in outcomes if isinstance(one, AssayError)]
+        assert len(refused) > len(tiny.pairs) // 2
+        assert {one.reason for one in refused} == {"NOT_FINITE"}

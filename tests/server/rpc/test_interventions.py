@@ -296,6 +296,7 @@ async def test_what_a_plan_was_not_made_for_is_refused_with_both_fingerprints(se
         ({"mode": AWAY}, "MISSING_TARGET", "interventions[0]"),
         ({"concept": "feature/8", "mode": AWAY, "strength": -1.0}, "OUT_OF_RANGE", "interventions[0].strength"),
         ({"concept": "feature/8", "mode": AWAY, "strength": float("nan")}, "OUT_OF_RANGE", "interventions[0].strength"),
+        ({"concept": "feature/8", "mode": AWAY, "strength": 1e308}, "OUT_OF_RANGE", "interventions[0].strength"),
         ({"concept": "feature/9999", "mode": AWAY}, "UNKNOWN_FEATURE", "interventions[0].concept"),
         ({"concept": "feature/8", "mode": 9}, "UNKNOWN_ENUM_VALUE", "interventions[0].mode"),
         ({"concept": "feature/8", "mode": AMPLIFY, "family": 5}, "CANNOT_AMPLIFY", "interventions[0].mode"),
@@ -312,6 +313,11 @@ async def test_what_a_plan_was_not_made_for_is_refused_with_both_fingerprints(se
         ),
         (
             {"concept": "feature/8", "mode": AWAY, "family": 2, "parameters": {"coefficient": 0.0}},
+            "OUT_OF_RANGE",
+            "interventions[0].parameters.coefficient",
+        ),
+        (
+            {"concept": "feature/8", "mode": AWAY, "family": 4, "parameters": {"coefficient": 1e30}},
             "OUT_OF_RANGE",
             "interventions[0].parameters.coefficient",
         ),
@@ -333,6 +339,8 @@ async def test_a_stream_of_offsets_keeps_the_rules_of_streams_of_pairs(served: S
         ({"plan": "plans/none"}, "NOT_FOUND"),
         ({"plan": "nonsense"}, "INVALID_NAME"),
         ({"plan": made.name, "beta": -1.0}, "OUT_OF_RANGE"),
+        ({"plan": made.name, "beta": 5e-324}, "OUT_OF_RANGE"),
+        ({"plan": made.name, "beta": 1e300}, "OUT_OF_RANGE"),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await offsets(served, options)
