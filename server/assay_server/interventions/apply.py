@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from assay_server.errors import AssayError, FailedPrecondition, InvalidItem
 from assay_server.interventions.offsets import Offsets, log_ratio, no_offsets, reward_shaping, shaped_rewards
 from assay_server.interventions.plan_checks import offset_interventions, reward_interventions
-from assay_server.interventions.plans import CompiledPlan, Intervention
+from assay_server.interventions.plans import CompiledPlan, Intervention, Plan
 from assay_server.interventions.reading import Change, Engine, Prompting, Reading, Steering, log_ratios
 from assay_server.interventions.targets import Target, directions_of, span_score
 from assay_server.interventions.types import Family
@@ -65,6 +66,12 @@ class PlanIndex:
     def __init__(self, compiled: CompiledPlan) -> None:
         self.compiled = compiled
         self._places: Mapping[bytes, int] = {digest: place for place, digest in enumerate(compiled.rows.digests)}
+
+    def told(self, plan: Plan) -> PlanIndex:
+        """The same rows and tensors under the plan's head as it is now: curves are measured later."""
+        index = copy(self)
+        index.compiled = replace(self.compiled, plan=plan)
+        return index
 
     def place(self, pair: Pair) -> int | None:
         """Where the pair stands among the plan's usable pairs, by prompt and responses; None where it does not."""

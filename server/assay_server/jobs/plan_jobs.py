@@ -169,13 +169,16 @@ class PlanJobs:
 
     async def compiled(self, name: str) -> PlanIndex:
         """A plan with its rows, for the loaded subject. Raises NotFound, DataLoss, FailedPrecondition (MODEL_MISMATCH, ...)."""
-        if name not in self._kept:
-            compiled = await asyncio.to_thread(self._plans.read, name.removeprefix("plans/"))
-            self._kept[name] = await asyncio.to_thread(PlanIndex, compiled)
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
+        plan = await self.plan(name)  # each time: it may be gone, another one of the same name, or have a new curve
+        index = self._kept.get(name)
+        if index is None or _applied(index.compiled.plan) != _applied(plan):
+            index = await asyncio.to_thread(lambda: PlanIndex(self._plans.read(plan.id)))
+        elif index.compiled.plan != plan:
+            index = index.told(plan)
+        self._kept[name] = index
         self._kept.move_to_end(name)
-        index = self._kept[name]
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
         families = {one.family for one in index.compiled.plan.interventions}
         check_subject(index.compiled.plan, self.engine.info, needs_whole_model=bool(families & WHOLE_MODEL))
         return index
@@ -200,7 +203,6 @@ class PlanJobs:
         )
         latest = await self.plan(plan.name)
         await asyncio.to_thread(self._plans.rewrite, latest.with_curve(id, curve))
-        self._kept.pop(plan.name, None)
         return f"{plan.name}/interventions/{id}"
 
     def _check_measurable(self, plan: Plan) -> None:
@@ -218,6 +220,11 @@ class PlanJobs:
                 f"plans/{id} exists already; give another plan_id, or delete that one.", reason="ALREADY_EXISTS", field="plan_id"
             )
         return id
+
+
+def _applied(plan: Plan) -> tuple[str, float]:
+    """What its rows and tensors go by; curves do not count."""
+    return plan.fingerprint, plan.created
 
 
 def _needs_whole_model(one: Specification) -> bool:

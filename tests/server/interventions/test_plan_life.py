@@ -1,0 +1,56 @@
+"""Plans over time: read while they are deleted and made anew, forgotten with their operations, listed beside damaged ones."""
+
+import asyncio
+import threading
+
+import pytest
+from assay_server.errors import NotFound
+from assay_server.interventions.plans import CompiledPlan
+from assay_server.interventions.sweep import SweepOptions
+from assay_server.interventions.types import Family, Parameters
+from assay_server.jobs.plan_files import PlanFiles
+
+from tests.server.interventions.worlds import FEATURES, World, direction_target, feature_target, specification
+
+
+class SlowReads:
+    """Readings of plans that have what they read, and wait before they tell."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_read, self.free = threading.Event(), threading.Event()
+        read = PlanFiles.read
+
+        def slow(files: PlanFiles, id: str) -> CompiledPlan:
+            found = read(files, id)
+            self.has_read.set()
+            assert self.free.wait(30)
+            return found
+
+        monkeypatch.setattr(PlanFiles, "read", slow)
+
+
+async def test_a_reading_under_way_does_not_bring_a_deleted_plan_back(tiny: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await tiny.plan(specification(feature_target(*FEATURES)), plan_id="one")
+    slow = SlowReads(monkeypatch)
+    reading = asyncio.ensure_future(tiny.jobs.compiled("plans/one"))
+    assert await asyncio.to_thread(slow.has_read.wait, 30)
+    await tiny.jobs.delete("plans/one")
+    slow.free.set()
+    await reading
+    with pytest.raises(NotFound):
+        await tiny.jobs.compiled("plans/one")
+    await tiny.plan(specification(feature_target(*FEATURES), strength=3.0), plan_id="one")
+    (one,) = (await tiny.jobs.compiled("plans/one")).compiled.plan.interventions
+    assert one.strength == 3.0
+
+
+async def test_a_plan_in_memory_shows_the_curve_that_was_measured_since(tiny: World) -> None:
+    steered = specification(direction_target(), Family.STEERING_VECTOR, parameters=Parameters(coefficient=1.0))
+    name = await tiny.plan(steered)
+    before = await tiny.jobs.compiled(name)
+    assert (await tiny.jobs.compiled(name)) is before, "it was read again"
+    await tiny.done(await tiny.jobs.measure(name, 1, SweepOptions((0.0, 1.0), generated_tokens=2)))
+    after = await tiny.jobs.compiled(name)
+    assert after.compiled.plan.interventions[0].dose_response is not None
+    assert before.compiled.plan.interventions[0].dose_response is None
+    assert after.compiled.rows is before.compiled.rows
