@@ -202,7 +202,10 @@ class AuditJobs(Protocol):
         ...
 
     async def list_datasets(self) -> list[DatasetInfo]:
-        """All datasets, newest first."""
+        """All datasets that can be read, newest first, as their manifests tell.
+
+        What was scored of one takes a look at each of its shards: ``unusable_pairs`` and ``scored`` are left to ``get_dataset``.
+        """
         ...
 
     async def delete_dataset(self, name: str) -> None:

@@ -14,11 +14,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
+from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.api import DatasetInfo, UploadPosition
 from assay_server.jobs.operations import Operations, check_request_id
 from assay_server.store.datasets import Dataset, Datasets
@@ -149,8 +149,8 @@ class DatasetJobs:
 
     async def all(self) -> list[DatasetInfo]:
         """See ``AuditJobs.list_datasets``."""
-        found = [await self._known(id) for id in await asyncio.to_thread(self._datasets.ids)]
-        return sorted([info for info in found if info], key=lambda info: (info.created, info.name), reverse=True)
+        found = [_unscored(dataset) for dataset in await asyncio.to_thread(self._readable)]
+        return sorted(found, key=lambda info: (info.created, info.name), reverse=True)
 
     async def find(self, name: str, field: str = "name") -> Dataset:
         """A dataset's manifest. Raises NotFound, DataLoss."""
@@ -164,14 +164,16 @@ class DatasetJobs:
 
     async def delete(self, name: str) -> None:
         """See ``AuditJobs.delete_dataset``."""
-        dataset = await self.find(name)
+        with suppress(DataLoss):  # a damaged one goes too
+            await self.find(name)
         open_work = self._operations.open_arguments()
         if any(name in (arguments.get("dataset"), *arguments.get("datasets", ())) for arguments in open_work):
             raise FailedPrecondition(
                 f"{name} is being worked on; wait for its operations, or cancel them.", reason="IN_USE", field="name"
             )
-        await asyncio.to_thread(self._datasets.delete, dataset.id)
-        await asyncio.to_thread(delete_features, self._files, dataset.id)
+        id = name.removeprefix("datasets/")
+        await asyncio.to_thread(self._datasets.delete, id)
+        await asyncio.to_thread(delete_features, self._files, id)
 
     async def read(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
         """See ``AuditJobs.read_pairs``."""
@@ -204,6 +206,18 @@ class DatasetJobs:
         self._uploads.complete(request_id, held.upload, dataset.id)
         return dataset
 
+    def _readable(self) -> list[Dataset]:
+        """Manifests of all datasets; one that is damaged is left out, and the log says so."""
+        found: list[Dataset] = []
+        for id in self._datasets.ids():
+            try:
+                found.append(self._datasets.get(id))
+            except NotFound:  # deleted meanwhile
+                continue
+            except DataLoss as error:
+                _log.error("a dataset is not listed: %s", error.message)
+        return found
+
     async def _known(self, id: str) -> DatasetInfo | None:
         try:
             return await self.get(f"datasets/{id}")
@@ -213,17 +227,22 @@ class DatasetJobs:
     async def _info_of(self, dataset: Dataset) -> DatasetInfo:
         features = Features(self._files, dataset.id, self._info)
         scored, unusable = await asyncio.to_thread(features.summary, dataset.shards)
-        return DatasetInfo(
-            name=f"datasets/{dataset.id}",
-            display_name=dataset.display_name,
-            fingerprint=dataset.fingerprint,
-            pairs=dataset.pairs,
-            unusable_pairs=unusable,
-            prompts=dataset.prompts,
-            metadata_keys=dataset.metadata_keys,
-            created=dataset.created,
-            scored=scored,
-        )
+        return replace(_unscored(dataset), unusable_pairs=unusable, scored=scored)
+
+
+def _unscored(dataset: Dataset) -> DatasetInfo:
+    """What a manifest alone tells."""
+    return DatasetInfo(
+        name=f"datasets/{dataset.id}",
+        display_name=dataset.display_name,
+        fingerprint=dataset.fingerprint,
+        pairs=dataset.pairs,
+        unusable_pairs=0,
+        prompts=dataset.prompts,
+        metadata_keys=dataset.metadata_keys,
+        created=dataset.created,
+        scored=False,
+    )
 
 
 async def _to_the_end(work: Any) -> Any:

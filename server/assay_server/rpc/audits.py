@@ -5,12 +5,14 @@ Invariant: a request is checked whole before the jobs see any of it; names that 
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import grpc
 from assay.v1 import audit_pb2, audit_service_pb2, audit_service_pb2_grpc, comparison_pb2
 from google.longrunning import operations_pb2
 
+from assay_server.errors import DataLoss, NotFound
 from assay_server.jobs.api import HypothesisDetail
 from assay_server.rpc import audit_messages, comparison_messages, names
 from assay_server.rpc.audit_options import read_settings
@@ -85,7 +87,10 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
             token=request.page_token,
             question=("ListDatasets",),
         )
-        datasets = [audit_messages.dataset(info) for info in page]
+        datasets: list[audit_pb2.Dataset] = []
+        for info in page:
+            with suppress(NotFound, DataLoss):  # deleted or damaged meanwhile
+                datasets.append(await self._dataset(info.name))
         return audit_service_pb2.ListDatasetsResponse(datasets=datasets, next_page_token=token)
 
     async def DeleteDataset(

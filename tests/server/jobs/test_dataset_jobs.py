@@ -5,13 +5,14 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from assay_server.errors import FailedPrecondition
+from assay_server.errors import FailedPrecondition, NotFound
 from assay_server.jobs.dataset_jobs import DatasetJobs
 from assay_server.jobs.operations import Operations
 from assay_server.store.datasets import Datasets
-from assay_server.store.files import DataDir
+from assay_server.store.files import DataDir, Files
 from assay_server.store.uploads import Position, Upload, Uploads
 from assay_server.subject.types import Pair
 
@@ -33,6 +34,18 @@ class SlowUploads(Uploads):
         if self.gate is not None:
             self.gate.wait(30)
         return super().append(request_id, position, sequence, pairs, sent_bytes)
+
+
+class CountingFiles(Files):
+    """Files that remember what JSON was read."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.read_paths: list[str] = []
+
+    def read_json(self, path: str) -> dict[str, Any]:
+        self.read_paths.append(path)
+        return super().read_json(path)
 
 
 @asynccontextmanager
@@ -124,3 +137,33 @@ async def test_a_batch_that_was_damaged_meanwhile_is_asked_for_again(
         await jobs.append("up", sequence, pairs[5 * sequence : 5 * sequence + 5], 100)
     made = await jobs.finish("up", 15)
     assert [pair async for _, chunk in jobs.read(made.name) for pair in chunk] == pairs
+
+
+async def test_a_damaged_dataset_hides_no_other_and_can_be_deleted(
+    both: tuple[DatasetJobs, SlowUploads], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs, _ = both
+    made = []
+    for seed in range(2):
+        request_id = f"up-{seed}"
+        await jobs.begin(request_id, "name")
+        await jobs.append(request_id, 0, make_pairs(20, seed), 100)
+        made.append(await jobs.finish(request_id, 20))
+    manifest = tmp_path / made[0].name / "dataset.json"
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    assert [info.name for info in await jobs.all()] == [made[1].name]
+    assert "a dataset is not listed" in caplog.text
+    await jobs.delete(made[0].name)
+    assert not manifest.parent.exists()
+    with pytest.raises(NotFound):
+        await jobs.delete(made[0].name)
+
+
+async def test_datasets_are_listed_without_a_look_at_their_shards(tmp_path: Path) -> None:
+    files = CountingFiles(str(tmp_path))
+    jobs = DatasetJobs(files, Datasets(files, 4), Uploads(files, 1000), Operations(files, {}), INFO)
+    await fill(jobs)
+    made = await jobs.finish("up", 15)
+    files.read_paths.clear()
+    assert [(info.name, info.pairs, info.created) for info in await jobs.all()] == [(made.name, 15, made.created)]
+    assert files.read_paths == [f"{made.name}/dataset.json"]
