@@ -179,14 +179,16 @@ class ConceptJobs:
         return sorted(ours, key=lambda concept: (concept.created, concept.id), reverse=True)
 
     async def delete(self, name: str) -> None:
-        """Delete a concept, whichever subject's. Raises NotFound."""
+        """Delete a concept, whichever subject's, and forget how it was made. Raises NotFound."""
         id = name.removeprefix("concepts/")
         if (id not in self._concepts and id not in self._damaged) or not name.startswith("concepts/"):
             raise no_concept(id)
         async with self._creating:  # whose examples no operation names yet
+            await self._operations.cancel_target(name)
             await asyncio.to_thread(self._files.delete, id)
             self._concepts.pop(id, None)
             self._damaged.discard(id)
+            await self._operations.forget_target(name)
             await self._sweep()
 
     def _free_id(self, request: ConceptRequest) -> str:

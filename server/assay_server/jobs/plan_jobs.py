@@ -163,9 +163,15 @@ class PlanJobs:
         return sorted(await asyncio.to_thread(read), key=lambda plan: (plan.created, plan.name), reverse=True)
 
     async def delete(self, name: str) -> None:
-        """Delete a plan. Raises NotFound."""
-        self._kept.pop(name, None)
-        await asyncio.to_thread(self._plans.delete, name.removeprefix("plans/"))
+        """Stop what makes or measures a plan, then delete it. Raises NotFound."""
+        async with self._creating:  # so that no request takes up what is being forgotten
+            ours = [one.target for one in self._operations.all() if one.target == name or one.target.startswith(f"{name}/")]
+            for target in ours:
+                await self._operations.cancel_target(target)
+            self._kept.pop(name, None)
+            await asyncio.to_thread(self._plans.delete, name.removeprefix("plans/"))
+            for target in ours:
+                await self._operations.forget_target(target)
 
     async def compiled(self, name: str) -> PlanIndex:
         """A plan with its rows, for the loaded subject. Raises NotFound, DataLoss, FailedPrecondition (MODEL_MISMATCH, ...)."""
@@ -201,8 +207,8 @@ class PlanJobs:
             options,
             told(progress),
         )
-        latest = await self.plan(plan.name)
-        await asyncio.to_thread(self._plans.rewrite, latest.with_curve(id, curve))
+        # Waited for: whoever deletes the plan cancels this first, and no head may be written after that.
+        await progress.in_thread(lambda: self._plans.rewrite(self._plans.plan(plan.id).with_curve(id, curve)))
         return f"{plan.name}/interventions/{id}"
 
     def _check_measurable(self, plan: Plan) -> None:

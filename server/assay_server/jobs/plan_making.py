@@ -123,7 +123,8 @@ class PlanMaker:
             unusable_pairs=dataset.pairs - len(compiled.rows.rows),
         )
         progress.enter("writing")
-        await asyncio.to_thread(self._plans.write, CompiledPlan(plan, targets, compiled.rows, tensors))
+        # Waited for, also where the work is cancelled: no file may be written once that is told.
+        await progress.in_thread(lambda: self._plans.write(CompiledPlan(plan, targets, compiled.rows, tensors)))
         return plan.name
 
     async def dataset(self, name: str, field: str = "dataset") -> Dataset:

@@ -5,12 +5,14 @@ import threading
 
 import pytest
 from assay_server.errors import NotFound
-from assay_server.interventions.plans import CompiledPlan
+from assay_server.interventions.plans import CompiledPlan, Plan
 from assay_server.interventions.sweep import SweepOptions
 from assay_server.interventions.types import Family, Parameters
 from assay_server.jobs.plan_files import PlanFiles
 
 from tests.server.interventions.worlds import FEATURES, World, direction_target, feature_target, specification
+
+SHORT = SweepOptions((0.0, 1.0), generated_tokens=2)
 
 
 class SlowReads:
@@ -49,8 +51,47 @@ async def test_a_plan_in_memory_shows_the_curve_that_was_measured_since(tiny: Wo
     name = await tiny.plan(steered)
     before = await tiny.jobs.compiled(name)
     assert (await tiny.jobs.compiled(name)) is before, "it was read again"
-    await tiny.done(await tiny.jobs.measure(name, 1, SweepOptions((0.0, 1.0), generated_tokens=2)))
+    await tiny.done(await tiny.jobs.measure(name, 1, SHORT))
     after = await tiny.jobs.compiled(name)
     assert after.compiled.plan.interventions[0].dose_response is not None
     assert before.compiled.plan.interventions[0].dose_response is None
     assert after.compiled.rows is before.compiled.rows
+
+
+async def test_a_deleted_plan_is_forgotten_with_its_operations_and_the_same_request_makes_it_again(tiny: World) -> None:
+    steered = specification(direction_target(), Family.STEERING_VECTOR, parameters=Parameters(coefficient=1.0))
+    name = await tiny.plan(steered, request_id="mine")
+    await tiny.done(await tiny.jobs.measure(name, 1, SHORT, "curve"))
+    await tiny.jobs.delete(name)
+    assert not tiny.operations.all()
+    with pytest.raises(NotFound):
+        await tiny.jobs.delete(name)
+    assert await tiny.plan(steered, request_id="mine") == name
+    (one,) = (await tiny.jobs.plan(name)).interventions
+    assert one.dose_response is None
+
+
+async def test_deleting_a_plan_ends_its_measuring_and_leaves_no_head_behind(tiny: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    steered = specification(direction_target(), Family.STEERING_VECTOR, parameters=Parameters(coefficient=1.0))
+    name = await tiny.plan(steered)
+    writing, free = threading.Event(), threading.Event()
+    rewrite = PlanFiles.rewrite
+
+    def slow(files: PlanFiles, plan: Plan) -> None:
+        writing.set()
+        assert free.wait(30)
+        rewrite(files, plan)
+
+    monkeypatch.setattr(PlanFiles, "rewrite", slow)
+    measuring = await tiny.jobs.measure(name, 1, SHORT)
+    assert await asyncio.to_thread(writing.wait, 30)
+    deleting = asyncio.ensure_future(tiny.jobs.delete(name))
+    await asyncio.sleep(0.05)
+    assert not deleting.done(), "the head may still be written"
+    free.set()
+    await deleting
+    assert await tiny.jobs.all() == []
+    with pytest.raises(NotFound):
+        tiny.operations.get(measuring.name)
+    with pytest.raises(NotFound):
+        await tiny.jobs.plan(name)
