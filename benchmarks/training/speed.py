@@ -84,7 +84,7 @@ def contenders(pairs: Sequence[Any], seed: int, batch_tokens: int) -> dict[str, 
 def stored_reads(path: str, count: int) -> dict[str, float]:
     """Tokens that a server read for the upload and audit, and then for reward-shaping offsets of every pair."""
     pairs = client_pairs(path, count)
-    with serving("--metrics-port", "0") as where, assay.Client(f"{where['host']}:{where['port']}") as client:
+    with serving() as where, assay.Client(f"{where['host']}:{where['port']}") as client:
         dataset = client.upload_pairs(pairs)
         client.audit(dataset, assay.AuditOptions(views=[assay.View.GLOBAL])).wait()
         before = _tokens_read(where)
