@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,7 +66,6 @@ class AuditRunner:
         self._scorer = scorer
         self._options = options
         self._telemetry = telemetry or NoTelemetry()
-        self._scoring: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
         """Handler of "audit" and "test". Returns the audit's name, or that of the one hypothesis."""
@@ -93,10 +91,12 @@ class AuditRunner:
         snapshot = from_record(asked)
         apart: list[ShardCost] = []
         for _ in range(_ATTEMPTS):
-            async with self._scoring[dataset.id]:  # of two audits of one dataset the second finds the shards of the first
-                missing = await asyncio.to_thread(features.missing, dataset.shards)
-                scored = await asyncio.to_thread(self._audits.scored_shards, info.name, missing)
-                apart.append(await self.score(dataset, features, snapshot.vectors, progress))
+            scored: list[int] = []
+
+            async def told(missing: Sequence[int], scored: list[int] = scored) -> None:
+                scored += await asyncio.to_thread(self._audits.scored_shards, info.name, missing)
+
+            apart.append(await self._score(dataset, features, snapshot.vectors, progress, told))
             began = time.monotonic()
             testing = _Testing(info.settings, self._datasets, dataset, features, snapshot, self._scorer.info.d_sae, progress)
             try:
@@ -116,15 +116,21 @@ class AuditRunner:
         )
 
     async def scored(self, dataset: Dataset, directions: DirectionSet, progress: Progress) -> Features:
-        """A dataset's features; what is missing is scored, by one at a time: of two who need it the second finds it there."""
+        """A dataset's features; what is missing is scored first."""
         features = Features(self._files, dataset.id, self._scorer.info)
-        async with self._scoring[dataset.id]:
-            await self.score(dataset, features, directions, progress)
+        await self._score(dataset, features, directions, progress)
         return features
 
-    async def score(self, dataset: Dataset, features: Features, directions: DirectionSet, progress: Progress) -> ShardCost:
-        """Score what is missing of a dataset; see ``score_missing``."""
-        return await score_missing(self._scorer, self._datasets, dataset, features, directions, self._options, progress)
+    async def _score(
+        self,
+        dataset: Dataset,
+        features: Features,
+        directions: DirectionSet,
+        progress: Progress,
+        told: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+    ) -> ShardCost:
+        options = self._options
+        return await score_missing(self._scorer, self._datasets, dataset, features, directions, options, progress, told=told)
 
 
 def is_stated(info: AuditInfo) -> bool:

@@ -4,6 +4,8 @@ What is guaranteed: on one machine, with one configuration (``shard_pairs``, ``b
 on its pairs and the subject alone. Shards are cut into chunks of a fixed size, every chunk is one *sealed* call (batches of its
 own, the cache not read), and a shard is stored whole or not at all. So it does not matter when a server died, what else it
 served, or what its cache held. ``reuse_cache`` trades that for speed: pairs that were scored live then come from the cache.
+
+Of all who need the shards of one dataset at once, whatever they need them for, one scores at a time: the others find them stored.
 """
 
 from __future__ import annotations
@@ -11,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +60,20 @@ async def score_missing(
     directions: DirectionSet,
     options: ScoringOptions,
     progress: Progress,
+    *,
+    told: Callable[[Sequence[int]], Awaitable[None]] | None = None,
 ) -> ShardCost:
     """Score what is missing of a dataset's features, and of its scores along the directions, shard by shard.
+
+    Args:
+        scorer: the one path from pairs to features.
+        datasets: where the pairs are.
+        dataset: whose they are.
+        features: where they go.
+        directions: that scores are wanted along.
+        options: how they are scored.
+        progress: counts pairs through "scoring".
+        told: awaited with the shards whose features are missing, which this call is about to score.
 
     Returns:
         What passes cost that stored no features, only scores along directions: the others' costs are stored with them.
@@ -67,27 +82,39 @@ async def score_missing(
         DataLoss: a shard of pairs is damaged.
         AssayError: the engine failed; what was stored stays.
     """
-    lacks_features = set(await asyncio.to_thread(features.missing, dataset.shards))
-    lacks_directions = set(await asyncio.to_thread(features.missing_directions, directions, dataset.shards))
-    todo = sorted(lacks_features | lacks_directions)
-    progress.enter("scoring", dataset.pairs, dataset.pairs - sum(dataset.shards[shard].pairs for shard in todo))
-    apart: list[ShardCost] = []
-    for shard in todo:
-        entry = dataset.shards[shard]
-        pairs = await asyncio.to_thread(datasets.read, dataset, shard)
-        wanted = directions if shard in lacks_directions else None
-        began = time.monotonic()
-        outcomes = await _Shard(scorer, options, wanted, shard in lacks_features, progress).score(pairs)
-        cost = _cost(outcomes, time.monotonic() - began)
-        if wanted is not None:
-            chosen, rejected = _along(outcomes, len(wanted.vectors))
-            await asyncio.to_thread(features.write_directions, wanted, shard, entry, chosen, rejected)
-        if shard in lacks_features:
-            pooled = [outcome.pooled if isinstance(outcome, Scored) else outcome for outcome in outcomes]
-            await asyncio.to_thread(features.write, shard, entry, pairs, pooled, cost)
-        else:
-            apart.append(cost)
+    async with _lock_of(features.root):
+        lacks_features = set(await asyncio.to_thread(features.missing, dataset.shards))
+        lacks_directions = set(await asyncio.to_thread(features.missing_directions, directions, dataset.shards))
+        if told is not None:
+            await told(sorted(lacks_features))
+        todo = sorted(lacks_features | lacks_directions)
+        progress.enter("scoring", dataset.pairs, dataset.pairs - sum(dataset.shards[shard].pairs for shard in todo))
+        apart: list[ShardCost] = []
+        for shard in todo:
+            entry = dataset.shards[shard]
+            pairs = await asyncio.to_thread(datasets.read, dataset, shard)
+            wanted = directions if shard in lacks_directions else None
+            began = time.monotonic()
+            outcomes = await _Shard(scorer, options, wanted, shard in lacks_features, progress).score(pairs)
+            cost = _cost(outcomes, time.monotonic() - began)
+            if wanted is not None:
+                chosen, rejected = _along(outcomes, len(wanted.vectors))
+                await asyncio.to_thread(features.write_directions, wanted, shard, entry, chosen, rejected)
+            if shard in lacks_features:
+                pooled = [outcome.pooled if isinstance(outcome, Scored) else outcome for outcome in outcomes]
+                await asyncio.to_thread(features.write, shard, entry, pairs, pooled, cost)
+            else:
+                apart.append(cost)
     return total_cost(apart)
+
+
+_locks: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
+"""By event loop and folder of features; a lock lives as long as somebody holds it or waits for it."""
+
+
+def _lock_of(root: str) -> asyncio.Lock:
+    locks = _locks.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+    return locks.setdefault(root, asyncio.Lock())
 
 
 def total_cost(costs: Iterable[ShardCost]) -> ShardCost:

@@ -1,6 +1,7 @@
 """Shards as the statistics read them: usable pairs, shares of tokens, nuisances, directions and conditions, from files alone."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,25 @@ async def test_shards_hold_what_the_scorer_says_of_the_usable_pairs(tmp_path: Pa
     assert rows == USABLE
     prompts = np.concatenate([shard.prompts for shard in stored.shards()])
     assert len(set(prompts.tolist())) == len({PAIRS[row].prompt for row in USABLE})
+
+
+async def test_of_two_who_need_the_same_shards_at_once_one_scores_them(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
+    stored = Stored(tmp_path, scorer)
+    others = Features(stored.files, stored.dataset.id, scorer.info)
+    found: list[list[int]] = []
+
+    async def told(missing: Sequence[int]) -> None:
+        found.append(list(missing))
+
+    async def need(features: Features) -> None:
+        await score_missing(scorer, stored.datasets, stored.dataset, features, NONE, OPTIONS, Progress(), told=told)
+
+    await asyncio.gather(need(stored.features), need(others))
+    assert found == [[0, 1, 2], []]
+    reads = len(watched.reads)
+    alone = Stored(tmp_path / "alone", scorer)
+    await alone.score()
+    assert len(watched.reads) == 2 * reads
 
 
 async def test_nuisances_are_differences_of_length_and_markdown(tmp_path: Path, scorer: Scorer) -> None:
