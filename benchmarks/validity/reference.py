@@ -143,7 +143,9 @@ def contrast(u: Array, inside: Array, outside: Array, prompts: Array) -> dict[st
         factor, freedom = small_sample([int((prompts[side] == prompt).sum()) for prompt in np.unique(prompts[side])])
         factors.append(factor)
         freedoms.append(freedom)
-        squares.append(sum(c[k] ** 2 for c in centred.values()) * factor)
+        # Nor is a side surer than as many pairs of both sides together: where nothing fires its own variance would be 0.
+        least = float(u[inside | outside].var(ddof=1)) / int(side.sum())
+        squares.append(max(sum(c[k] ** 2 for c in centred.values()) * factor, least))
     both = sum(c[0] * c[1] for c in centred.values()) * np.sqrt(np.prod(factors))
     se = np.sqrt(squares[0] + squares[1] - 2 * both)
     df = sum(squares) ** 2 / sum(s**2 / freedom for s, freedom in zip(squares, freedoms, strict=True))

@@ -7,7 +7,7 @@ disparities, to rounding for z-scored ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -160,7 +160,7 @@ def contrasts(sums: GroupMoments, shared: SharedPromptSums | None = None, *, lev
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level}")
     sides = _compare(sums, slice(None))
-    units_in, units_out, errors = _errors(sides, sums, shared)
+    units_in, units_out, errors = _floored(*_errors(sides, sums, shared), sides, sums)
     square = errors.inside + errors.outside - 2 * errors.covariance
     square = np.where(square <= _ROUNDING * (errors.inside + errors.outside), 0.0, square)
     reason = np.where(square == 0, Reason.CONSTANT, Reason.NONE).astype(np.uint8)
@@ -231,6 +231,22 @@ def _errors(sides: _Sides, sums: GroupMoments, shared: SharedPromptSums | None) 
     inside, outside, covariance = (part / size / size for part in (raw.inside, raw.outside, raw.covariance))
     errors = SharedErrors(inside, outside, covariance, raw.freedom_in, raw.freedom_out)
     return shared.prompts_inside, shared.prompts_outside, errors
+
+
+def _floored(
+    units_in: Ints, units_out: Ints, errors: SharedErrors, sides: _Sides, sums: GroupMoments
+) -> tuple[Ints, Ints, SharedErrors]:
+    """Neither side's squared error below what the variance over all compared pairs gives for as many pairs.
+
+    A side of few pairs on which a sparse concept never shows has no variance of its own, and its mean would count as known to be
+    0: where a concept is preferred everywhere alike, every small group would then differ from the rest.
+    """
+    n_all, total, square = sums.pairs.sum(), sums.totals.sum(axis=0), sums.squares.sum(axis=0)
+    size = np.maximum(sums.sizes, 1).astype(np.float64)
+    variance = _mean_variance(np.asarray([n_all]), total, square, size)[1]
+    n_in, n_out = (np.maximum(n, 1)[:, None].astype(np.float64) for n in (sides.n_in, sides.n_out))
+    inside, outside = np.maximum(errors.inside, variance / n_in), np.maximum(errors.outside, variance / n_out)
+    return units_in, units_out, replace(errors, inside=inside, outside=outside)
 
 
 def _half_sums(matrix: Csr, members: Csr, keep: Bools) -> tuple[Any, ...]:

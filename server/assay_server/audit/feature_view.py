@@ -71,7 +71,7 @@ def feature_view(
         sums,
         named(tested, len(columns)),
         (*conditions, *given),
-        np.broadcast_to((sums.raw.inside >= options.min_inside)[:, None], sums.raw.p.shape),
+        np.broadcast_to((sums.prompts >= options.min_inside)[:, None], sums.raw.p.shape),
         options,
     )
     notes = [note, *_untested_conditions(sums, given, clusters, options)]
@@ -200,9 +200,10 @@ def _untested_conditions(sums: Contrasted, given: tuple[Condition, ...], cluster
     """A sentence for each given condition that could not be tested."""
     notes: list[str] = []
     for k, condition in enumerate(given, start=clusters):
-        inside, outside = int(sums.raw.inside[k]), int(sums.raw.outside[k])
-        if inside < options.min_inside:
-            notes.append(f"{condition.name} holds {inside} pairs, fewer than {options.min_inside}: it was not tested.")
+        inside, outside, prompts = int(sums.raw.inside[k]), int(sums.raw.outside[k]), int(sums.prompts[k])
+        if prompts < options.min_inside:
+            what = f"{inside} pairs" if prompts == inside else f"{inside} pairs of {prompts} prompts"
+            notes.append(f"{condition.name} holds {what}, fewer than {options.min_inside}: it was not tested.")
         elif outside < 2:
             notes.append(f"{condition.name} holds all but {outside} pairs: there is nothing to compare it with.")
     return notes

@@ -223,7 +223,7 @@ def _contrast(shards: Shards, options: AuditOptions, known: Survey, clusters: Pr
             for m, group in enumerate(clusters.response)
         ),
         tuple(Condition(f"prompt-cluster/{k}", _listed(group)) for k, group in enumerate(clusters.prompt)),
-        np.broadcast_to((tested.raw.inside >= options.min_inside)[:, None], tested.raw.p.shape),
+        np.broadcast_to((tested.prompts >= options.min_inside)[:, None], tested.raw.p.shape),
         options,
     )
     by_cluster = clusters.inside.T.tocsr()

@@ -55,7 +55,10 @@ def by_loop(u: np.ndarray, inside: np.ndarray, prompts: np.ndarray) -> tuple[flo
         freedoms.append(freedom)
         scale = np.sqrt(factor) / side.sum()
         parts.append({c: scale * centred[side & (prompts == c)].sum() for c in ids})
-    variances = [sum(value**2 for value in part.values()) for part in parts]
+    variances = [
+        max(sum(value**2 for value in part.values()), u.var(ddof=1) / side.sum())
+        for part, side in zip(parts, (inside, ~inside), strict=True)
+    ]
     shared = sum(parts[0][c] * parts[1][c] for c in parts[0] if c in parts[1])
     freedom = sum(variances) ** 2 / sum(v**2 / each for v, each in zip(variances, freedoms, strict=True))
     return u[inside].mean() - u[~inside].mean(), np.sqrt(sum(variances) - 2 * shared), freedom

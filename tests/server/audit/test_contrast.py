@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.server.audit.welch import welch
 from tests.server.audit.worlds import part, relabelled, world
 
 FIELDS = ("delta", "se", "z", "df", "p", "low", "high", "d", "delta_min")
@@ -31,12 +32,11 @@ def test_every_number_equals_scipy_and_a_plain_loop() -> None:
     for k in range(3):
         for m in range(u.shape[1]):
             inside, outside = u[labels == k, m], u[(labels >= 0) & (labels != k), m]
-            theirs = stats.ttest_ind(inside, outside, equal_var=False)
-            bounds = theirs.confidence_interval(0.95)
+            theirs = welch(inside, outside)
             assert found.z[k, m] == pytest.approx(theirs.statistic, abs=1e-9)
             assert found.df[k, m] == pytest.approx(theirs.df, rel=1e-9)
             assert found.p[k, m] == pytest.approx(theirs.pvalue, abs=1e-9)
-            assert (found.low[k, m], found.high[k, m]) == pytest.approx((bounds.low, bounds.high), abs=1e-9)
+            assert (found.low[k, m], found.high[k, m]) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
             spread = (len(inside) - 1) * inside.var(ddof=1) + (len(outside) - 1) * outside.var(ddof=1)
             pooled = np.sqrt(spread / (len(inside) + len(outside) - 2))
             assert found.d[k, m] == pytest.approx((inside.mean() - outside.mean()) / pooled, abs=1e-9)
@@ -77,9 +77,23 @@ def test_values_that_are_means_already_and_groups_that_overlap_are_compared_alik
     values, groups = draws.normal(size=(70, 4)), (draws.random((70, 3)) < 0.4).astype(int)
     found = contrasts(group_moments(values, Csr(groups)))
     for k in range(3):
-        theirs = stats.ttest_ind(values[groups[:, k] == 1], values[groups[:, k] == 0], equal_var=False)
-        assert np.allclose(found.z[k], theirs.statistic, atol=1e-9)
-        assert np.allclose(found.p[k], theirs.pvalue, atol=1e-9)
+        for m in range(4):
+            theirs = welch(values[groups[:, k] == 1, m], values[groups[:, k] == 0, m])
+            assert found.z[k, m] == pytest.approx(theirs.statistic, abs=1e-9)
+            assert found.p[k, m] == pytest.approx(theirs.pvalue, abs=1e-9)
+
+
+def test_small_groups_without_a_rare_concept_are_no_finding_where_it_is_preferred_everywhere_alike() -> None:
+    draws = np.random.default_rng(0)
+    tells = draws.random((1_500, 150)) < draws.uniform(0.01, 0.4, 150)
+    values = np.where(tells, np.where(draws.random((1_500, 150)) < 0.9, 1, -1), 0)
+    groups = np.zeros((1_500, 20), np.int64)
+    for k in range(20):
+        groups[draws.choice(1_500, draws.integers(25, 80), replace=False), k] = 1
+    found = contrasts(group_moments(values.astype(np.int64), Csr(groups)))
+    assert not (q_values(found.p.ravel()) <= 0.05).any()
+    plain = [stats.ttest_ind(values[groups[:, k] == 1], values[groups[:, k] == 0], equal_var=False).pvalue for k in range(20)]
+    assert (q_values(np.nan_to_num(np.array(plain), nan=1.0).ravel()) <= 0.05).sum() > 100
 
 
 def test_a_common_baseline_is_no_contrast_and_a_local_shift_is() -> None:

@@ -95,9 +95,10 @@ def test_with_shared_prompts_the_error_equals_a_plain_loop() -> None:
                 ]
                 gaps.append(sides)
             x, y = np.array(gaps).T
-            assert found.se[k, m] == pytest.approx(np.sqrt(np.sum((x - y) ** 2)), abs=1e-9)
-            parts = np.sum(x**2) ** 2 / small[0][1] + np.sum(y**2) ** 2 / small[1][1]
-            freedom = (np.sum(x**2) + np.sum(y**2)) ** 2 / parts
+            least = u[keep, m].var(ddof=1)
+            a, b = max(np.sum(x**2), least / inside.sum()), max(np.sum(y**2), least / outside.sum())
+            assert found.se[k, m] == pytest.approx(np.sqrt(a + b - 2 * np.sum(x * y)), abs=1e-9)
+            freedom = (a + b) ** 2 / (a**2 / small[0][1] + b**2 / small[1][1])
             assert found.df[k, m] == pytest.approx(freedom, rel=1e-9)
 
 

@@ -9,9 +9,9 @@ from assay_server.audit.matrices import Csr
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet
 from assay_server.audit.stated import prompt_inside
-from scipy import stats
 
 from tests.server.audit.small_datasets import concepts_of, dataset, everything, express_more, picked, split
+from tests.server.audit.welch import welch
 
 CLUSTER = ConceptSet(("cluster/4",), membership([range(48, 60)], 80))
 BARE = {"directions": Csr((400, 0), dtype=np.int64)}
@@ -38,7 +38,7 @@ def test_a_given_group_and_a_feature_of_the_prompt_are_contrasted_with_what_is_o
     u, fires = b[:, 48:60].mean(axis=1), shard.freq_prompt.toarray()[:, 30] > 0.01
     for inside, held in ((1, shard.groups.toarray()[:, 1] == 1), ([30], fires)):
         table = run.test_stated(split(shard, [7, 300]), CLUSTER, AuditOptions(), inside=inside)
-        theirs = stats.ttest_ind(u[held], u[~held], equal_var=False)
+        theirs = welch(u[held], u[~held])
         assert table.raw.p[0] == table.raw.q[0] == pytest.approx(theirs.pvalue, abs=1e-9)
         assert (table.inside[0], table.outside[0]) == (held.sum(), 400 - held.sum())
         assert np.array_equal(table.members[0], np.flatnonzero(held))

@@ -23,7 +23,7 @@ SHARD = 16
 OPTIONS = StoreOptions(shard_pairs=SHARD, scoring=ScoringOptions(chunk_pairs=6, max_text_bytes=4000))
 _WORDS = ("sage", "mint", "rain", "salt", "moss", "kiln", "amber", "delta")
 QUICK = AuditSettings(
-    AuditOptions(max_t_flips=64, min_features=1, min_inside=4, min_firings=3, data_clusters=3, keep=40, evidence=3, svd_rank=8)
+    AuditOptions(max_t_flips=64, min_features=1, min_inside=2, min_firings=3, data_clusters=3, keep=40, evidence=3, svd_rank=8)
 )
 
 

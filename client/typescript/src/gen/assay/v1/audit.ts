@@ -267,7 +267,7 @@ export interface AuditOptions {
   minFeatures?:
     | number
     | undefined;
-  /** Pairs that a condition needs. Default: 25. */
+  /** Different prompts that a condition's pairs need: pairs that share one are not independent. Default: 25. */
   minInside?:
     | number
     | undefined;
