@@ -32,6 +32,7 @@ def check_subject(plan: Plan, info: SubjectInfo, *, needs_whole_model: bool = Fa
         reason = "TOKENIZER_MISMATCH" if what in ("tokenizer", "template") else "MODEL_MISMATCH"
         _same(plan, f"the {what.upper() if what == 'sae' else what}", getattr(made, key), getattr(loaded, key), reason)
     _same(plan, "the hook", made.hook, loaded.hook, "MODEL_MISMATCH")
+    _same(plan, "the dtype", made.dtype, loaded.dtype, "MODEL_MISMATCH")
     if needs_whole_model:
         require_whole_model(info)
         _same(plan, "the whole model", plan.whole_model_fingerprint, info.whole_model_fingerprint, "MODEL_MISMATCH")

@@ -1,6 +1,7 @@
 """Plans through real jobs: made, kept, bound to what they were made for; a tiny real model, a real data directory."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,9 @@ async def test_a_plan_for_another_model_tokenizer_or_dataset_is_refused_with_bot
     assert caught.value.details["met"] == other.info.model_fingerprint
     assert plan.binding.model_fingerprint in caught.value.message
     assert other.info.model_fingerprint in caught.value.message
+    with pytest.raises(FailedPrecondition) as caught:
+        check_subject(plan, replace(whole_subject().info, dtype="bfloat16"))
+    assert (caught.value.details["made_for"], caught.value.details["met"]) == ("float32", "bfloat16")
     check_target(plan, Applied())
     check_target(plan, Applied(plan.binding.model_fingerprint, plan.binding.tokenizer_fingerprint, plan.dataset_fingerprint))
     for field in ("model", "tokenizer", "dataset"):
