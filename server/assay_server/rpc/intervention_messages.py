@@ -21,7 +21,7 @@ from assay_server.interventions.token_masks import TokenMask
 from assay_server.interventions.types import Family, Parameters
 from assay_server.rpc.audit_messages import instant
 from assay_server.rpc.errors import to_status
-from assay_server.rpc.intervention_requests import FAMILIES, MODES, ORDERS, PLACEMENTS, SIDES, SPANS, STATISTICS, UNITS
+from assay_server.rpc.intervention_requests import FAMILIES, MODES, ORDERS, PLACEMENTS, READ_BY, SIDES, SPANS, STATISTICS, UNITS
 from assay_server.subject.types import SubjectInfo
 
 
@@ -172,19 +172,21 @@ def _concept(concept: ConceptName) -> audit_pb2.ConceptRef:
 
 
 def _parameters(parameters: Parameters, family: Family) -> pb.InterventionParameters:
-    return pb.InterventionParameters(
-        statistic=_number(STATISTICS, parameters.statistic),
-        coefficient=parameters.coefficient,
-        side=_number(SIDES, parameters.side),
-        span=_number(SPANS, parameters.span),
-        share=parameters.share,
-        order=None if parameters.order is None else _number(ORDERS, parameters.order),
-        threshold=parameters.threshold,
-        unit=_number(UNITS, parameters.unit) if family is Family.TOKEN_FILTER else None,
-        prompt=parameters.prompt,
-        placement=_number(PLACEMENTS, parameters.placement),
-        rank=parameters.rank,
-    )
+    """What the family reads, as a request may give it again."""
+    told: dict[str, Any] = {
+        "statistic": _number(STATISTICS, parameters.statistic),
+        "coefficient": parameters.coefficient,
+        "side": _number(SIDES, parameters.side),
+        "span": _number(SPANS, parameters.span),
+        "share": parameters.share,
+        "order": None if parameters.order is None else _number(ORDERS, parameters.order),
+        "threshold": parameters.threshold,
+        "unit": _number(UNITS, parameters.unit),
+        "prompt": parameters.prompt,
+        "placement": _number(PLACEMENTS, parameters.placement),
+        "rank": parameters.rank,
+    }
+    return pb.InterventionParameters(**{name: value for name, value in told.items() if family in READ_BY[name]})
 
 
 def _z(one: Intervention) -> pb.ZScore:

@@ -78,8 +78,8 @@ _LANES: Mapping[int, Lane] = {
     scoring_pb2.LANE_BULK: Lane.BULK,
 }
 _EDITING = frozenset({Family.STEERING_VECTOR, Family.ABLATION, Family.SAE_CLAMP})
-# Which families read a parameter; set beside another one it is a mistake, and is refused.
-_READ_BY: Mapping[str, frozenset[Family]] = {
+# Which families read a parameter; set beside another one it is a mistake, and is refused. Plans tell no others either.
+READ_BY: Mapping[str, frozenset[Family]] = {
     "coefficient": STEERED,
     "share": PICKING,
     "order": PICKING,
@@ -223,7 +223,7 @@ def _inline(spec: pb.InterventionSpec, bounds: Bounds, sources: ConceptSources, 
 
 
 def _parameters(raw: pb.InterventionParameters, family: Family, path: str) -> Parameters:
-    for name, families in _READ_BY.items():
+    for name, families in READ_BY.items():
         given = raw.HasField(name) if name in _PRESENT else bool(getattr(raw, name))  # pyright: ignore[reportArgumentType]
         if given and family not in families:
             raise InvalidItem(

@@ -332,6 +332,18 @@ async def test_what_no_plan_can_hold_is_refused_with_its_path(
     assert status.violations == [field]
 
 
+async def test_the_parameters_of_a_plan_can_be_sent_back_and_make_the_same_plan(served: Served) -> None:
+    def spec(family: int, parameters: Any) -> dict[str, Any]:
+        return {"concept": "feature/8", "mode": AWAY, "family": family, "parameters": parameters}
+
+    given = {"prompt": "Use bold."}, {"coefficient": 1.0}
+    specs = [spec(family, given[0] if family in (3, 11) else given[1] if family in (2, 4) else {}) for family in range(1, 13)]
+    made = await served.plan(*specs)
+    again = await served.plan(*(spec(one.family, one.parameters) for one in made.interventions))
+    assert [one.parameters for one in again.interventions] == [one.parameters for one in made.interventions]
+    assert again.fingerprint == made.fingerprint
+
+
 async def test_a_stream_of_offsets_keeps_the_rules_of_streams_of_pairs(served: Served) -> None:
     made = await served.plan({"concept": "feature/8", "mode": AWAY, "family": pb.INTERVENTION_FAMILY_EXAMPLE_FILTER})
     for options, reason in (
