@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -106,6 +107,7 @@ class PlanJobs:
             id = await self._free_id(request) if known is None else known.target.removeprefix("plans/")
             arguments = {
                 "id": id,
+                "asked_id": request.plan_id,
                 "dataset": request.dataset,
                 "display_name": request.display_name,
                 "specifications": [specification_record(one) for one in request.specifications],
@@ -216,7 +218,7 @@ class PlanJobs:
         check_subject(plan, self.engine.info, needs_whole_model=bool(plan.whole_model_fingerprint))
 
     async def _free_id(self, request: PlanRequest) -> str:
-        id = request.plan_id or (f"p-{request.request_id}"[:64] if request.request_id else f"p-{secrets.token_hex(8)}")
+        id = request.plan_id or _id_for(request.request_id)
         if not PLAN_ID.fullmatch(id):
             raise InvalidItem(
                 "plan_id is 1 to 64 letters, digits, '-' and '_', a letter or digit first.", reason="INVALID_ID", field="plan_id"
@@ -226,6 +228,13 @@ class PlanJobs:
                 f"plans/{id} exists already; give another plan_id, or delete that one.", reason="ALREADY_EXISTS", field="plan_id"
             )
         return id
+
+
+def _id_for(request_id: str) -> str:
+    """An id of at most 64 characters; another request, another id."""
+    if len(request_id) > 62:
+        return f"p-{hashlib.sha256(request_id.encode()).hexdigest()[:62]}"
+    return f"p-{request_id or secrets.token_hex(8)}"
 
 
 def _applied(plan: Plan) -> tuple[str, float]:

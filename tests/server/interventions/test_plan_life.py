@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from assay_server.errors import NotFound
+from assay_server.errors import InvalidItem, NotFound
 from assay_server.interventions.plans import CompiledPlan, Plan
 from assay_server.interventions.sweep import SweepOptions
 from assay_server.interventions.types import Family, Parameters
@@ -95,3 +95,19 @@ async def test_deleting_a_plan_ends_its_measuring_and_leaves_no_head_behind(tiny
         tiny.operations.get(measuring.name)
     with pytest.raises(NotFound):
         await tiny.jobs.plan(name)
+
+
+async def test_one_request_id_with_another_plan_id_is_refused(tiny: World) -> None:
+    name = await tiny.plan(specification(feature_target(*FEATURES)), request_id="mine", plan_id="first")
+    assert name == "plans/first"
+    assert await tiny.plan(specification(feature_target(*FEATURES)), request_id="mine", plan_id="first") == name
+    with pytest.raises(InvalidItem) as caught:
+        await tiny.plan(specification(feature_target(*FEATURES)), request_id="mine", plan_id="second")
+    assert caught.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_long_request_ids_that_begin_alike_give_plans_of_their_own(tiny: World) -> None:
+    asked = ["r" * 63, "r" * 63 + "a", "r" * 63 + "b"]
+    names = [await tiny.plan(specification(feature_target(*FEATURES)), request_id=id) for id in asked]
+    assert len(set(names)) == 3
+    assert [await tiny.plan(specification(feature_target(*FEATURES)), request_id=id) for id in asked] == names
