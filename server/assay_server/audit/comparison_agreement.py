@@ -4,8 +4,8 @@ The prediction stands still; what is drawn are the prompts of the rollouts, all 
 never exist at once: some draws at a time are one sparse product, whatever the number of concepts.
 
 Draws of one seed are the same prompts, however many are made at a time. A draw adds the rollouts' own sampling error once more,
-so that correlations of draws lie below the figure, about as far as the figure lies below what endless rollouts would give. Plain
-percentiles therefore err towards caution, and an interval may lie under its own figure.
+so that correlations of draws lie below the figure, about as far as the figure lies below what endless rollouts would give. An
+interval is therefore that of the figure with as many rollouts: the draws' percentiles, moved so that their median is the figure.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from assay_server.audit.matrices import Bools, Csr, Floats, Ints
 from assay_server.audit.watch import Check, go_on
 
 FIGURES = ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign")
+# What each figure can be.
+BOUNDS = ((0.0, 1.0), (-np.inf, 1.0), (-np.inf, 1.0), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 1.0))
 FEW_CONCEPTS = 3  # under which no correlation is given
 _VALUES = 1 << 22  # draws x concepts that exist at once
 _FLAT = 1e-24  # a sum of squares about the mean under this share of the squares is what rounding leaves of zero
@@ -153,13 +155,14 @@ def _correlation(first: Floats, second: Floats) -> Floats:
 
 
 def _agreement(concepts: int, whole: Floats, drawn: Floats, level: float) -> Agreement:
-    return Agreement(concepts, **{name: _estimate(whole[at], drawn[:, at], level) for at, name in enumerate(FIGURES)})
+    return Agreement(concepts, **{name: _estimate(whole[at], drawn[:, at], level, BOUNDS[at]) for at, name in enumerate(FIGURES)})
 
 
-def _estimate(value: float, drawn: Floats, level: float) -> Estimate | None:
+def _estimate(value: float, drawn: Floats, level: float, bounds: tuple[float, float]) -> Estimate | None:
     """None where the figure, or most of its draws, are not defined."""
     defined: Bools = np.isfinite(drawn)
     if not np.isfinite(value) or 2 * defined.sum() < len(drawn):
         return None
-    low, high = np.quantile(drawn[defined], [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(value), float(low), float(high))
+    low, middle, high = np.quantile(drawn[defined], [(1 - level) / 2, 0.5, (1 + level) / 2])
+    least, most = bounds
+    return Estimate(float(value), float(max(least, value + low - middle)), float(min(most, value + high - middle)))

@@ -169,7 +169,8 @@ class AuditServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDataset(self, request, context):
-        """Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while an audit of it runs.
+        """Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while any
+        operation on it runs: an audit, a test, a comparison, concepts, clusters, labels, a plan.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -101,7 +101,10 @@ export interface ImportPairsRequest {
   uri: string;
   /** For people. At most 256 bytes. */
   displayName: string;
-  /** As in UploadOptions: the same id is the same import. Default: derived from the uri. */
+  /**
+   * As in UploadOptions: the same id is the same import, unless its dataset was deleted. Default: derived from the file's path, size
+   * and time of change and from display_name; an import that failed is then tried again.
+   */
   requestId: string;
 }
 
@@ -2917,7 +2920,10 @@ export const AuditServiceService = {
       Buffer.from(ListDatasetsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListDatasetsResponse => ListDatasetsResponse.decode(value),
   },
-  /** Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while an audit of it runs. */
+  /**
+   * Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while any
+   * operation on it runs: an audit, a test, a comparison, concepts, clusters, labels, a plan.
+   */
   deleteDataset: {
     path: "/assay.v1.AuditService/DeleteDataset" as const,
     requestStream: false as const,
@@ -3072,7 +3078,10 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   getDataset: handleUnaryCall<GetDatasetRequest, GetDatasetResponse>;
   /** All datasets, newest first. */
   listDatasets: handleUnaryCall<ListDatasetsRequest, ListDatasetsResponse>;
-  /** Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while an audit of it runs. */
+  /**
+   * Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while any
+   * operation on it runs: an audit, a test, a comparison, concepts, clusters, labels, a plan.
+   */
   deleteDataset: handleUnaryCall<DeleteDatasetRequest, DeleteDatasetResponse>;
   /** Audits a dataset. The operation's response is an Audit. */
   createAudit: handleUnaryCall<CreateAuditRequest, Operation>;
@@ -3193,7 +3202,10 @@ export interface AuditServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListDatasetsResponse) => void,
   ): ClientUnaryCall;
-  /** Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while an audit of it runs. */
+  /**
+   * Deletes a dataset with its features. Errors: FAILED_PRECONDITION (IN_USE) while any
+   * operation on it runs: an audit, a test, a comparison, concepts, clusters, labels, a plan.
+   */
   deleteDataset(
     request: DeleteDatasetRequest,
     callback: (error: ServiceError | null, response: DeleteDatasetResponse) => void,

@@ -86,7 +86,10 @@ export interface RolloutComparison {
   minTelling: number;
 }
 
-/** How observed shifts agree with predicted ones, over concepts. Intervals are percentiles of a bootstrap over prompts. */
+/**
+ * How observed shifts agree with predicted ones, over concepts. Intervals are percentiles of a bootstrap over prompts,
+ * moved so that their median is the figure: how it would vary with as many rollouts.
+ */
 export interface Agreement {
   /** Concepts. */
   concepts: number;
