@@ -12,6 +12,7 @@ Read without us: JSON, Parquet, safetensors.
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from assay_server.errors import NotFound
+from assay_server.errors import DataLoss, NotFound
 from assay_server.interventions.plans import CompiledPlan, Plan, PlanRows, PlanTensors, plan_record, read_plan
 from assay_server.interventions.targets import Target
 from assay_server.store.files import Files, damaged, sha256
@@ -31,6 +32,8 @@ from assay_server.store.files import Files, damaged, sha256
 PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 VERSION = 1
 _TENSORS = {"direction": "directions", "basis": "bases", "mean": "means", "decoder": "decoders", "clamp": "clamps"}
+
+_log = logging.getLogger(__name__)
 
 
 class PlanFiles:
@@ -82,6 +85,18 @@ class PlanFiles:
     def ids(self) -> list[str]:
         """Ids of all plans."""
         return [id for id in self._files.names("plans") if self._files.exists(_head_path(id))]
+
+    def all(self) -> list[Plan]:
+        """Every plan without its rows and tensors; one that is damaged, or goes meanwhile, is left out."""
+        found: list[Plan] = []
+        for id in self.ids():
+            try:
+                found.append(self.plan(id))
+            except NotFound:
+                continue
+            except DataLoss as error:
+                _log.error("a plan is not listed: %s", error.message)
+        return found
 
     def exists(self, id: str) -> bool:
         """Whether there is such a plan."""

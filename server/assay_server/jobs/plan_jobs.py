@@ -157,12 +157,8 @@ class PlanJobs:
         return await asyncio.to_thread(self._plans.plan, name.removeprefix("plans/"))
 
     async def all(self) -> list[Plan]:
-        """All plans, newest first."""
-
-        def read() -> list[Plan]:
-            return [self._plans.plan(id) for id in self._plans.ids()]
-
-        return sorted(await asyncio.to_thread(read), key=lambda plan: (plan.created, plan.name), reverse=True)
+        """All plans, newest first; one that is damaged is left out, and the log tells of it."""
+        return sorted(await asyncio.to_thread(self._plans.all), key=lambda plan: (plan.created, plan.name), reverse=True)
 
     async def delete(self, name: str) -> None:
         """Stop what makes or measures a plan, then delete it. Raises NotFound."""

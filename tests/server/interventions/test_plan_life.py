@@ -2,15 +2,18 @@
 
 import asyncio
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from assay_server.errors import InvalidItem, NotFound
+from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.interventions.plans import CompiledPlan, Plan
 from assay_server.interventions.sweep import SweepOptions
 from assay_server.interventions.types import Family, Parameters
 from assay_server.jobs.plan_files import PlanFiles
+from assay_server.jobs.plan_jobs import PlanRequest
 
-from tests.server.interventions.worlds import FEATURES, World, direction_target, feature_target, specification
+from tests.server.interventions.worlds import FEATURES, World, direction_target, feature_target, make_pairs, specification, world
 
 SHORT = SweepOptions((0.0, 1.0), generated_tokens=2)
 
@@ -111,3 +114,26 @@ async def test_long_request_ids_that_begin_alike_give_plans_of_their_own(tiny: W
     names = [await tiny.plan(specification(feature_target(*FEATURES)), request_id=id) for id in asked]
     assert len(set(names)) == 3
     assert [await tiny.plan(specification(feature_target(*FEATURES)), request_id=id) for id in asked] == names
+
+
+async def test_a_damaged_plan_is_left_out_of_the_list_and_can_be_deleted(tiny: World, tmp_path: Path) -> None:
+    for id in ("torn", "sound"):
+        await tiny.plan(specification(feature_target(*FEATURES)), plan_id=id)
+    (tmp_path / "plans/torn/plan.json").write_text('{"version": 1')
+    assert [plan.name for plan in await tiny.jobs.all()] == ["plans/sound"]
+    with pytest.raises(DataLoss):
+        await tiny.jobs.plan("plans/torn")
+    await tiny.jobs.delete("plans/torn")
+    with pytest.raises(NotFound):
+        await tiny.jobs.plan("plans/torn")
+
+
+async def test_an_ablation_without_a_residual_to_average_is_refused(tmp_path: Path) -> None:
+    """Of 600 pairs every third is averaged; those cannot be scored, and the others can."""
+    pairs = [replace(pair, rejected="" if row % 3 == 0 else pair.rejected) for row, pair in enumerate(make_pairs(600))]
+    async with world(tmp_path, pairs=pairs) as made:
+        asked = PlanRequest(made.name, (specification(feature_target(*FEATURES), Family.ABLATION),))
+        error = (await made.done(await made.jobs.create(asked))).error
+    assert isinstance(error, FailedPrecondition)
+    assert error.reason == "NOTHING_SCORED"
+    assert "EMPTY_SPAN" in error.message
