@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_server.audit.matrices import Floats
-from assay_server.errors import AssayError, EngineFailure, NotFound
+from assay_server.errors import AssayError, EngineFailure, FailedPrecondition, NotFound
 from assay_server.interventions.compile import Compiled, Concepts, Specification, compile_plan
 from assay_server.interventions.plans import (
     Binding,
@@ -267,7 +267,11 @@ class PlanMaker:
         return await self.engine.off_device(lambda subject: subject.sae.W_dec[ids].detach().float().cpu().double().numpy())
 
     async def _mean_residual(self, dataset: Dataset) -> NDArray[np.float32]:
-        """Mean residual over response tokens of some pairs, evenly spread over the dataset, float32 [d_in]."""
+        """Mean residual over response tokens of some pairs, evenly spread over the dataset, float32 [d_in].
+
+        Raises:
+            FailedPrecondition: NOTHING_SCORED: none of them can be scored, and what is no mean takes out what is no concept.
+        """
         pairs = await self._some_pairs(dataset, MEAN_PAIRS)
         # Sealed: a plan that is made again after a crash has the same bits, whatever the cache held.
         outcomes = await self.engine.score(pairs, ScoreOptions(lane=Lane.BULK, patient=True, sealed=True))
@@ -278,7 +282,18 @@ class PlanMaker:
                     span = outcome.pooled.spans[side]
                     total += span.tokens * span.mean_residual.astype(np.float64)
                     tokens += span.tokens
-        return (total / max(1, tokens)).astype(np.float32)
+        if not tokens:
+            raise FailedPrecondition(
+                f"None of the {len(pairs)} pairs that an ablation's mean is taken over can be scored ({_reasons(outcomes)}). "
+                "Mend them, or use another dataset.",
+                reason="NOTHING_SCORED",
+                details={"pairs": len(pairs), "dataset": f"datasets/{dataset.id}"},
+            )
+        return (total / tokens).astype(np.float32)
+
+
+def _reasons(outcomes: Sequence[object]) -> str:
+    return ", ".join(sorted({one.reason for one in outcomes if isinstance(one, AssayError)}))
 
 
 def told(progress: Progress) -> Callable[[int], None]:
