@@ -24,7 +24,20 @@ import fsspec
 from assay_server.errors import AssayError, DataLoss
 
 _TEMPORARY = ".tmp-"
-FOLDERS = ("uploads", "datasets", "features", "concepts", "clusters", "labels", "audits", "comparisons", "plans", "operations")
+FOLDERS = (
+    "uploads",
+    "datasets",
+    "features",
+    "concepts",
+    "examples",
+    "clusters",
+    "labels",
+    "audits",
+    "comparisons",
+    "plans",
+    "rankings",
+    "operations",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from assay_server.batching import EngineObserver
 from assay_server.cache import CacheObserver
-from assay_server.store.files import Files, StoreSize
+from assay_server.store.files import FOLDERS, Files, StoreSize
 from assay_server.telemetry.exporter import Exporter
 from assay_server.telemetry.metrics import Metrics
 from assay_server.telemetry.store_metrics import MAX_AGE_SECONDS, StoreMetrics
@@ -176,6 +176,19 @@ def test_the_documents_list_every_metric_and_no_other() -> None:
     }
     assert set(listed) == shown
     assert len(listed) == len(shown)
+
+
+def test_every_folder_of_the_data_directory_is_counted_by_name_and_documented(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    files = Files(str(tmp_path))
+    layout = re.findall(r"^ {4}((?:[a-z]+/(?:, )?)+)", (docs / "store.md").read_text(), re.MULTILINE)
+    folders = {name for line in layout for name in re.findall(r"[a-z]+", line)}
+    assert {"datasets", "rankings", "examples", "labels"} <= folders
+    for folder in folders:
+        files.write(f"{folder}/one", b"12345")
+    assert files.size().bytes == dict.fromkeys(folders, 5)
+    (told,) = re.findall(r"^- `folder` is (.*?)\.$", (docs / "metrics.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", told)) == {*FOLDERS, "other"} >= folders
 
 
 def test_two_servers_in_a_process_do_not_share_metrics() -> None:
