@@ -71,7 +71,9 @@ class LabelSummary:
 
 
 class LabelJobs:
-    """Makes labels, and looks them up. Confined to one event loop.
+    """Makes labels, and looks them up. Making is confined to one event loop; any thread may look up.
+
+    Looking up takes no lock: labels, clusters and words are each replaced whole, never changed in place.
 
     Args:
         files: where they are kept.
@@ -171,10 +173,10 @@ class LabelJobs:
 
     def of_group(self, features: Sequence[int]) -> GroupLabel:
         """Words for any group of features, strongest first: a data cluster, a topic of prompts."""
-        version, words = self._words
-        if version != self._labels.version:
+        (held, words), version = self._words, self._labels.version
+        if held != version:
             words = GroupWords(self._labels)
-            self._words = self._labels.version, words
+            self._words = version, words  # the version of before counting: what changed meanwhile is counted by the next one
         return words.of(features)
 
     def look_up(self, name: str, features: Sequence[int]) -> LabelText:

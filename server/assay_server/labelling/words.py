@@ -26,16 +26,17 @@ _MEMBERS_READ = 64
 class GroupWords:
     """Words for groups of one SAE's features. Counts the labels' tokens once; make a new one when labels change.
 
+    It keeps the labels as they stand, so that it may be asked by a thread while others change them.
+
     Args:
         labels: what the features are taken to mean.
     """
 
     def __init__(self, labels: Labels) -> None:
-        self._labels = labels
+        self._entries = {entry.id: entry for entry in labels.known()}
         self._holders: Counter[str] = Counter()
-        self._features = 0
-        for entry in labels.known():
-            self._features += 1
+        self._features = len(self._entries)
+        for entry in self._entries.values():
             self._holders.update({plain for plain, _ in _tokens(entry)})
 
     def of(self, features: Sequence[int], weights: Sequence[float] | None = None) -> GroupLabel:
@@ -47,7 +48,7 @@ class GroupWords:
         """
         given = [1 / (1 + rank) for rank in range(len(features))] if weights is None else [abs(weight) for weight in weights]
         order = sorted(range(len(features)), key=lambda i: -given[i])[:_MEMBERS_READ]
-        members = [(self._labels.get(features[i]), given[i]) for i in order]
+        members = [(self._entries.get(features[i]) or FeatureLabel(features[i]), given[i]) for i in order]
         told = [(entry, weight) for entry, weight in members if entry.label]
         spoken = sum(weight for entry, weight in told if entry.label_method != EVIDENCE)
         shown = sum(weight for entry, weight in told if entry.label_method == EVIDENCE and entry.top_tokens)

@@ -286,3 +286,24 @@ def test_the_strongest_responses_of_every_feature_are_read_before_any_random_one
     assert choose_responses(lambda: shards, features, 3, seed=1, most=60) == chosen
     everything = choose_responses(lambda: shards, features, 3, seed=1, most=5000)
     assert 200 <= len(everything) <= 200 + 2 * 24
+
+
+class Changing(Labels):
+    """Labels of which some change while they are counted, as where a thread counts and the event loop takes new ones."""
+
+    meanwhile: FeatureLabel | None = None
+
+    def known(self) -> Iterator[FeatureLabel]:
+        yield from list(super().known())
+        if self.meanwhile is not None:
+            entry, self.meanwhile = self.meanwhile, None
+            self.update([entry])
+
+
+async def test_words_that_were_counted_while_labels_changed_are_counted_anew(tmp_path: Path, scorer: Scorer) -> None:
+    labels = Changing(FEATURES, {3: FeatureLabel(3, "old words", "by hand")})
+    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (concepts, _, _):
+        labels.update([])
+        labels.meanwhile = FeatureLabel(3, "new words", "by hand")
+        concepts.labels.of_group([3])
+        assert concepts.labels.of_group([3]).label == "new words"

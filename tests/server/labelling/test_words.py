@@ -51,3 +51,13 @@ def test_prose_labels_are_quoted_where_they_carry_more_than_tokens_do() -> None:
 def test_members_without_labels_say_nothing() -> None:
     assert GroupWords(labels()).of([1, 2, 3]) == GroupLabel()
     assert GroupWords(labels()).of([]) == GroupLabel()
+
+
+def test_words_that_are_being_told_do_not_see_labels_that_change_meanwhile() -> None:
+    known = labels(by_tokens(0, " a"), by_tokens(1, " b"))
+    words = GroupWords(known)
+    before = words.of([0, 1])
+    known.update([by_tokens(1, " new"), by_tokens(2, " newer")])
+    assert words.of([0, 1]) == before
+    assert words.of([2]) == GroupLabel()
+    assert "new" in GroupWords(known).of([1]).label
