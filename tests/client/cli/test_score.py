@@ -87,7 +87,7 @@ def test_each_row_of_the_input_is_a_row_of_the_output_in_order(server: ScriptedS
 
 
 def test_pandas_opens_the_output(server: ScriptedServer, rows: Path, tmp_path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     out = tmp_path / "scores.parquet"
     assay(server, "score", rows, "--out", out, "--limit", 20, "--quiet")
     frame = pandas.read_parquet(out)

@@ -33,7 +33,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     elif path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=100)
     elif not path.suffix:
-        datasets = pytest.importorskip("datasets")
+        datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
         datasets.Dataset.from_list(rows).save_to_disk(str(path), num_shards=3)
     else:
         path.write_bytes(lines)
@@ -150,7 +150,7 @@ def test_any_bytes_are_rows_or_an_input_error(tmp_path: Path, content: bytes) ->
 
 
 def test_splits_are_named_where_there_are_several(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
     both = {"train": datasets.Dataset.from_list(ROWS[:30]), "test": datasets.Dataset.from_list(ROWS[30:35])}
     datasets.DatasetDict(both).save_to_disk(str(tmp_path / "dict"))
     assert open_pairs(tmp_path / "dict", split="test").total == 5
