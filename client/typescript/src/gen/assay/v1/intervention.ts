@@ -802,8 +802,9 @@ export interface SteeringVector {
     | Tensor
     | undefined;
   /**
-   * What it is multiplied with, its sign included: strength times parameters.coefficient, negated by AMPLIFY. Training under the
-   * concept teaches less of it, training against it more.
+   * What it is multiplied with, its sign included. STEERING_VECTOR: strength times parameters.coefficient, negated by AMPLIFY:
+   * training under the concept teaches less of it, training against it more. STEERING: parameters.coefficient alone, whatever the
+   * mode: strength and mode scale the offset that is made of the log-probabilities under it.
    */
   coefficient: number;
   /** Norm of what is added: |coefficient|. */
