@@ -93,6 +93,13 @@ class ServerConfig:
         False, "Take pairs that were scored live from the cache: faster, and no longer the same to the last bit each time."
     )
     upload_max_age_seconds: float = _knob(604_800.0, "Age at which an upload is forgotten.", low=60.0, high=1e9)
+    operation_max_age_seconds: float = _knob(
+        3_628_800.0,
+        "Age at which an operation that is done is forgotten when the server starts, with the ranking of prompts that only it "
+        "names; datasets, audits, comparisons, concepts and plans stay.",
+        low=3600.0,
+        high=1e9,
+    )
 
     # Labels through a language model
     label_endpoint: str = _knob("", "OpenAI-compatible endpoint that labels are asked of, https://HOST/v1. Empty: none is asked.")

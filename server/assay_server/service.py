@@ -272,6 +272,7 @@ def _build_library(config: ServerConfig, data: DataDir, scorer: Scorer, parts: _
         shard_pairs=config.shard_pairs,
         max_dataset_pairs=config.max_dataset_pairs,
         upload_max_age_seconds=config.upload_max_age_seconds,
+        operation_max_age_seconds=config.operation_max_age_seconds,
         import_roots=config.import_roots,
         scoring=ScoringOptions(
             chunk_pairs=chunk_pairs_for(batch_tokens),

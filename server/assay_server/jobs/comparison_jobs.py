@@ -71,7 +71,7 @@ class ComparisonJobs:
         self._concepts = concepts
         self._labels = labels
         self._creating = asyncio.Lock()
-        operations.register(KIND, runner.run, lane="audits", on_failure=runner.failed)
+        operations.register(KIND, runner.run, lane="audits", on_failure=runner.failed, lasting=True)
 
     async def sweep(self) -> None:
         """Remove what no operation stands for; once the operations are read."""

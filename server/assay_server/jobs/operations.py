@@ -45,6 +45,7 @@ class _Kind:
     handler: Handler
     lane: str
     on_failure: Ended | None
+    lasting: bool
 
 
 class Operations:
@@ -66,7 +67,7 @@ class Operations:
         self._submitting = asyncio.Lock()
         self._endings: set[asyncio.Future[None]] = set()
 
-    def register(self, kind: str, handler: Handler, *, lane: str, on_failure: Ended | None = None) -> None:
+    def register(self, kind: str, handler: Handler, *, lane: str, on_failure: Ended | None = None, lasting: bool = False) -> None:
         """Say who does the work of a kind; before ``start``.
 
         Args:
@@ -74,12 +75,13 @@ class Operations:
             handler: does it; returns the response's resource name.
             lane: one of ``lanes``.
             on_failure: told, with the arguments, that it failed or was cancelled, before anyone else is.
+            lasting: what it made has no name but the operation's, so that one which succeeded is not forgotten for its age.
         """
         if lane not in self._lanes:
             raise ValueError(f"there is no lane {lane!r}; the lanes are {sorted(self._lanes)}")
         if any(_stem(kind) == _stem(other) for other in self._kinds):
             raise ValueError(f"the kind {kind!r} is registered already, or spelt like one that is")
-        self._kinds[kind] = _Kind(handler, lane, on_failure)
+        self._kinds[kind] = _Kind(handler, lane, on_failure, lasting)
         self.telemetry.queued(kind, 0)
         self.telemetry.running(kind, 0)
 
@@ -162,6 +164,10 @@ class Operations:
         """Targets of operations that are not done."""
         return {operation.target for operation in self._operations.values() if not operation.done}
 
+    def arguments(self) -> list[Mapping[str, Any]]:
+        """Arguments of all operations."""
+        return [operation.arguments for operation in self._operations.values()]
+
     def open_arguments(self) -> list[Mapping[str, Any]]:
         """Arguments of operations that are not done."""
         return [operation.arguments for operation in self._operations.values() if not operation.done]
@@ -187,6 +193,21 @@ class Operations:
         """Forget the operations that made this resource, which is gone; those that run stay."""
         for operation in [one for one in self._operations.values() if one.target == target and one.over.is_set()]:
             await self.delete(f"operations/{operation.id}")
+
+    async def expire(self, max_age_seconds: float) -> None:
+        """Forget operations that ended longer ago; not of a kind that lasts or that nobody here knows, nor while others work on
+        what they made.
+        """
+        oldest, under_way, forgotten = time.time() - max_age_seconds, self.open_targets(), 0
+        for operation in list(self._operations.values()):
+            kind = self._kinds.get(operation.kind)
+            if kind is None or (kind.lasting and operation.error is None):
+                continue
+            if operation.over.is_set() and operation.ended < oldest and operation.target not in under_way:
+                await self.delete(f"operations/{operation.id}")
+                forgotten += 1
+        if forgotten:
+            _log.info("forgot %d operations that ended more than %.0f s ago", forgotten, max_age_seconds)
 
     async def delete(self, name: str) -> None:
         """Forget an operation. Raises FailedPrecondition (NOT_DONE) while it runs."""

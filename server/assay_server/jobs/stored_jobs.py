@@ -39,6 +39,7 @@ from assay_server.jobs.operations import Operations
 from assay_server.jobs.plan_files import PlanFiles
 from assay_server.jobs.rows import no_labels
 from assay_server.jobs.scoring import ScoringOptions
+from assay_server.jobs.sweeping import sweep_results
 from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import DataDir
@@ -56,6 +57,7 @@ class StoreOptions:
         shard_pairs: pairs of a shard.
         max_dataset_pairs: pairs of one dataset.
         upload_max_age_seconds: age at which an upload, complete or not, is forgotten.
+        operation_max_age_seconds: age at which an operation that is done is forgotten, with what only it names.
         import_roots: folders that files may be imported from.
         scoring: how datasets are scored.
     """
@@ -63,6 +65,7 @@ class StoreOptions:
     shard_pairs: int = 2048
     max_dataset_pairs: int = 5_000_000
     upload_max_age_seconds: float = 7 * 86_400.0
+    operation_max_age_seconds: float = 42 * 86_400.0
     import_roots: tuple[str, ...] = ()
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
@@ -93,6 +96,7 @@ class StoredAuditJobs:
     ) -> None:
         options, concepts = options or StoreOptions(), concepts or ConceptAccess()
         files = data.files
+        self._files = files
         self._options = options
         self._store = Datasets(files, options.shard_pairs)
         self._audit_files = AuditFiles(files)
@@ -134,6 +138,8 @@ class StoredAuditJobs:
         await asyncio.to_thread(self._store.sweep)
         await self.datasets.expire(self._options.upload_max_age_seconds)
         await self.operations.start()
+        await self.operations.expire(self._options.operation_max_age_seconds)
+        await sweep_results(self._files, self.operations)
         await self._audits.sweep()
         await self._comparisons.sweep()
 
