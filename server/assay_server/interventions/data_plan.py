@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -111,8 +112,7 @@ async def data_rows(
         pairs: the dataset's pairs from a row on, in chunks, each with the row of its first pair.
         start_row: first row to give.
     """
-    columns = columns_of(compiled)
-    places = {int(row): place for place, row in enumerate(compiled.rows.rows)}
+    columns, places = await asyncio.to_thread(lambda: (columns_of(compiled), _places(compiled)))
     maskers = compiled.plan.of_families(frozenset({Family.TOKEN_FILTER}))
     async for first, chunk in pairs(start_row):
         here = [(places[first + at], pair) for at, pair in enumerate(chunk) if first + at in places]
@@ -120,6 +120,11 @@ async def data_rows(
             part = here[start : start + MASK_PAIRS]
             masks = await _masks(engine, compiled, maskers, [pair for _, pair in part])
             yield [_row(compiled, columns, place, pair.id, mask) for (place, pair), mask in zip(part, masks, strict=True)]
+
+
+def _places(compiled: CompiledPlan) -> dict[int, int]:
+    """From rows of the dataset to places among the plan's."""
+    return {row: place for place, row in enumerate(compiled.rows.rows.tolist())}
 
 
 _Masks = tuple[TokenMask | None, TokenMask | None] | AssayError

@@ -1,5 +1,6 @@
 """InterventionService: plans, offsets, vectors, data plans, rewards. Translation only: the plan jobs do the work, and keep it."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
@@ -134,7 +135,8 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
         try:
             rows = [row async for part in self._rows(jobs, index, 0) for row in part]
             plan = index.compiled.plan
-            for chunk in chunks_of(parquet_of(plan, plan.binding.tokenizer_fingerprint, rows)):
+            data = await asyncio.to_thread(parquet_of, plan, plan.binding.tokenizer_fingerprint, rows)
+            for chunk in chunks_of(data):
                 yield service_pb.ExportDataPlanResponse(data=chunk)
         finally:
             self._state.leave_stream()

@@ -1,6 +1,7 @@
 """InterventionService through a real channel: a tiny real model with its head, a real data directory, operations waited for."""
 
 import io
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ from assay.v1 import intervention_service_pb2 as service_pb
 from assay_server.batching import Batcher, Planner
 from assay_server.cache import LruCache
 from assay_server.config import ServerConfig
+from assay_server.interventions import data_plan
 from assay_server.jobs.library import Library, build_library
 from assay_server.jobs.stored_jobs import StoreOptions
 from assay_server.labels import Labels
+from assay_server.rpc import interventions
 from assay_server.rpc.server import AssayServer
 from assay_server.scorer import Scorer
 from assay_server.store.datasets import Datasets
@@ -236,6 +239,29 @@ async def test_a_data_plan_streams_and_exports_the_same_rows(served: Served) -> 
     assert table["chosen_mask_tokens"].to_pylist() == [list(row.chosen_mask.tokens) for row in rows]
 
 
+async def test_what_grows_with_the_rows_of_a_data_plan_is_made_off_the_event_loop(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on: dict[str, threading.Thread] = {}
+
+    def watch(module: Any, name: str) -> None:
+        work = getattr(module, name)
+
+        def told(*given: Any) -> Any:
+            on[name] = threading.current_thread()
+            return work(*given)
+
+        monkeypatch.setattr(module, name, told)
+
+    watch(interventions, "parquet_of")
+    watch(data_plan, "columns_of")
+    made = await served.plan({"concept": "feature/8", "mode": AWAY})
+    chunks = served.plans.ExportDataPlan(service_pb.ExportDataPlanRequest(plan=made.name), timeout=120)
+    assert pq.read_table(io.BytesIO(b"".join([chunk.data async for chunk in chunks]))).num_rows == len(served.pairs)
+    assert set(on) == {"parquet_of", "columns_of"}
+    assert threading.current_thread() not in on.values()
+
+
 async def test_rewards_come_back_shaped_and_a_bad_response_fails_alone(served: Served) -> None:
     made = await served.plan({"concept": "feature/8", "mode": AWAY, "family": pb.INTERVENTION_FAMILY_ONLINE_REWARD})
     items = [
@@ -333,13 +359,10 @@ async def test_what_no_plan_can_hold_is_refused_with_its_path(
 
 
 async def test_the_parameters_of_a_plan_can_be_sent_back_and_make_the_same_plan(served: Served) -> None:
-    def spec(family: int, parameters: Any) -> dict[str, Any]:
-        return {"concept": "feature/8", "mode": AWAY, "family": family, "parameters": parameters}
-
-    given = {"prompt": "Use bold."}, {"coefficient": 1.0}
-    specs = [spec(family, given[0] if family in (3, 11) else given[1] if family in (2, 4) else {}) for family in range(1, 13)]
-    made = await served.plan(*specs)
-    again = await served.plan(*(spec(one.family, one.parameters) for one in made.interventions))
+    bold, prompt, size = {"concept": "feature/8", "mode": AWAY}, {"prompt": "Use bold."}, {"coefficient": 1.0}
+    given = {2: size, 3: prompt, 4: size, 11: prompt}
+    made = await served.plan(*({**bold, "family": family, "parameters": given.get(family, {})} for family in range(1, 13)))
+    again = await served.plan(*({**bold, "family": one.family, "parameters": one.parameters} for one in made.interventions))
     assert [one.parameters for one in again.interventions] == [one.parameters for one in made.interventions]
     assert again.fingerprint == made.fingerprint
 
