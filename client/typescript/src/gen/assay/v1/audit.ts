@@ -614,7 +614,7 @@ export interface Highlight {
   start: number;
   /** Offset past its last. */
   end: number;
-  /** The largest activation of the concept's features on it. */
+  /** The largest activation of the concept's features on it; for a direction, how far its inner product passes the threshold. */
   value: number;
 }
 
