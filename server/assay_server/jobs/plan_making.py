@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,6 +144,11 @@ class PlanMaker:
         while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
             yield chunk
 
+    async def pairs_at(self, dataset: Dataset, rows: Iterable[int]) -> list[Pair]:
+        """The pairs of some rows, ascending; other shards than theirs are not read."""
+        found = await asyncio.to_thread(self._datasets.pairs_at, dataset, rows)
+        return [found[row] for row in sorted(found)]
+
     async def scored(self, dataset: Dataset, targets: Sequence[Target], progress: Progress) -> PlanShards:
         """A dataset as compiling reads it; what is missing of its features is scored first."""
         features = Features(self._files, dataset.id, self.engine.info)
@@ -213,9 +218,7 @@ class PlanMaker:
 
     async def _some_pairs(self, dataset: Dataset, most: int) -> list[Pair]:
         """Pairs evenly spread over a dataset."""
-        step = -(-dataset.pairs // most)
-        found = await asyncio.to_thread(self._datasets.pairs_at, dataset, range(0, dataset.pairs, step))
-        return [found[row] for row in sorted(found)]
+        return await self.pairs_at(dataset, range(0, dataset.pairs, -(-dataset.pairs // most)))
 
     async def _steered(
         self, interventions: Sequence[Intervention], targets: Sequence[Target], progress: Progress

@@ -128,11 +128,15 @@ def _require_unchanged(target: Target, detail: HypothesisDetail, field: str) -> 
 
 @dataclass(frozen=True, eq=False)
 class PlanShards:
-    """A dataset as compiling reads it: features, digests, and scores along the plan's directions."""
+    """A dataset as compiling reads it: features, digests, and scores along the plan's directions.
+
+    ``digests`` False leaves them out ([] each): then no pair is read.
+    """
 
     shards: DatasetShards
     features: Features
     directions: DirectionSet
+    digests: bool = True
 
     def __call__(self) -> Iterator[ScoredShard]:
         """The shards in order. Raises ShardGone, DataLoss."""
@@ -140,7 +144,10 @@ class PlanShards:
         for index, shard in enumerate(source):
             entry = dataset.shards[index]
             keep = shard.rows - entry.start
-            pairs = source.datasets.read(dataset, index)
+            digests: list[bytes] = []
+            if self.digests:
+                pairs = source.datasets.read(dataset, index)
+                digests = [pair_digest(pairs[place]) for place in keep.tolist()]
             empty = np.zeros((len(keep), 0), np.float32)
             along = (empty, empty)
             if len(self.directions.vectors):
@@ -148,7 +155,7 @@ class PlanShards:
                 if stored is None:
                     raise ShardGone(f"Shard {index} of the directions is missing or damaged; it has to be scored again.")
                 along = (stored[0][keep], stored[1][keep])
-            yield ScoredShard(shard, [pair_digest(pairs[place]) for place in keep.tolist()], along)
+            yield ScoredShard(shard, digests, along)
 
 
 def specification_record(one: Specification) -> dict[str, Any]:

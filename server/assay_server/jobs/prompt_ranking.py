@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from assay_server.jobs.plan_making import PlanMaker
 from assay_server.jobs.plan_sources import PlanShards, target_of
 from assay_server.jobs.progress import Progress
 from assay_server.jobs.subjects import require_recorded
-from assay_server.subject.types import Pair
 
 DEFAULT_ROWS, MAX_ROWS = 64, 1024
 CHUNK = 8  # pairs that are read together
@@ -63,7 +62,7 @@ class PromptRanker:
         concept, id = str(arguments["concept"]), str(arguments["id"])
         dataset = await self._maker.dataset(str(arguments["dataset"]))
         target = target_of(concept, self._maker.sources.find(concept, "concept"))
-        shards = await self._maker.scored(dataset, [target], progress)
+        shards = replace(await self._maker.scored(dataset, [target], progress), digests=False)
         rows, differences = await progress.in_thread(lambda: _strongest(shards, target, int(arguments["rows"])))
         if not len(rows):
             raise FailedPrecondition(
@@ -71,7 +70,7 @@ class PromptRanker:
                 "a prompt to explain.",
                 reason="NOTHING_TO_EXPLAIN",
             )
-        pairs = await self._pairs(str(arguments["dataset"]), rows)
+        pairs = await self._maker.pairs_at(dataset, rows.tolist())
         texts = list(dict.fromkeys([*arguments["prompts"], *_described(str(arguments["description"]))]))
         changes = [Prompting(text, Placement(arguments["placement"])) for text in texts]
         progress.enter("testing", len(pairs))
@@ -89,13 +88,6 @@ class PromptRanker:
         record = {"prompts": [asdict(one) for one in ranked], "rows": len(ratios)}
         await asyncio.to_thread(self._files.write_ranking, id, record)
         return f"rankings/{id}"
-
-    async def _pairs(self, dataset: str, rows: NDArray[np.int64]) -> list[Pair]:
-        """The pairs of some rows, ascending."""
-        wanted, found = set(rows.tolist()), list[Pair]()
-        async for first, chunk in self._maker.pairs(dataset):
-            found += [pair for at, pair in enumerate(chunk) if first + at in wanted]
-        return found
 
 
 def rank_prompts(texts: Sequence[str], ratios: Floats, differences: Floats) -> list[RankedPrompt]:
