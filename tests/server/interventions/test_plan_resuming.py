@@ -22,13 +22,17 @@ async def asked(folder: Path) -> tuple[OperationInfo, list[OperationInfo]]:
     async with world(folder) as made:
         steered = specification(direction_target(), Family.STEERING_VECTOR, parameters=Parameters(coefficient=1.0))
         measured = await made.plan(steered, plan_id="steered")
-        plain = await made.jobs.create(PlanRequest(made.name, (specification(feature_target(*FEATURES)),), plan_id="plain"))
+        made.watched.hold()
         unmeasured = specification(direction_target(4), Family.STEERING_VECTOR)
-        return plain, [
-            await made.jobs.create(PlanRequest(made.name, (unmeasured,), plan_id="unmeasured")),
+        others = [
+            await made.jobs.create(PlanRequest(made.name, (unmeasured,), plan_id="unmeasured")),  # all others wait for it
             await made.jobs.measure(measured, 1, SHORT),
             await made.jobs.rank(RankingRequest(made.name, "feature/8", ("Say **bold**.",), rows=2)),
         ]
+        plain = await made.jobs.create(PlanRequest(made.name, (specification(feature_target(*FEATURES)),), plan_id="plain"))
+        await made.operations.aclose()
+        made.watched.release()
+        return plain, others
 
 
 @pytest.mark.parametrize("subject", [build_subject(5, keep_whole=True), build_subject()], ids=["another model", "no head"])
