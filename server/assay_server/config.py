@@ -89,6 +89,8 @@ class ServerConfig:
     import_roots: tuple[str, ...] = _knob((), "Folders that ImportPairs may read files from, separated by commas.")
     shard_pairs: int = _knob(2048, "Pairs of one shard of a dataset, and what a crash costs at most.", low=1, high=1 << 20)
     audits_at_once: int = _knob(1, "Audits that run at the same time; others wait in order.", low=1, high=64)
+    plans_at_once: int = _knob(1, "Plans, curves and rankings of prompts that are made at the same time.", low=1, high=64)
+    held_plan_rows: int = _knob(8_000_000, "Rows of plans that are kept in memory, some 200 bytes each.", low=1, high=1 << 40)
     audits_reuse_cache: bool = _knob(
         False, "Take pairs that were scored live from the cache: faster, and no longer the same to the last bit each time."
     )
@@ -117,7 +119,9 @@ class ServerConfig:
     threads: int = _knob(0, "CPU threads of the model; 0 leaves the choice to torch.", low=0, high=4096)
 
     # Limits (assay.v1.Limits)
-    max_pairs_per_request: int = _knob(256, "Pairs in one ScorePairs, responses in one ScoreResponses.", low=1, high=1 << 16)
+    max_pairs_per_request: int = _knob(
+        256, "Pairs in one ScorePairs, responses in one ScoreResponses or ScoreRewards.", low=1, high=1 << 16
+    )
     max_pairs_per_message: int = _knob(256, "Pairs in one message of StreamPairs.", low=1, high=1 << 16)
     max_message_bytes: int = _knob(32 * MIB, "Bytes of one request message.", low=1024, high=1 << 30)
     max_text_bytes: int = _knob(1 * MIB, "UTF-8 bytes of one pair's texts together.", low=1, high=1 << 30)
@@ -130,6 +134,9 @@ class ServerConfig:
     max_features_per_request: int = _knob(1024, "Features in one EncodeTokens or BatchGetFeatures.", low=1, high=1 << 20)
 
     max_dataset_pairs: int = _knob(5_000_000, "Pairs in one dataset, uploaded or imported.", low=1, high=1 << 40)
+    max_plan_interventions: int = _knob(64, "Interventions in one plan.", low=1, high=64)
+    max_plan_scores: int = _knob(50_000_000, "Interventions of one plan times pairs of its dataset.", low=1, high=1 << 40)
+    max_ranking_rows: int = _knob(1024, "Pairs that inoculation prompts are ranked on.", low=1, high=1024)
     max_upload_bytes: int = _knob(64 << 30, "Bytes of one upload, over all its calls.", low=1024, high=1 << 50)
 
     # Streams

@@ -27,6 +27,7 @@ from assay_server.config import ConfigError, ServerConfig
 from assay_server.errors import AssayError
 from assay_server.importing import read_pair_file
 from assay_server.jobs.library import Library, build_library
+from assay_server.jobs.plan_jobs import PlanOptions
 from assay_server.jobs.scoring import ScoringOptions, chunk_pairs_for
 from assay_server.jobs.stored_jobs import StoreOptions
 from assay_server.labelling.endpoint import EndpointOptions
@@ -287,6 +288,13 @@ def _build_library(config: ServerConfig, data: DataDir, scorer: Scorer, parts: _
         parts.decoder,
         options,
         audits_at_once=config.audits_at_once,
+        plans_at_once=config.plans_at_once,
+        plan_options=PlanOptions(
+            max_interventions=config.max_plan_interventions,
+            max_scores=config.max_plan_scores,
+            max_ranking_rows=config.max_ranking_rows,
+            held_rows=config.held_plan_rows,
+        ),
         shipped=parts.clusters,
         endpoint=_label_endpoint(config),
         max_concept_features=config.max_concept_features,

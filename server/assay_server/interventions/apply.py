@@ -67,6 +67,11 @@ class PlanIndex:
         self.compiled = compiled
         self._places: Mapping[bytes, int] = {digest: place for place, digest in enumerate(compiled.rows.digests)}
 
+    @property
+    def rows(self) -> int:
+        """How many pairs it holds."""
+        return len(self.compiled.rows.rows)
+
     def told(self, plan: Plan) -> PlanIndex:
         """The same rows and tensors under the plan's head as it is now: curves are measured later."""
         index = copy(self)

@@ -12,7 +12,7 @@ from assay_server.jobs.concepts import Concepts, build_concepts
 from assay_server.jobs.imports import ReadPairs
 from assay_server.jobs.operations import Operations
 from assay_server.jobs.plan_jobs import LANES as PLAN_LANES
-from assay_server.jobs.plan_jobs import PlanJobs
+from assay_server.jobs.plan_jobs import PlanJobs, PlanOptions
 from assay_server.jobs.plan_making import ConceptSources
 from assay_server.jobs.plan_sources import decisions_of, finder
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
@@ -61,6 +61,8 @@ def build_library(
     options: StoreOptions,
     *,
     audits_at_once: int = 1,
+    plans_at_once: int = 1,
+    plan_options: PlanOptions | None = None,
     shipped: StoredClusters | None = None,
     endpoint: EndpointOptions | None = None,
     max_concept_features: int = 4096,
@@ -76,13 +78,15 @@ def build_library(
         decoder: the SAE's decoder rows.
         options: how the directory is kept.
         audits_at_once: audits that run at the same time; others wait in order.
+        plans_at_once: plans, curves and rankings that are made at the same time.
+        plan_options: what plans may cost.
         shipped: clusters that came with the SAE.
         endpoint: for labels, if the operator configured one.
         max_concept_features: features of one concept.
         read_pairs: how a file is read; None where none may be.
         telemetry: told what long work does.
     """
-    lanes: Mapping[str, int] = {**LANES, **CONCEPT_LANES, **PLAN_LANES, "audits": audits_at_once}
+    lanes: Mapping[str, int] = {**LANES, **CONCEPT_LANES, **PLAN_LANES, "audits": audits_at_once, "plans": plans_at_once}
     operations = Operations(data.files, lanes, telemetry)
     concepts = build_concepts(
         data.files,
@@ -105,12 +109,18 @@ def build_library(
         labels=concepts.look_up,
         read_pairs=read_pairs,
     )
-    plans = build_plans(data, scorer, operations, concepts, jobs, options) if isinstance(scorer, Scorer) else None
+    plans = build_plans(data, scorer, operations, concepts, jobs, options, plan_options) if isinstance(scorer, Scorer) else None
     return Library(operations, concepts, jobs, plans)
 
 
 def build_plans(
-    data: DataDir, scorer: Scorer, operations: Operations, concepts: Concepts, jobs: StoredAuditJobs, options: StoreOptions
+    data: DataDir,
+    scorer: Scorer,
+    operations: Operations,
+    concepts: Concepts,
+    jobs: StoredAuditJobs,
+    options: StoreOptions,
+    plan_options: PlanOptions | None = None,
 ) -> PlanJobs:
     """Plans over the same directory; before ``operations`` start."""
     find = finder(concepts.stored.get, lambda: concepts.clusters.in_use.clusters, scorer.info.d_sae)
@@ -121,4 +131,4 @@ def build_plans(
         decision=decisions_of(jobs, find, concepts.look_up, scorer.info),
     )
     datasets = Datasets(data.files, options.shard_pairs)
-    return PlanJobs(data.files, operations, scorer, datasets, sources, scoring=options.scoring)
+    return PlanJobs(data.files, operations, scorer, datasets, sources, scoring=options.scoring, options=plan_options)

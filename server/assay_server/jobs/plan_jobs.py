@@ -31,7 +31,7 @@ from assay_server.jobs.plan_files import PLAN_ID, PlanFiles
 from assay_server.jobs.plan_making import ConceptSources, PlanMaker, told
 from assay_server.jobs.plan_sources import specification_record
 from assay_server.jobs.progress import Progress
-from assay_server.jobs.prompt_ranking import PromptRanker, RankingRequest
+from assay_server.jobs.prompt_ranking import MAX_ROWS, PromptRanker, RankingRequest
 from assay_server.jobs.scoring import ScoringOptions
 from assay_server.jobs.subjects import require_recorded, subject_record
 from assay_server.store.datasets import Datasets
@@ -39,7 +39,24 @@ from assay_server.store.files import Files
 
 KIND, MEASURE, RANK = "plan", "plan-measure", "prompt-ranking"
 LANES = {"plans": 1}
-KEPT = 4  # compiled plans in memory
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What plans may cost.
+
+    Attributes:
+        max_interventions: in one plan.
+        max_scores: interventions of one plan times pairs of its dataset; making one takes about 60 bytes for each.
+        max_ranking_rows: pairs that prompts are ranked on.
+        held_rows: rows of compiled plans in memory, about 150 bytes each and 17 for each intervention; the plan that was used
+            last stays, however large.
+    """
+
+    max_interventions: int = 64
+    max_scores: int = 50_000_000
+    max_ranking_rows: int = MAX_ROWS
+    held_rows: int = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,7 @@ class PlanJobs:
         datasets: those of the directory.
         sources: where concepts and decisions are found.
         scoring: how datasets are scored.
+        options: what plans may cost.
     """
 
     def __init__(
@@ -74,10 +92,12 @@ class PlanJobs:
         sources: ConceptSources,
         *,
         scoring: ScoringOptions | None = None,
+        options: PlanOptions | None = None,
         lane: str = "plans",
     ) -> None:
         self.engine = engine
         self.sources = sources
+        self.options = options or PlanOptions()
         self._plans = PlanFiles(files)
         self._operations = operations
         self.maker = PlanMaker(files, self._plans, engine, datasets, sources, scoring or ScoringOptions())
@@ -95,10 +115,11 @@ class PlanJobs:
         """Compile a plan.
 
         Raises:
-            InvalidItem: INVALID_ID, ALREADY_EXISTS; NotFound: the dataset.
+            InvalidItem: INVALID_ID, ALREADY_EXISTS, LIMIT_EXCEEDED; NotFound: the dataset.
             FailedPrecondition: WHOLE_MODEL_REQUIRED.
         """
-        await self.maker.dataset(request.dataset)
+        dataset = await self.maker.dataset(request.dataset)
+        self._check_size(len(request.specifications), dataset.pairs)
         whole_model = any(_needs_whole_model(one) for one in request.specifications)
         if whole_model:
             require_whole_model(self.engine.info)
@@ -181,7 +202,7 @@ class PlanJobs:
             index = index.told(plan)
         self._kept[name] = index
         self._kept.move_to_end(name)
-        while len(self._kept) > KEPT:
+        while len(self._kept) > 1 and sum(one.rows for one in self._kept.values()) > self.options.held_rows:
             self._kept.popitem(last=False)
         families = {one.family for one in index.compiled.plan.interventions}
         check_subject(index.compiled.plan, self.engine.info, needs_whole_model=bool(families & WHOLE_MODEL))
@@ -208,6 +229,16 @@ class PlanJobs:
         # Waited for: whoever deletes the plan cancels this first, and no head may be written after that.
         await progress.in_thread(lambda: self._plans.rewrite(self._plans.plan(plan.id).with_curve(id, curve)))
         return f"{plan.name}/interventions/{id}"
+
+    def _check_size(self, interventions: int, pairs: int) -> None:
+        if interventions * pairs > self.options.max_scores:
+            raise InvalidItem(
+                f"{interventions} interventions on {pairs} pairs are {interventions * pairs} scores; max_plan_scores is "
+                f"{self.options.max_scores}. Make several plans, or one for a smaller dataset.",
+                reason="LIMIT_EXCEEDED",
+                field="interventions",
+                details={"interventions": interventions, "pairs": pairs, "max_plan_scores": self.options.max_scores},
+            )
 
     def _check_measurable(self, plan: Plan) -> None:
         require_whole_model(self.engine.info)

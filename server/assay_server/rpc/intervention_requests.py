@@ -37,7 +37,7 @@ from assay_server.interventions.vectors import unit
 from assay_server.jobs.plan_jobs import PlanRequest
 from assay_server.jobs.plan_making import ConceptSources
 from assay_server.jobs.plan_sources import target_of
-from assay_server.jobs.prompt_ranking import DEFAULT_ROWS, MAX_ROWS, RankingRequest
+from assay_server.jobs.prompt_ranking import DEFAULT_ROWS, RankingRequest
 from assay_server.rpc import names
 from assay_server.rpc.audit_requests import MAX_STRENGTH
 from assay_server.rpc.concepts import Bounds, out_of_bounds, read_concepts
@@ -45,7 +45,6 @@ from assay_server.rpc.convert import choose
 from assay_server.scorer import Lane
 from assay_server.subject.types import Truncation
 
-MAX_INTERVENTIONS = 64
 MAX_PROMPT_BYTES = 4096
 MAX_PROMPTS = 64
 MAX_COEFFICIENT = 1e6
@@ -95,19 +94,21 @@ READ_BY: Mapping[str, frozenset[Family]] = {
 _PRESENT = ("coefficient", "share", "threshold")  # parameters whose zero is not their absence
 
 
-async def read_plan_request(request: service_pb.CreatePlanRequest, bounds: Bounds, sources: ConceptSources) -> PlanRequest:
-    """Checks a request for a plan and looks up what it is about.
+async def read_plan_request(
+    request: service_pb.CreatePlanRequest, bounds: Bounds, sources: ConceptSources, most: int
+) -> PlanRequest:
+    """Checks a request for a plan of at most so many interventions, and looks up what it is about.
 
     Raises:
         InvalidItem, NotFound, SubjectMismatch: with the field's path.
     """
     count = len(request.interventions)
-    if not 1 <= count <= MAX_INTERVENTIONS:
+    if not 1 <= count <= most:
         raise InvalidItem(
-            f"{count} interventions are given; give 1 to {MAX_INTERVENTIONS}.",
+            f"{count} interventions are given; give 1 to {most}.",
             reason="LIMIT_EXCEEDED" if count else "EMPTY_REQUEST",
             field="interventions",
-            details={"interventions": count, "max_interventions": MAX_INTERVENTIONS},
+            details={"interventions": count, "max_plan_interventions": most},
         )
     found = [await _specification(spec, bounds, sources, f"interventions[{at}]") for at, spec in enumerate(request.interventions)]
     return PlanRequest(
@@ -143,21 +144,21 @@ def read_sweep(request: service_pb.MeasureInterventionRequest) -> SweepOptions:
     )
 
 
-def read_ranking(request: service_pb.RankInoculationPromptsRequest, bounds: Bounds) -> RankingRequest:
-    """Checks and translates a request to rank prompts."""
+def read_ranking(request: service_pb.RankInoculationPromptsRequest, bounds: Bounds, most: int) -> RankingRequest:
+    """Checks and translates a request to rank prompts on at most so many pairs."""
     if len(request.prompts) > MAX_PROMPTS:
         raise out_of_bounds("prompts", len(request.prompts), MAX_PROMPTS, "max_prompts", "prompts")
     prompts = [names.short_text(text, f"prompts[{at}]", most=MAX_PROMPT_BYTES) for at, text in enumerate(request.prompts)]
     if any(not text.strip() for text in prompts) or not (prompts or request.description.strip()):
         raise InvalidItem("There is no prompt to rank; give prompts or a description.", reason="PROMPT_REQUIRED", field="prompts")
-    if not 0 <= request.rows <= MAX_ROWS:
-        raise out_of_bounds("rows", request.rows, MAX_ROWS, "max_rows", "rows")
+    if not 0 <= request.rows <= most:
+        raise out_of_bounds("rows", request.rows, most, "max_ranking_rows", "rows")
     return RankingRequest(
         dataset=names.dataset_name(request.dataset, "dataset"),
         concept=names.concept_name(request.concept, bounds, "concept"),
         prompts=tuple(prompts),
         description=names.short_text(request.description, "description"),
-        rows=request.rows or DEFAULT_ROWS,
+        rows=request.rows or min(DEFAULT_ROWS, most),
         placement=choose(PLACEMENTS, request.placement, "placement"),
         request_id=names.request_id(request.request_id, "request_id"),
     )

@@ -54,7 +54,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
     async def CreatePlan(self, request: service_pb.CreatePlanRequest, context: Context) -> operations_pb2.Operation:
         """Begins to compile a plan."""
         jobs = self._state.plans
-        asked = await read_plan_request(request, self._state.loaded.bounds, jobs.sources)
+        asked = await read_plan_request(request, self._state.loaded.bounds, jobs.sources, jobs.options.max_interventions)
         return await self._operations.message(await jobs.create(asked))
 
     async def GetPlan(self, request: service_pb.GetPlanRequest, context: Context) -> service_pb.GetPlanResponse:
@@ -146,7 +146,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
     ) -> operations_pb2.Operation:
         """Begins to rank prompts."""
         jobs = self._state.plans
-        asked = read_ranking(request, self._state.loaded.bounds)
+        asked = read_ranking(request, self._state.loaded.bounds, jobs.options.max_ranking_rows)
         jobs.sources.find(asked.concept, "concept")
         return await self._operations.message(await jobs.rank(asked))
 

@@ -16,7 +16,7 @@ from assay_server.interventions.targets import Target
 from assay_server.interventions.types import Family, Mode, Parameters
 from assay_server.jobs.api import LabelText, OperationInfo
 from assay_server.jobs.operations import Operations
-from assay_server.jobs.plan_jobs import LANES, PlanJobs, PlanRequest
+from assay_server.jobs.plan_jobs import LANES, PlanJobs, PlanOptions, PlanRequest
 from assay_server.jobs.plan_making import ConceptSources
 from assay_server.jobs.plan_sources import Decided
 from assay_server.scorer import Scored, ScoreOptions, Scorer
@@ -106,7 +106,9 @@ def sources() -> ConceptSources:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, pairs: Sequence[Pair] | None = None, subject: Subject | None = None) -> AsyncIterator[World]:
+async def world(
+    folder: Path, *, pairs: Sequence[Pair] | None = None, subject: Subject | None = None, options: PlanOptions | None = None
+) -> AsyncIterator[World]:
     """Jobs over a data directory that may have been used before."""
     watched = Watched(subject or whole_subject())
     batcher = Batcher(watched.subject, Planner(512))
@@ -117,7 +119,7 @@ async def world(folder: Path, *, pairs: Sequence[Pair] | None = None, subject: S
         operations = Operations(data.files, LANES)
         datasets = Datasets(data.files, 25)
         dataset = datasets.write(lambda: [kept], "words")
-        jobs = PlanJobs(data.files, operations, scorer, datasets, sources())
+        jobs = PlanJobs(data.files, operations, scorer, datasets, sources(), options=options)
         await jobs.start()
         await operations.start()
         try:
