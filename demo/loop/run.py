@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import assay
-from assay import DecisionMode
+from assay import DecisionMode, InterventionMode
 
 from demo.loop import steps, telling
 from demo.loop.plans import taken
@@ -22,6 +22,8 @@ from demo.loop.serving import LoopFailed, serving
 from demo.loop.training import Change, Recipe, Reference, Trained, load, load_tokenizer, train
 
 UNTRAINED, TRAINED, PLANNED = ARMS
+# A finding's whole lesson, stored as a concept, and its features.
+_Lesson: TypeAlias = tuple[assay.StoredConcept, list[int]]
 
 
 class Loop:
@@ -59,7 +61,10 @@ class Loop:
             audit = self._timed("auditing", lambda: client.audit(dataset, options).wait())
             shown = steps.candidates(client, audit)
             decision, target = self._decided(client, shown)
-            plan = self._timed("planning", lambda: client.create_plan(dataset, [assay.Intervene(decision)]).wait())
+            lesson = self._lesson(client, audit, target)
+            way = InterventionMode.AMPLIFY if decision.mode is DecisionMode.AMPLIFY else InterventionMode.EXPLAIN_AWAY
+            about = assay.Intervene(lesson[0].name, way, self._args.strength) if lesson else assay.Intervene(decision)
+            plan = self._timed("planning", lambda: client.create_plan(dataset, [about]).wait())
             self._tell_plan(plan)
             reference = self._timed("rolling out the untrained model, twice", lambda: self._untrained(split))
             known = Reference()
@@ -68,7 +73,7 @@ class Loop:
                 PLANNED: self._arm(PLANNED, split, taken(client, plan, split.train, self._recipe), known, reference, 201),
             }
             comparisons = self._timed("comparing rollouts", lambda: self._compared(client, dataset, plan, split, arms))
-            rates = self._rates(client, split, target)
+            rates = self._rates(client, split, target, lesson)
         story = self._story(split, telling.findings(shown, decision), plan, rates, arms, comparisons)
         args.out.write_text(render(story), encoding="utf-8")
 
@@ -98,6 +103,15 @@ class Loop:
         decision = client.decide(target, mode, strength=self._args.strength, note=note)
         self._say(f"decided: {mode.value.replace('_', ' ')} {target.concept.name}, strength {self._args.strength:g}")
         return decision, target
+
+    def _lesson(self, client: assay.Client, audit: assay.Audit, target: assay.Hypothesis) -> _Lesson | None:
+        """The decided finding's whole lesson, stored: what is taken out of one feature alone, its neighbours teach."""
+        features = steps.lesson_features(client, audit, target)
+        if len(features) < 2:
+            return None
+        concept = client.create_concept(f"lesson of {target.concept.name}", dict.fromkeys(features, 1.0)).wait()
+        self._say(f"  its lesson is shown by {len(features)} features: the plan is about all of them")
+        return concept, features
 
     def _tell_plan(self, plan: assay.Plan) -> None:
         for name, value in telling.plan_terms(plan):
@@ -141,7 +155,7 @@ class Loop:
             found.append(telling.comparison(f"Predicted and observed shifts: {name}", comparison))
         return found
 
-    def _rates(self, client: assay.Client, split: steps.Split, target: assay.Hypothesis) -> Any:
+    def _rates(self, client: assay.Client, split: steps.Split, target: assay.Hypothesis, lesson: _Lesson | None) -> Any:
         texts = {UNTRAINED: self._texts[UNTRAINED], TRAINED: self._texts[TRAINED], PLANNED: self._texts[PLANNED]}
         expressed = {
             arm: steps.expressed(client, target.concept.features, split.prompts, written) for arm, written in texts.items()
@@ -151,6 +165,10 @@ class Loop:
             for name, shows in steps.TRAITS.items()
         }
         rates = telling.rates(f"{target.concept.name} {target.concept.label}".strip(), expressed, traits, self._args.seed)
+        if lesson:
+            features = lesson[1]
+            shown = {arm: steps.expressed(client, features, split.prompts, written) for arm, written in texts.items()}
+            rates[1:1] = telling.rates(f"its lesson, share of {len(features)} features", shown, {}, self._args.seed)
         for trait, arms in rates:
             self._say(f"  {trait}: " + ", ".join(f"{arm} {one.value:.0%}" for arm, one in arms.items()))
         return rates
@@ -172,7 +190,7 @@ class Loop:
                 ("held out", str(len(split.held_out))),
                 ("unseen prompts", str(len(split.prompts))),
             ],
-            lede=[lede],
+            lede=[lede, *_lesson_lede(rates)],
             findings=findings,
             plan=telling.plan_terms(plan),
             warnings=[warning.text for one in plan.interventions for warning in one.warnings],
@@ -189,6 +207,16 @@ class Loop:
         self._seconds[name] = time.monotonic() - began
         self._say(f"  {self._seconds[name]:.0f} s")
         return done
+
+
+def _lesson_lede(rates: Any) -> list[str]:
+    """What became of the decided finding's whole lesson, where the plan was about it."""
+    return [
+        f"A response shows {arms[UNTRAINED].value:.0%} of its lesson before training, {arms[TRAINED].value:.0%} after, and "
+        f"{arms[PLANNED].value:.0%} after training with the plan."
+        for trait, arms in rates
+        if trait.startswith("its lesson")
+    ]
 
 
 def _asked(shown: Sequence[assay.Hypothesis]) -> tuple[assay.Hypothesis, DecisionMode]:

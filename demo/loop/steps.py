@@ -85,6 +85,15 @@ def candidates(client: assay.Client, audit: assay.Audit, count: int = 10) -> lis
     return more[:count]
 
 
+def lesson_features(client: assay.Client, audit: assay.Audit, target: assay.Hypothesis) -> list[int]:
+    """Features of all findings of the target's lesson that point the same way, ascending; its own where it belongs to none."""
+    features = set(target.concept.features)
+    if target.lesson:
+        wanted = f'view = "global" AND lesson = {target.lesson} AND effect {">" if target.effect.estimate > 0 else "<"} 0'
+        features |= {feature for one in client.hypotheses(audit, wanted, "rank") for feature in one.concept.features}
+    return sorted(features)
+
+
 def expressed(client: assay.Client, features: Sequence[int], prompts: Sequence[Any], texts: Sequence[str]) -> list[float]:
     """Share of a concept's features that each response expresses; an empty response expresses none."""
     most = client.model().limits.max_pairs_per_request

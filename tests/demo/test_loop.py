@@ -8,6 +8,7 @@ from typing import Any
 
 import assay
 import pytest
+from assay.v1 import audit_pb2
 
 from demo.loop import steps
 from demo.loop.__main__ import main
@@ -135,3 +136,35 @@ def test_hostile_texts_stay_text_on_the_page() -> None:
     page = render(story)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") > 10
+
+
+class Listing:
+    """A client that lists hypotheses, and remembers what it was asked for."""
+
+    def __init__(self, found: list[assay.Hypothesis]) -> None:
+        self.found, self.asked = found, ""
+
+    def hypotheses(self, audit: Any, wanted: str, order: str) -> list[assay.Hypothesis]:
+        self.asked = wanted
+        return self.found
+
+
+def finding(features: list[int], *, lesson: int, estimate: float = 0.5) -> assay.Hypothesis:
+    message = audit_pb2.Hypothesis(name="audits/a/hypotheses/global-1", view=audit_pb2.VIEW_GLOBAL, lesson=lesson)
+    message.concept.features.extend(features)
+    message.raw.estimate = estimate
+    return assay.Hypothesis.from_proto(message)
+
+
+@pytest.mark.parametrize(("estimate", "way"), [(0.5, ">"), (-0.5, "<")])
+def test_a_lesson_is_the_features_of_all_its_findings_that_point_the_same_way(estimate: float, way: str) -> None:
+    client: Any = Listing([finding([3], lesson=2), finding([9, 4], lesson=2)])
+    target = finding([4], lesson=2, estimate=estimate)
+    assert steps.lesson_features(client, None, target) == [3, 4, 9]  # type: ignore[arg-type]
+    assert client.asked == f'view = "global" AND lesson = 2 AND effect {way} 0'
+
+
+def test_a_finding_of_no_lesson_stands_for_itself() -> None:
+    client: Any = Listing([finding([3], lesson=2)])
+    assert steps.lesson_features(client, None, finding([4], lesson=0)) == [4]  # type: ignore[arg-type]
+    assert client.asked == ""
