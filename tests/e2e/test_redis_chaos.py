@@ -124,7 +124,9 @@ def test_killed_it_costs_recomputation_and_errors_that_metrics_show(
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
     assert harmed.count(CacheState.HIT) >= len(PAIRS) // 8
-    assert new_errors(server, before).keys() == {"connect"}
+    found = new_errors(server, before).keys()
+    assert "connect" in found
+    assert found <= {"connect", "connection"}  # the second where the kill met a command under way
     assert breaker_is_open(server, "read")
 
 

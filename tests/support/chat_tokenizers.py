@@ -5,6 +5,7 @@ same text and says where every content lies by construction. A test that compare
 looks at the code under test. ``render`` is held to the jinja by ``reference.render``.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -170,9 +171,22 @@ def _metaspace() -> Tokenizer:
 
 
 def _wordpiece() -> Tokenizer:
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=200))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[UNK]"], show_progress=False))
+    normalizer = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words = [word for text in CORPUS for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))]
+    # The library's trainer breaks ties by chance: with it models of this tokenizer differ from run to run.
+    pieces = Counter(piece for word in words for piece in _pieces(word))
+    letters = sorted({piece for piece in pieces if len(piece.removeprefix("##")) == 1})
+    often = sorted(set(pieces) - set(letters), key=lambda piece: (-pieces[piece], piece))
+    vocabulary = ["[UNK]", *letters, *often][:400]
+    backend = Tokenizer(
+        models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]", max_input_chars_per_word=200)
+    )
+    backend.normalizer, backend.pre_tokenizer, backend.decoder = normalizer, splitter, decoders.WordPiece()
     return backend
+
+
+def _pieces(word: str) -> list[str]:
+    """A word, its beginnings of two and three letters, and inside of it every letter, pair and triple."""
+    inside = [f"##{word[at : at + size]}" for size in (1, 2, 3) for at in range(1, len(word) - size + 1)]
+    return [word, *(word[:size] for size in (1, 2, 3) if size < len(word)), *inside]
