@@ -211,17 +211,26 @@ def metrics(raw: dict[str, Any]) -> list[Metric]:
 def _uniform(raw: dict[str, Any]) -> list[Metric]:
     """Kolmogorov-Smirnov, one bar a view and effect; the level is Holm's over all of them."""
     named = [
-        (f"{way}, {view.replace('_', '-')}, {name}: uniform p-values", summary["ks"]["p"])
+        (f"{way}, {view.replace('_', '-')}, {name}: uniform p-values", summary["ks"]["p"], summary["under_0.05"])
         for way in ("swapped", "length", "length x3")
         for view, kinds in raw[way].items()
         for name, summary in kinds.items()
         if summary["ks"] and (way == "swapped" or name == "controlled")
     ]
-    order = np.argsort([p for _, p in named], kind="stable")
+    order = np.argsort([p for _, p, _ in named], kind="stable")
     rejected = np.logical_and.accumulate([named[i][1] <= LEVEL / (len(named) - rank) for rank, i in enumerate(order)])
     stands = {int(index): not bool(no) for index, no in zip(order, rejected, strict=True)}
     goal = f"p-values are uniform (Kolmogorov-Smirnov not rejected at 0.05, Holm over {len(named)})"
-    return [Metric(title, p, "KS p", goal, stands[index]) for index, (title, p) in enumerate(named)]
+    return [
+        Metric(title, p, "KS p", goal, stands[index], "" if stands[index] else _which_way(share))
+        for index, (title, p, share) in enumerate(named)
+    ]
+
+
+def _which_way(share: float) -> str:
+    """What departs from uniform, by the share of p-values of at most 0.05."""
+    side = "cautious: less is called surprising than may be" if share < LEVEL else "rash: more is called surprising than may be"
+    return f"{side}, {share:.3f} of p-values are at most 0.05"
 
 
 def main() -> None:
