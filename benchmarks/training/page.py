@@ -5,13 +5,10 @@ A test fails when the page is not what the result files say, or a plot was drawn
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
-from typing import Any
 
-from benchmarks.common import RESULTS, ROOT
-from benchmarks.tables import section
+from benchmarks.common import ROOT
+from benchmarks.pages import Found, Parts, committed, rendered, stale
 from benchmarks.training import sections
 from benchmarks.training.plots import FOLDER, PLOTS, digest, draw
 
@@ -27,7 +24,7 @@ SmolLM2-135M-Instruct is trained by TRL's DPOTrainer, as `assay.trl` extends it,
 one thread of a shared CPU. Plans come from a server of the same model with the demo SAE. Small as it is, all of it is real: the
 trainer, the plans, the pairs and what the policies write.
 """
-PARTS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+PARTS: Parts = {
     "training-prediction": sections.prediction,
     "training-explaining": sections.explaining,
     "training-amplifying": sections.amplifying,
@@ -35,41 +32,19 @@ PARTS: dict[str, Callable[[dict[str, Any]], list[str]]] = {
 }
 
 
-def results() -> dict[str, dict[str, Any]]:
+def results() -> Found:
     """The committed results, by name, in the page's order."""
-    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in PARTS if (RESULTS / f"{name}.json").exists()}
+    return committed(PARTS)
 
 
 def page() -> str:
     """The whole page."""
-    found = results()
-    parts = ["\n".join([HEAD, *summary(found)])]
-    for name, result in found.items():
-        table = section(result).split("\n", 1)[1]
-        parts.append("\n".join([*PARTS[name](result["raw"]), "", "### Figures", table]))
-    return "\n".join(part.rstrip() + "\n" for part in parts)
-
-
-def summary(found: dict[str, dict[str, Any]]) -> list[str]:
-    """How many bars each experiment met."""
-    lines = ["| experiment | bars met | not met |", "| --- | ---: | --- |"]
-    for name in PARTS:
-        bars = [metric for metric in found.get(name, {"metrics": []})["metrics"] if "holds" in metric]
-        missed = "; ".join(metric["metric"] for metric in bars if not metric["holds"])
-        met = f"{sum(m['holds'] for m in bars)} of {len(bars)}" if name in found else "not measured"
-        lines.append(f"| {name.removeprefix('training-')} | {met} | {missed} |")
-    return lines
+    return rendered(HEAD, PARTS, results())
 
 
 def stale_plots() -> list[str]:
     """Plots that are missing or were drawn from other figures."""
-    found = results()
-    return [
-        name
-        for name, (_, source) in PLOTS.items()
-        if source in found
-        and not ((FOLDER / f"{name}.svg").exists() and digest(found[source]["raw"]) in (FOLDER / f"{name}.svg").read_text())
-    ]
+    return stale(PLOTS, results(), FOLDER, digest)
 
 
 def main() -> int:
