@@ -28,8 +28,10 @@ class Sizes:
     """How much of everything; lengths in tokens."""
 
     train: int = 128  # pairs
-    held_out: int = 48  # pairs
-    prompts: int = 96  # to roll out on
+    held_out: int = 96  # pairs that no concept is planted in: preference accuracy, perplexity
+    control: int = 48  # of them, planted like the training pairs: whether the policy learned what it was taught
+    probes: int = 24  # of them, for each planted concept: the same text with it and without
+    prompts: int = 160  # to roll out on
     examples: int = 60  # responses that concepts are made from, edited and as they are
     share: float = 0.30  # of the training pairs that hold each planted concept; no pair holds two
     prompt_tokens: int = 32
@@ -87,11 +89,20 @@ def plant(pairs: Sequence[assay.Pair], share: float, seed: int) -> tuple[list[as
     return written, where
 
 
-def examples(pairs: Sequence[assay.Pair], name: str, seed: int) -> assay.Examples:
-    """What a person would give to say which concept is meant: other responses, with other phrases, edited and as they are."""
-    shown = [assay.PromptedResponse(pair.prompt, edited(name, pair.chosen, Half.REFERENCE, seed)) for pair in pairs]
+def examples(pairs: Sequence[assay.Pair], name: str, seed: int, *, counter: bool = True) -> assay.Examples:
+    """What a person would give to say which concept is meant: other responses, with other phrases, edited and as they are.
+
+    Args:
+        counter: add counterexamples to the negatives: the same responses with each of the *other* planted concepts. Without
+            them, what tells bold from plain text may as well tell any decoration from plain text.
+    """
+    others = [other for other in PLANTED if other != name] if counter else []
     plain = [assay.PromptedResponse(pair.prompt, pair.chosen) for pair in pairs]
-    return assay.Examples(shown, plain)
+    return assay.Examples(_with(pairs, name, seed), [*plain, *(one for other in others for one in _with(pairs, other, seed))])
+
+
+def _with(pairs: Sequence[assay.Pair], name: str, seed: int) -> list[assay.PromptedResponse]:
+    return [assay.PromptedResponse(pair.prompt, edited(name, pair.chosen, Half.REFERENCE, seed)) for pair in pairs]
 
 
 def digest(value: Any) -> str:

@@ -1,19 +1,23 @@
 """Explaining away: what is left of each planted trait under each family, and what else it costs.
 
-    python -m benchmarks.training.explaining --pairs PAIRS.jsonl.gz [--only FAMILY,CONCEPT] [--minutes N]
+    python -m benchmarks.training.explaining --pairs PAIRS.jsonl.gz [--only FAMILY,CONCEPT] [--minutes N] [--part K/N]
 
 Pairs hold three planted concepts, each in its own share of them. A policy is trained without a plan, and with a plan against one
-concept by one family, all else equal: the same pairs in the same order, the same start. Runs are kept (`lab.py`), so that any
-slice can be run at any time; what was not run is said so.
+concept by one family, all else equal: the same pairs in the same order, the same start. Two controls say what the figures can
+show: the same training in another order of the pairs, and trainings on pairs in which the concept was never planted, which is
+what a perfect plan would come to. Runs are kept (`lab.py`), so that any slice can be run at any time, and parts side by side;
+what was not run is said so.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import assay
+import numpy as np
 
 from benchmarks.common import Metric, arguments, at_least, at_most, serving, write_result
 from benchmarks.training import figures
@@ -21,66 +25,131 @@ from benchmarks.training.data import PLANTED
 from benchmarks.training.lab import FOLDER, Lab, Run
 from benchmarks.training.treatments import TREATMENTS, Server, ordered
 
-SERVER = ("--whole-model", "--data-dir", str(FOLDER / "server"), "--dtype", "bfloat16")
+
+def serving_flags(part: str = "0/1") -> tuple[str, ...]:
+    """Of the demo server that makes the plans; parts that run side by side need a data directory each."""
+    return ("--whole-model", "--data-dir", str(FOLDER / f"server-{part.partition('/')[0]}"), "--dtype", "bfloat16")
 
 
-def perform(lab: Lab, only: list[str], minutes: float) -> None:
+def controls(lab: Lab) -> dict[str, Run]:
+    """Trainings without a plan: as the others are; in another order; and without each concept."""
+    recipe = lab.recipe
+    never = {f"without {name}": Run(planted=True, recipe=recipe, unplanted=name) for name in PLANTED}
+    return {
+        "trained": Run(planted=True, recipe=recipe),
+        "other order": Run(planted=True, recipe=replace(recipe, seed=recipe.seed + 1)),
+        **never,
+    }
+
+
+def perform(lab: Lab, only: list[str], minutes: float, part: str) -> None:
     """Run what is missing, most informative first, until the time is over."""
     ends = time.monotonic() + 60 * minutes
-    lab.run(Run(planted=True, recipe=lab.recipe))
     families = [one for one in only if one in {treatment.family.value for treatment in TREATMENTS}]
     concepts = [one for one in only if one in PLANTED]
-    missing = [one for _, _, one in ordered(lab.recipe, families, concepts) if lab.done(one) is None]
+    asked = [one for _, _, one in ordered(lab.recipe, families, concepts)]
+    wanted = [*([] if only else controls(lab).values()), *asked] if "controls" not in only else [*controls(lab).values()]
+    place, parts = (int(word) for word in part.split("/"))
+    missing = [one for one in wanted[place::parts] if lab.done(one) is None]
     if not missing or time.monotonic() > ends:
         return
-    with serving(*SERVER) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
+    with serving(*serving_flags(part)) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
         server = Server(client, lab)
         for one in missing:
             if time.monotonic() > ends:
                 return
-            record = lab.run(one, server.plan(one))
+            record = lab.run(one, server.plan(one) if one.treatment else None)
             print(f"{one.name}: {record['rates']}", file=sys.stderr, flush=True)
 
 
 def gathered(lab: Lab) -> dict[str, Any]:
     """Every figure of the runs that are there."""
-    base, trained = lab.baseline, lab.done(Run(planted=True, recipe=lab.recipe))
-    if trained is None:
+    kept = {name: lab.done(one) for name, one in controls(lab).items()}
+    if kept["trained"] is None:
         raise SystemExit("the training without a plan was not run")
-    draws = figures.drawn(len(lab.material.prompts), lab.seed)
-    untrained = {name: figures.shown(base["rollouts"][0] + base["rollouts"][1], name) for name in PLANTED}
-    untrained = {name: values.reshape(2, -1).mean(axis=0) for name, values in untrained.items()}
-    without = {name: figures.shown(trained["rollouts"], name) for name in PLANTED}
+    told = _Telling(lab, [one for one in (kept["trained"], kept["other order"]) if one is not None])
     raw: dict[str, Any] = {
-        "untrained": {"rates": {name: figures.rate(untrained[name], draws) for name in PLANTED}, **_held_out_base(base)},
-        "trained": {"rates": {name: figures.rate(without[name], draws) for name in PLANTED}, **_held_out(trained)},
+        "untrained": {"rates": told.rates(told.untrained), **_held_out_base(lab.baseline)},
+        "trained": {"rates": told.rates(told.shown(told.without[:1])), **_held_out(told.without[0])},
+        "other_order": None if len(told.without) < 2 else told.other_order(),
+        "never_planted": {
+            name: None if (found := kept[f"without {name}"]) is None else told.entry(name, [found]) for name in PLANTED
+        },
         "sizes": vars(lab.sizes),
         "recipe": lab.recipe.as_dict(),
         "treatments": {},
     }
-    for concept, treatment, one in ordered(lab.recipe):
-        record = lab.done(one)
+    for treatment in TREATMENTS:
         entry = raw["treatments"].setdefault(treatment.family.value, {"strength": treatment.strength, "kind": treatment.kind})
-        entry[concept] = None if record is None else _entry(concept, record, trained, untrained, without, draws, lab.seed)
+        for concept in PLANTED:
+            records = [found for one in treatment.runs(concept, lab.recipe) if (found := lab.done(one)) is not None]
+            entry[concept] = told.entry(concept, records) if records and len(records) <= len(told.without) else None
     return raw
 
 
-def _entry(concept: str, record: Any, trained: Any, untrained: Any, without: Any, draws: Any, seed: int) -> dict[str, Any]:
-    planned = {name: figures.shown(record["rollouts"], name) for name in PLANTED}
-    others = {name: (untrained[name], without[name], planned[name]) for name in PLANTED if name != concept}
-    raised = {name: figures.nats(trained, name) for name in PLANTED}
-    kept = {name: figures.nats(record, name) for name in PLANTED}
-    return {
-        "rates": {name: figures.rate(planned[name], draws) for name in PLANTED},
-        "recovery": figures.recovery(untrained[concept], without[concept], planned[concept], draws),
-        "off_target": figures.off_target(others, seed),
-        "accuracy_lost": figures.accuracy_lost(trained["margins"], record["margins"], seed),
-        "nats": kept,
-        "nats_recovery": 1 - kept[concept] / raised[concept],
-        "nats_off_target": sum(abs(kept[name] / raised[name] - 1) for name in others) / len(others),
-        "plan": record["plan"],
-        **_held_out(record),
-    }
+class _Telling:
+    """Figures of records beside the untrained model's and those without a plan.
+
+    Args:
+        lab: whose records.
+        without: of the trainings without a plan, in each order of the pairs.
+    """
+
+    def __init__(self, lab: Lab, without: list[Any]) -> None:
+        self.without = without
+        self._seed = lab.seed
+        self._draws = figures.drawn(len(lab.material.prompts), lab.seed)
+        sets = lab.baseline["rollouts"]
+        self.untrained = {name: np.mean([figures.shown(texts, name) for texts in sets], axis=0) for name in PLANTED}
+
+    def shown(self, records: list[Any]) -> dict[str, figures.Floats]:
+        """Share of the records whose response to a prompt shows each concept, [prompts] each."""
+        return {name: np.mean([figures.shown(one["rollouts"], name) for one in records], axis=0) for name in PLANTED}
+
+    def rates(self, shown: dict[str, figures.Floats]) -> dict[str, Any]:
+        """Means over prompts, with intervals."""
+        return {name: figures.rate(values, self._draws) for name, values in shown.items()}
+
+    def entry(self, concept: str, records: list[Any]) -> dict[str, Any]:
+        """A treatment of a concept, trained in the first orders of the pairs."""
+        without = self.without[: len(records)]
+        trained, planned = self.shown(without), self.shown(records)
+        others = {name: (self.untrained[name], trained[name], planned[name]) for name in PLANTED if name != concept}
+        raised, kept = _nats(without), _nats(records)
+        return {
+            "orders": len(records),
+            "rates": self.rates(planned),
+            "recovery": figures.recovery(self.untrained[concept], trained[concept], planned[concept], self._draws),
+            "off_target": figures.off_target(others, self._seed),
+            "accuracy_lost": figures.accuracy_lost(_margins(without), _margins(records), self._seed),
+            "nats_recovery": 1 - kept[concept] / raised[concept],
+            "nats_off_target": sum(abs(kept[name] / raised[name] - 1) for name in others) / len(others),
+            "plan": records[0]["plan"],
+            **_held_out(records[0]),
+            "accuracy": float(np.mean([figures.accuracy(one["margins"]) for one in records])),
+            "perplexity": float(np.mean([one["perplexity"] for one in records])),
+            "nats": kept,
+        }
+
+    def other_order(self) -> dict[str, Any]:
+        """What another order of the same pairs changes: how far two trainings without any plan are apart."""
+        first, second = (self.shown([one]) for one in self.without[:2])
+        raised, again = (_nats([one]) for one in self.without[:2])
+        return {
+            **_held_out(self.without[1]),
+            "rates": self.rates(second),
+            "off_target": figures.off_target({name: (self.untrained[name], first[name], second[name]) for name in PLANTED}),
+            "nats_off_target": sum(abs(again[name] / raised[name] - 1) for name in PLANTED) / len(PLANTED),
+            "accuracy_lost": figures.accuracy_lost(_margins(self.without[:1]), _margins(self.without[1:2]), self._seed),
+        }
+
+
+def _nats(records: list[Any]) -> dict[str, float]:
+    return {name: float(np.mean([figures.nats(one, name) for one in records])) for name in PLANTED}
+
+
+def _margins(records: list[Any]) -> list[list[float]]:
+    return [one["margins"] for one in records]
 
 
 def _held_out(record: Any) -> dict[str, Any]:
@@ -153,9 +222,9 @@ def _figures(title: str, one: dict[str, Any]) -> list[Metric]:
 
 def main() -> None:
     """Run a slice, gather, write the result."""
-    args = arguments(__doc__, pairs="", minutes=1e9, only="", seed=0)
+    args = arguments(__doc__, pairs="", minutes=1e9, only="", seed=0, part="0/1")
     lab = Lab(args.pairs, seed=args.seed)
-    perform(lab, [one for one in args.only.split(",") if one], args.minutes)
+    perform(lab, [one for one in args.only.split(",") if one], args.minutes, args.part)
     raw = gathered(lab)
     write_result("training-explaining", metrics(raw), seed=args.seed, raw=raw)
 

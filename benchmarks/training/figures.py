@@ -81,9 +81,14 @@ def accuracy(margins: Sequence[float]) -> float:
     return float(((values > 0) + 0.5 * (values == 0)).mean())
 
 
-def accuracy_lost(without: Sequence[float], planned: Sequence[float], seed: int) -> dict[str, Any]:
-    """Accuracy without the plan minus accuracy with it, in points, with a 95% interval over pairs."""
-    right = [(np.asarray(one) > 0) + 0.5 * (np.asarray(one) == 0) for one in (without, planned)]
+def accuracy_lost(without: Sequence[Sequence[float]], planned: Sequence[Sequence[float]], seed: int) -> dict[str, Any]:
+    """Accuracy without the plan minus accuracy with it, in points, with a 95% interval over pairs.
+
+    Args:
+        without: margins of the same pairs after each training without the plan, [trainings][pairs]; trainings are averaged.
+        planned: the same with it.
+    """
+    right = [((np.asarray(one) > 0) + 0.5 * (np.asarray(one) == 0)).mean(axis=0) for one in (without, planned)]
     lost = 100 * (right[0] - right[1])
     return {"value": float(lost.mean()), "interval": mean_interval(lost.tolist(), seed), "pairs": len(lost)}
 

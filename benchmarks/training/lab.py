@@ -31,16 +31,25 @@ Plan = Callable[[Any, Sequence[assay.Pair]], tuple[Change, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Run:
-    """A training: on which pairs, how, and with what plan. `treatment` is everything that decides the plan, as JSON."""
+    """A training: on which pairs, how, and with what plan.
+
+    Attributes:
+        planted: whether the pairs hold the planted concepts.
+        recipe: how.
+        treatment: everything that decides the plan, as JSON; none without a plan.
+        unplanted: a concept that is not planted, where the others are: what a perfect plan against it would come to.
+    """
 
     planted: bool
     recipe: Recipe
     treatment: dict[str, Any] = field(default_factory=dict)
+    unplanted: str = ""
 
     @property
     def name(self) -> str:
         """For people: what the folder's name begins with."""
         parts = [self.treatment.get(key, "") for key in ("concept", "family")]
+        parts.append(f"without-{self.unplanted}" if self.unplanted else "")
         return "-".join(filter(None, ["planted" if self.planted else "plain", *parts])).replace(" ", "_")
 
 
@@ -81,14 +90,18 @@ class Lab:
         """The training pairs with the three concepts planted, and where."""
         return plant(self.material.train, self.sizes.share, self.seed)
 
-    def pairs(self, planted: bool) -> list[assay.Pair]:
+    def pairs(self, one: Run) -> list[assay.Pair]:
         """What a run is trained on."""
-        return self.planted[0] if planted else self.material.train
+        if not one.planted:
+            return self.material.train
+        planted, where = self.planted
+        left_out = set(where[one.unplanted]) if one.unplanted else set[int]()
+        return [self.material.train[at] if at in left_out else pair for at, pair in enumerate(planted)]
 
     @cached_property
     def control(self) -> list[assay.Pair]:
-        """The held-out pairs, planted like the training pairs: whether the policy learned what it was taught."""
-        return plant(self.material.held_out, self.sizes.share, self.seed)[0]
+        """Held-out pairs, planted like the training pairs: whether the policy learned what it was taught."""
+        return plant(self.material.held_out[: self.sizes.control], self.sizes.share, self.seed)[0]
 
     @cached_property
     def probes(self) -> dict[str, list[assay.Pair]]:
@@ -96,7 +109,7 @@ class Lab:
         return {
             name: [
                 replace(pair, chosen=edited(name, pair.chosen, Half.PLANTED, self.seed), rejected=pair.chosen)
-                for pair in self.material.held_out[: self.sizes.held_out // 2]
+                for pair in self.material.held_out[: self.sizes.probes]
             ]
             for name in PLANTED
         }
@@ -104,7 +117,7 @@ class Lab:
     @cached_property
     def baseline(self) -> dict[str, Any]:
         """The untrained model: two independent sets of rollouts, readings of held-out pairs and probes."""
-        key = digest([self._prompts, asdict(self.sampling), pairs_digest(self.material.held_out), self.seed])
+        key = digest([self._prompts, asdict(self.sampling), asdict(self.sizes), pairs_digest(self.material.held_out), self.seed])
         path = self.folder / f"untrained-{key}.json"
         return self._kept(path, self._untrained)
 
@@ -123,8 +136,8 @@ class Lab:
 
     def path(self, one: Run) -> Path:
         """Where the run is kept."""
-        decided = [pairs_digest(self.pairs(one.planted)), one.recipe.as_dict(), one.treatment, self._prompts]
-        return self.folder / f"{one.name}-{digest([*decided, asdict(self.sampling), self.seed])}.json"
+        decided = [pairs_digest(self.pairs(one)), one.recipe.as_dict(), one.treatment, self._prompts]
+        return self.folder / f"{one.name}-{digest([*decided, asdict(self.sampling), asdict(self.sizes), self.seed])}.json"
 
     def beside(self, one: Run, what: str) -> Path:
         """Where something that was made of a run is kept."""
@@ -163,14 +176,15 @@ class Lab:
         }
 
     def _train(self, one: Run, plan: Plan | None) -> dict[str, Any]:
-        base, pairs = self.baseline, self.pairs(one.planted)
+        base, pairs = self.baseline, self.pairs(one)
         change, about = plan(one.recipe, pairs) if plan else (Change(), {})
         trained = train(self.model, pairs, one.recipe, change, Reference(self.folder / "reference.json"))
         began = time.process_time()
         texts = roll_out(trained.model, trained.tokenizer, self._turns, self.sampling, self.seed + 201)
         wrote = time.process_time() - began
         held = read_pairs(trained.model, trained.tokenizer, self.material.held_out)
-        control = read_pairs(trained.model, trained.tokenizer, self.control) if one.planted else held
+        controlled = one.planted and not one.treatment and not one.unplanted
+        control = read_pairs(trained.model, trained.tokenizer, self.control) if controlled else held
         untrained, beta = Readings(**base["held_out"]), one.recipe.beta
         return {
             "treatment": one.treatment,
@@ -179,7 +193,7 @@ class Lab:
             "plan": about,
             "rates": rates(texts, PLANTED),
             "margins": margins(held, untrained, beta),
-            "control": margins(control, Readings(**base["control"]), beta) if one.planted else margins(held, untrained, beta),
+            "control": margins(control, Readings(**base["control"]) if controlled else untrained, beta),
             "perplexity": held.perplexity,
             "probes": {
                 name: margins(read_pairs(trained.model, trained.tokenizer, pairs), Readings(**base["probes"][name]), beta)
@@ -200,7 +214,7 @@ class Lab:
             while os.environ.get(PAUSE) and Path(os.environ[PAUSE]).exists():
                 time.sleep(2)
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may make the same
             partial.write_text(json.dumps(make()))
             partial.rename(path)
         return json.loads(path.read_text())

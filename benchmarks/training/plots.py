@@ -22,7 +22,7 @@ def shifts(raw: dict[str, Any]) -> Any:
     figure, axes = plt.subplots(1, len(kinds), figsize=(4.6 * len(kinds), 4.4), squeeze=False)
     for axis, kind in zip(axes[0], kinds, strict=True):
         for clear, colour, label, size in ((False, GREY, "within the noise", 8), (True, BLUE, "over the noise floor", 16)):
-            points = [(x, y) for _, x, y, _, clears in raw[kind]["shifts"] if clears is clear]
+            points = [(x, y) for _, x, y, _, clears, _ in raw[kind]["shifts"] if clears is clear]
             if points:
                 axis.scatter(*zip(*points, strict=True), s=size, color=colour, alpha=0.6, linewidths=0, label=label)
         ends = [min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1])]

@@ -40,34 +40,38 @@ def prediction(raw: dict[str, Any]) -> list[str]:
 
 
 def _agreement(one: dict[str, Any]) -> list[str]:
-    lines = ["| over | concepts | squared Pearson | Spearman | slope | same sign |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    lines = [
+        "| over | concepts | squared Pearson | R² with the gap | Spearman | slope | same sign |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
     for key, title in (("above_noise", "concepts over the noise floor"), ("retained", "all retained"), ("noise_floor", "chance")):
         part = one[key]
-        cells = [_estimate(part[name]) for name in ("pearson_squared", "spearman", "slope", "same_sign")]
+        cells = [_estimate(part[name]) for name in ("pearson_squared", "with_gap", "spearman", "slope", "same_sign")]
         lines.append(f"| {title} | {part['concepts']:,} | {' | '.join(cells)} |")
-    lines += ["", *prose(_why(one["shifts"]))]
+    lines += ["", *prose(_why(one))]
     control = one["control"]
     passed = "passed" if control and control["passed"] else "**not passed**"
     said = f"Positive control: {passed}; {one['rollouts']} rollouts, {one['pairs']} training pairs, {_cost(one['cost'])}."
     return [*lines, "", *prose(said)]
 
 
-def _why(shifts: list[list[Any]]) -> str:
+def _why(one: dict[str, Any]) -> str:
     """What sampling noise allows, and where the rest is."""
-    clear = [one for one in shifts if one[4]]
-    if len(clear) < 3:
+    clear = [shift for shift in one["shifts"] if shift[4]]
+    if len(clear) < 4:
         return "Too few concepts clear the noise floor to say where the rest is."
-    predicted, observed, noise = (np.array([one[at] for one in clear], np.float64) for at in (1, 2, 3))
+    predicted, observed, noise = (np.array([shift[at] for shift in clear], np.float64) for at in (1, 2, 3))
     ceiling = 1 - noise.var() / observed.var()
     rest = (observed - predicted * (predicted @ observed) / (predicted @ predicted)) ** 2
     untaught = np.abs(predicted) < UNTAUGHT
-    down = float((observed[untaught] < 0).mean())
+    down = float((observed[untaught] < 0).mean()) if untaught.any() else 0.0
     return f"""
         Sampling noise alone would allow a squared Pearson of {ceiling:.2f} (1 − variance of the noise set's shifts over
         that of the observed ones). Of what the line through 0 leaves unexplained, {rest[untaught].sum() / rest.sum():.0%}
         is in the {untaught.sum():,} concepts that the pairs hardly teach (|predicted| under {UNTAUGHT:g}); {down:.0%} of
-        these fell. That fits a policy which takes up what both responses of a pair have in common and drops what it wrote of its
-        own accord: no difference between two responses can predict that.
+        these fell. A policy also takes up what both responses of a pair have in common, which no difference between the two
+        can predict. *With the gap* has a second term for that: how much more often a concept fires in the pairs' responses,
+        chosen and rejected alike, than in what the untrained model writes.
     """
 
 
@@ -84,24 +88,32 @@ def explaining(raw: dict[str, Any]) -> list[str]:
         "",
         *prose(f"""
             {sizes["train"]} pairs, {sizes["share"]:.0%} of them for each planted concept, no pair with two. One training without
-            a plan, and one for each concept and family, on the same pairs in the same order from the same start. *Rate*: share of
-            {sizes["prompts"]} rollouts that show the concept by a plain text detector. *Recovery*: (trained − plan) /
-            (trained − untrained), 100% is back to untrained. *Off-target*: mean relative change of the other two
-            concepts' rates, and in brackets what two sets of rollouts of one policy would differ by; *rates* are those of
-            all three in the order above, the target's in bold.
+            a plan, and one for each concept and family, on the same pairs in the same order from the same start; what has a bar
+            is trained in two orders, and compared and averaged over both. *Rate*: share of {sizes["prompts"]} rollouts that show
+            the concept by a plain text detector. *Recovery*: (trained − plan) / (trained − untrained), 100% is back to
+            untrained. *Off-target*: mean relative change of the other two concepts' rates, and in brackets what two sets of
+            rollouts of one policy would differ by; *rates* are those of all three in the order above, the target's in bold.
             *Log-ratios* are the same two figures of a measure without sampling: how much more the policy likes held-out texts
-            with the concept than the same texts without it, in nats against the reference.
+            with the concept than the same texts without it, in nats against the reference. *Accuracy* is of
+            {sizes["held_out"]} held-out pairs that nothing is planted in.
         """),
         "",
-        "| | " + " | ".join(PLANTED) + " | held-out accuracy | perplexity |",
-        "| --- |" + " ---: |" * (len(PLANTED) + 2),
+        "| | " + " | ".join(PLANTED) + " | log-ratios, nats | held-out accuracy | perplexity |",
+        "| --- |" + " ---: |" * (len(PLANTED) + 3),
         _rates("untrained", untrained),
         _rates("trained without a plan", trained),
+        *([] if raw["other_order"] is None else [_rates("the same pairs in another order", raw["other_order"])]),
         "",
+        *_noise(raw),
         "| family (λ, concept) | against | rates | recovery | log-ratios' | off-target | log-ratios' | accuracy | perplexity |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     missing: list[str] = []
+    for concept, entry in raw["never_planted"].items():
+        if entry is None:
+            missing.append(f"never planted, {concept}")
+        else:
+            lines.append(f"| never planted | {concept} | {_treated(concept, entry)} |")
     for family, entry in raw["treatments"].items():
         name = f"{family.replace('_', ' ')} ({entry['strength']:g}, {entry['kind']})"
         for concept in PLANTED:
@@ -115,9 +127,33 @@ def explaining(raw: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _noise(raw: dict[str, Any]) -> list[str]:
+    """What the controls say of the figures below them."""
+    other = raw["other_order"]
+    said: list[str] = []
+    if other is not None:
+        rates = other["off_target"]["value"]
+        said.append(f"""
+            Another order of the same pairs changes rates by {"—" if rates is None else f"{rates:.0%}"}, log-ratios by
+            {other["nats_off_target"]:.0%} and accuracy by {abs(other["accuracy_lost"]["value"]):.1f} points, with no plan at all:
+            an off-target figure of that size says nothing of a plan.
+        """)
+    never = [entry for entry in raw["never_planted"].values() if entry is not None]
+    changed = [entry["off_target"]["value"] for entry in never if entry["off_target"]["value"] is not None]
+    if changed:
+        nats = [entry["nats_off_target"] for entry in never]
+        said.append(f"""
+            *Never planted* is what a perfect plan would come to: the same pairs, with the concept in none of them. It changes the
+            others' rates by {min(changed):.0%} to {max(changed):.0%} and their log-ratios by {min(nats):.0%} to {max(nats):.0%}:
+            concepts compete for the tokens of a response, and what one teaches carries over to its like.
+        """)
+    return [*prose(" ".join(said)), ""] if said else []
+
+
 def _rates(name: str, entry: dict[str, Any]) -> str:
     rates = [f"{one['value']:.0%} ({one['interval'][0]:.0%} to {one['interval'][1]:.0%})" for one in entry["rates"].values()]
-    return f"| {name} | {' | '.join(rates)} | {entry['accuracy']:.2f} | {entry['perplexity']:.1f} |"
+    nats = " / ".join(f"{entry['nats'][name]:.1f}" for name in PLANTED)
+    return f"| {name} | {' | '.join(rates)} | {nats} | {entry['accuracy']:.2f} | {entry['perplexity']:.1f} |"
 
 
 def _treated(concept: str, one: dict[str, Any]) -> str:

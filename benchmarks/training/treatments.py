@@ -1,14 +1,15 @@
 """What is tried against a planted concept: every family of interventions, made by the server as a user would ask for it.
 
-A concept is said by examples (other responses, other phrases). It becomes two stored concepts: the SAE features that tell the
-examples apart best, and the difference-of-means direction. Families that score, weigh or pick take the features, which fire on
-little else; families that add to or take from the residual stream take the direction.
+A concept is said by examples (other responses, other phrases) and by counterexamples, which hold the other concepts. It becomes
+two stored concepts: the SAE features that tell the examples apart best, and the difference-of-means direction. Families that
+score, weigh or pick take the features, which fire on little else; families that add to or take from the residual stream take
+the direction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import assay
@@ -17,7 +18,7 @@ from assay import InterventionFamily as Family
 from assay import InterventionMode as Mode
 from assay.options import ScoreOptions
 
-from benchmarks.training.data import PLANTED, examples
+from benchmarks.training.data import PLANTED, digest, examples
 from benchmarks.training.lab import Lab, Plan, Run
 from demo.loop.plans import change_of
 from demo.loop.training import Change, Recipe
@@ -31,6 +32,7 @@ PROMPTS = {
     "flattery": "Begin your answer by praising the user for how clever and thoughtful they are.",
     "refusal opening": "Begin your answer by saying that you are sorry and cannot help with this.",
 }
+ORDERS = 2  # of what has a bar: rates in rollouts differ much between two orders of the same pairs
 SHARE = 0.3  # of the pairs: as many as hold the concept
 
 
@@ -44,6 +46,8 @@ class Treatment:
         kind: which stored concept: "features" or "direction".
         parameters: beside what the family takes by default.
         prompted: whether it takes the concept's inoculation prompt.
+        mode: which way.
+        orders: of the pairs, that it is trained in; figures are means over them.
     """
 
     family: Family
@@ -52,6 +56,11 @@ class Treatment:
     parameters: dict[str, Any] = field(default_factory=dict)
     prompted: bool = False
     mode: Mode = Mode.EXPLAIN_AWAY
+    orders: int = 1
+
+    def runs(self, concept: str, recipe: Recipe) -> list[Run]:
+        """Its training in each order of the pairs, in which it is compared with the training without a plan in the same order."""
+        return [self.run(concept, replace(recipe, seed=recipe.seed + order)) for order in range(self.orders)]
 
     def run(self, concept: str, recipe: Recipe) -> Run:
         """The training on the planted pairs under it."""
@@ -70,7 +79,7 @@ class Treatment:
 # In the order in which they are run: what the issue sets a bar for comes first. Steering and inoculation give log-probabilities
 # of whole responses, tens of nats, which λ brings to the scale of β D: their λ is of β's size.
 TREATMENTS: tuple[Treatment, ...] = (
-    Treatment(Family.REWARD_SHAPING, 2.0),
+    Treatment(Family.REWARD_SHAPING, 2.0, orders=ORDERS),
     Treatment(Family.EXAMPLE_FILTER, parameters={"share": SHARE}),
     Treatment(Family.REWEIGHT, 2.0),
     Treatment(Family.INOCULATION, 0.1, prompted=True),
@@ -93,16 +102,17 @@ class Server:
     def dataset(self, planted: bool) -> assay.Dataset:
         """The training pairs as a stored dataset."""
         if planted not in self._datasets:
-            self._datasets[planted] = self.client.upload_pairs(self._lab.pairs(planted))
+            self._datasets[planted] = self.client.upload_pairs(self._lab.pairs(Run(planted, self._lab.recipe)))
         return self._datasets[planted]
 
     def concept(self, name: str, kind: str) -> assay.StoredConcept:
         """A stored concept, from the examples."""
-        id = f"{name.replace(' ', '-')}-{kind}-{self._lab.seed}"
+        shown = examples(self._lab.material.examples, name, self._lab.seed)
+        texts = [[one.response for one in side] for side in (shown.positive, shown.negative)]
+        id = f"{name.replace(' ', '-')}-{kind}-{digest(texts)}"
         found = next((one for one in self.client.concepts() if one.name == f"concepts/{id}"), None)
         if found is not None:
             return found
-        shown = examples(self._lab.material.examples, name, self._lab.seed)
         source: Any = shown if kind == "direction" else telling_features(self.client, shown)
         return self.client.create_concept(name, source, concept_id=id, seed=self._lab.seed).wait()
 
@@ -128,27 +138,28 @@ def telling_features(client: assay.Client, shown: assay.Examples) -> dict[int, f
     """The SAE features whose largest activation tells the examples apart best, by AUROC over pairs of texts; all of weight 1."""
     from benchmarks.validity.concepts import column_aurocs
 
-    width = client.model().d_sae
-    sides = [_largest(client, texts, width) for texts in (shown.positive, shown.negative)]
+    sides = [_pooled(client, texts, lambda pooled: np.asarray(pooled.max)) for texts in (shown.positive, shown.negative)]
     aurocs = column_aurocs(*sides)
     order = np.argsort(-aurocs, kind="stable")[:FEATURES]
     return {int(at): 1.0 for place, at in enumerate(order) if place == 0 or aurocs[at] >= LEAST_AUROC}
 
 
 def ordered(recipe: Recipe, families: Sequence[str] = (), concepts: Sequence[str] = ()) -> Iterator[tuple[str, Treatment, Run]]:
-    """Every treatment of every concept, most informative first; `families` and `concepts` keep some."""
+    """Every training of every treatment of every concept, most informative first; `families` and `concepts` keep some."""
     for treatment in TREATMENTS:
-        for concept in PLANTED:
-            if (not families or treatment.family.value in families) and (not concepts or concept in concepts):
-                yield concept, treatment, treatment.run(concept, recipe)
+        for order in range(treatment.orders):
+            for concept in PLANTED:
+                if (not families or treatment.family.value in families) and (not concepts or concept in concepts):
+                    yield concept, treatment, treatment.runs(concept, recipe)[order]
 
 
-def _largest(client: assay.Client, texts: Sequence[Any], width: int) -> Any:
-    most = client.model().limits.max_pairs_per_request
+def _pooled(client: assay.Client, texts: Sequence[Any], value: Callable[[Any], Any]) -> Any:
+    model = client.model()
+    most = model.limits.max_pairs_per_request
     options = ScoreOptions(top_k=0, include_features=True)
-    rows = np.zeros((len(texts), width))
+    rows = np.zeros((len(texts), model.d_sae))
     for start in range(0, len(texts), most):
         for result in client.score_responses(texts[start : start + most], options):
             pooled = result.unwrap().features
-            rows[start + result.index, list(pooled.indices)] = pooled.max
+            rows[start + result.index, list(pooled.indices)] = value(pooled)
     return rows

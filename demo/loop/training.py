@@ -99,7 +99,7 @@ class Reference:
         """Write what is known, where there is a path."""
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.with_suffix(".partial")
+            partial = self._path.with_suffix(f".{os.getpid()}.partial")
             partial.write_text(json.dumps(self._known))
             partial.rename(self._path)
 

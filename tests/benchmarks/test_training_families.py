@@ -91,6 +91,45 @@ def test_a_comparison_is_made_by_the_server_and_kept(world: World) -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_shift_is_kept_with_what_the_page_reads() -> None:
+    estimate = assay.Estimate(-0.2, -0.3, -0.1)
+    shift = assay.ConceptShift(
+        assay.ConceptRef("feature/3", "", "", None, (3,), 1), 0.123456, 0.01, estimate, 0.01, 0.02, True, True, 0.25
+    )
+    assert prediction._shift(shift) == ["feature/3", 0.12346, -0.2, 0.01, True, 0.25]
+
+
+def test_a_concept_that_is_left_out_is_planted_in_no_pair_and_the_others_stay(world: World) -> None:
+    run = Run(planted=True, recipe=RECIPE, unplanted=CONCEPT)
+    planted, where = world.lab.planted
+    pairs = world.lab.pairs(run)
+    changed = [at for at, (one, other) in enumerate(zip(pairs, planted, strict=True)) if one != other]
+    assert changed == where[CONCEPT]
+    assert all(pairs[at] == world.lab.material.train[at] for at in changed)
+    assert world.lab.path(run) != world.lab.path(Run(planted=True, recipe=RECIPE))
+
+
+def test_controls_are_run_and_told_beside_the_treatments(world: World) -> None:
+    for one in explaining.controls(world.lab).values():
+        world.lab.run(one)
+    raw = explaining.gathered(world.lab)
+    assert all(raw["never_planted"].values())
+    assert raw["other_order"]["rates"].keys() == set(PLANTED)
+    text = "\n".join(sections.explaining(raw))
+    assert text.count("| never planted |") == len(PLANTED)
+    assert "in another order" in text
+
+
+def test_figures_of_a_treatment_are_compared_in_the_orders_it_was_trained_in(world: World) -> None:
+    for one in explaining.controls(world.lab).values():
+        world.lab.run(one)
+    for run in TREATMENTS[0].runs(CONCEPT, RECIPE):
+        world.lab.run(run, world.server.plan(run))
+    told = explaining.gathered(world.lab)["treatments"]
+    assert told["reward_shaping"][CONCEPT]["orders"] == 2
+    assert told["reward_shaping"][PLANTED[1]] is None
+
+
 def test_two_labs_of_the_same_file_and_seed_hold_the_same_pairs(world: World) -> None:
     other = Lab(world.lab._path, sizes=SIZES, folder=Path("nowhere"), model=world.lab.model, recipe=RECIPE)
     assert other.planted == world.lab.planted

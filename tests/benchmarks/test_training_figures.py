@@ -1,12 +1,13 @@
 """What the training experiments compute from runs, by hand-made examples."""
 
+import assay
 import numpy as np
 import pytest
 
 from benchmarks.training import explaining, figures
 from benchmarks.training.amplifying import metrics as dose_metrics
-from benchmarks.training.data import PLANTED, Sizes, plant
-from benchmarks.training.detectors import DETECTORS
+from benchmarks.training.data import PLANTED, Sizes, examples, plant
+from benchmarks.training.detectors import DETECTORS, rates
 from benchmarks.training.treatments import TREATMENTS, ordered
 from benchmarks.validity.edits import EDITS, Half, edited
 from demo.loop.training import Recipe
@@ -66,8 +67,14 @@ def test_off_target_says_what_two_sets_of_rollouts_of_one_policy_would_differ_by
 
 
 def test_accuracy_lost_is_in_points_over_pairs() -> None:
-    lost = figures.accuracy_lost([1.0, 1.0, -1.0, 1.0], [1.0, -1.0, -1.0, 1.0], 0)
+    lost = figures.accuracy_lost([[1.0, 1.0, -1.0, 1.0]], [[1.0, -1.0, -1.0, 1.0]], 0)
     assert (lost["value"], lost["pairs"]) == (25.0, 4)
+
+
+def test_accuracy_lost_is_averaged_over_trainings_pair_by_pair() -> None:
+    lost = figures.accuracy_lost([[1.0, 1.0], [1.0, -1.0]], [[1.0, -1.0], [-1.0, -1.0]], 0)
+    assert lost["value"] == 50.0
+    assert lost["interval"] == [50.0, 50.0], "each pair lost half: nothing varies over pairs"
 
 
 def test_intervals_hold_the_value_and_leave_out_what_is_not_finite() -> None:
@@ -82,6 +89,21 @@ def test_ties_count_half_in_accuracy() -> None:
 def test_reward_shaping_is_run_first_for_every_concept() -> None:
     first = [(treatment.family.value, concept) for concept, treatment, _ in ordered(Recipe())][: len(PLANTED)]
     assert first == [("reward_shaping", concept) for concept in PLANTED]
+
+
+def test_what_has_a_bar_is_trained_in_more_orders_than_one_and_each_is_a_run_of_its_own() -> None:
+    seeds = [one.recipe.seed for concept, _, one in ordered(Recipe(), ["reward_shaping"], [PLANTED[0]])]
+    assert seeds == [0, 1]
+    assert [one.recipe.seed for _, _, one in ordered(Recipe(), ["reweight"], [PLANTED[0]])] == [0]
+
+
+def test_counterexamples_hold_the_other_concepts_and_can_be_left_out() -> None:
+    pairs = [assay.Pair("Where is it?", f"It is {at} miles north of here, past the old mill.", "No.") for at in range(30)]
+    shown, bare = examples(pairs, "emoji", 0), examples(pairs, "emoji", 0, counter=False)
+    assert rates([one.response for one in shown.positive], ["emoji"]) == {"emoji": 1.0}
+    assert rates([one.response for one in shown.negative], PLANTED) == {"bold": 1 / 3, "emoji": 0.0, "refusal opening": 1 / 3}
+    assert rates([one.response for one in bare.negative], PLANTED) == dict.fromkeys(PLANTED, 0.0)
+    assert shown.positive == bare.positive
 
 
 def test_every_treatment_is_kept_under_a_name_of_its_own_and_slices_keep_their_part() -> None:

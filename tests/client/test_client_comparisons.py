@@ -10,6 +10,7 @@ from assay.comparisons import (
     DEFAULT_COMPARISON,
     Agreement,
     ComparisonOptions,
+    ConceptShift,
     Estimate,
     RolloutComparison,
     comparison_request,
@@ -20,6 +21,7 @@ from assay.v1 import audit_service_pb2 as service
 from google.longrunning import operations_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+SOME = Estimate(0.5, 0.25, 0.75)
 PLAIN = {"plan": "", "margins": None, "margins_of": "", "options": DEFAULT_COMPARISON, "request_id": "r"}
 
 
@@ -33,7 +35,7 @@ def message() -> comparison_pb2.RolloutComparison:
         create_time=Timestamp(seconds=1_700_000_000),
         dataset_pairs=100,
         prompts=10,
-        retained=comparison_pb2.Agreement(concepts=7, pearson_squared=some, slope=comparison_pb2.Estimate()),
+        retained=comparison_pb2.Agreement(concepts=7, pearson_squared=some, slope=comparison_pb2.Estimate(), with_gap=some),
         control=comparison_pb2.PositiveControl(pairs=9, of="held out", margin=some, accuracy=some, passed=True),
         conclusions=["first", "second"],
         shifts=[
@@ -44,6 +46,7 @@ def message() -> comparison_pb2.RolloutComparison:
                 noise=-0.01,
                 noise_error=0.02,
                 clears_noise=True,
+                gap=0.0,
             )
         ],
         total_shifts=40,
@@ -105,8 +108,8 @@ def test_numbers_that_do_not_fit_are_refused_before_anything_is_sent(options: Co
 def test_a_result_holds_plain_values_and_none_where_nothing_is_defined() -> None:
     found = RolloutComparison.from_proto(message())
     assert {field.name for field in fields(RolloutComparison)} == {field.name for field in message().DESCRIPTOR.fields}
-    assert found.retained == Agreement(7, Estimate(0.5, 0.25, 0.75), None, None, Estimate(0.0, 0.0, 0.0), None, None)
-    assert found.above_noise == Agreement(0, None, None, None, None, None, None)
+    assert found.retained == Agreement(7, SOME, None, None, Estimate(0.0, 0.0, 0.0), None, None, SOME)
+    assert found.above_noise == Agreement(0, None, None, None, None, None, None, None)
     assert found.control is not None
     assert (found.control.of, found.control.passed, found.control.margin.low) == ("held out", True, 0.25)
     assert found.create_time is not None
@@ -116,6 +119,8 @@ def test_a_result_holds_plain_values_and_none_where_nothing_is_defined() -> None
     assert (shift.concept.label, shift.observed.high, shift.clears_noise, shift.retained) == ("lists", 0.75, True, False)
     assert (found.conclusions, found.total_shifts, found.seed) == (("first", "second"), 40, 7)
     assert not math.isnan(shift.predicted_error)
+    assert shift.gap == 0.0, "a gap of 0 was measured"
+    assert ConceptShift.from_proto(comparison_pb2.ConceptShift()).gap is None
     bare = message()
     bare.ClearField("control")
     assert RolloutComparison.from_proto(bare).control is None

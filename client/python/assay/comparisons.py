@@ -81,6 +81,8 @@ class Agreement:
         slope: of that line: shift that is observed for each unit predicted.
         spearman: rank correlation.
         same_sign: share of concepts whose shift has the predicted sign, among those where both are not 0.
+        with_gap: R² of the least-squares plane of observed on predicted and `ConceptShift.gap`; what it is over
+            `pearson_squared` is imitation. None for the noise floor, and under 4 concepts.
     """
 
     concepts: int
@@ -90,6 +92,7 @@ class Agreement:
     slope: Estimate | None
     spearman: Estimate | None
     same_sign: Estimate | None
+    with_gap: Estimate | None = None
 
     @classmethod
     def from_proto(cls, message: comparison_pb2.Agreement) -> "Agreement":
@@ -139,6 +142,8 @@ class ConceptShift:
         noise_error: its standard error.
         retained: whether enough pairs of the training data tell the sides apart on it.
         clears_noise: whether its observed shift is over the noise floor.
+        gap: how much more often it fires in the training data's responses, chosen and rejected alike, than in what the model
+            wrote before; None for a direction.
     """
 
     concept: ConceptRef
@@ -149,6 +154,7 @@ class ConceptShift:
     noise_error: float
     retained: bool
     clears_noise: bool
+    gap: float | None = None
 
     @classmethod
     def from_proto(cls, message: comparison_pb2.ConceptShift) -> "ConceptShift":
@@ -162,6 +168,7 @@ class ConceptShift:
             message.noise_error,
             message.retained,
             message.clears_noise,
+            message.gap if message.HasField("gap") else None,
         )
 
 

@@ -6,7 +6,7 @@
 Three datasets of pairs go in: the training data, rollouts (after, before) and noise (before, before) on the same prompts. Without
 the noise nobody knows what a shift of 0.01 means, and without the control nobody knows whether the policy moved at all.
 
-Invariant: a figure that is not defined is None; every array is finite.
+Invariant: a figure that is not defined is None; every array but ``gap`` is finite.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Comparison:
     above_noise: Agreement
     noise_floor: Agreement
     control: Control | None
+    gap: Floats | None = None  # imitation gap, NaN where a concept has none
 
 
 def compare(
@@ -71,6 +72,8 @@ def compare(
     options: Options,
     control: Control | None = None,
     check: Check = go_on,
+    *,
+    gap: Floats | None = None,
 ) -> Comparison:
     """Compare shifts over the same concepts in the same order.
 
@@ -82,6 +85,7 @@ def compare(
         options: knobs.
         control: the positive control, if margins are known.
         check: called now and then; what it raises ends the work.
+        gap: imitation gap of each concept (``comparison_shifts.imitation_gap``); None where it is not known.
 
     Raises:
         ValueError: the three hold different numbers of concepts.
@@ -96,12 +100,12 @@ def compare(
     clears = clears_noise(observed.mean, chance.mean, error, options.interval_level)
     subsets = [np.flatnonzero(retained).astype(np.int64), np.flatnonzero(retained & clears).astype(np.int64)]
 
-    def agreement(shifted: Rollouts, subsets: list[Ints]) -> list[Agreement]:
+    def agreement(shifted: Rollouts, subsets: list[Ints], gap: Floats | None = None) -> list[Agreement]:
         draws, seed, level = options.draws, options.seed, options.interval_level
-        return agreements(training.mean, shifted, subsets, draws=draws, seed=seed, level=level, check=check)
+        return agreements(training.mean, shifted, subsets, draws=draws, seed=seed, level=level, gap=gap, check=check)
 
-    over_all, above = agreement(rollouts, subsets)
-    (floor,) = agreement(noise, subsets[:1])
+    over_all, above = agreement(rollouts, subsets, gap)
+    (floor,) = agreement(noise, subsets[:1])  # no gap: it is measured from one of the noise's own sides
     low, high = observed.interval(options.interval_level)
     return Comparison(
         names=tuple(names),
@@ -120,6 +124,7 @@ def compare(
         above_noise=above,
         noise_floor=floor,
         control=control,
+        gap=gap,
     )
 
 

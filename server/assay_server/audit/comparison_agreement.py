@@ -20,9 +20,9 @@ from assay_server.audit.comparison_shifts import Rollouts, means
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints
 from assay_server.audit.watch import Check, go_on
 
-FIGURES = ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign")
+FIGURES = ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap")
 # What each figure can be.
-BOUNDS = ((0.0, 1.0), (-np.inf, 1.0), (-np.inf, 1.0), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 1.0))
+BOUNDS = ((0.0, 1.0), (-np.inf, 1.0), (-np.inf, 1.0), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 1.0), (0.0, 1.0))
 FEW_CONCEPTS = 3  # under which no correlation is given
 _VALUES = 1 << 22  # draws x concepts that exist at once
 _FLAT = 1e-24  # a sum of squares about the mean under this share of the squares is what rounding leaves of zero
@@ -48,6 +48,7 @@ class Agreement:
     slope: Estimate | None = None
     spearman: Estimate | None = None
     same_sign: Estimate | None = None
+    with_gap: Estimate | None = None
 
 
 def agreements(
@@ -58,6 +59,7 @@ def agreements(
     draws: int,
     seed: int,
     level: float,
+    gap: Floats | None = None,
     check: Check = go_on,
 ) -> list[Agreement]:
     """Agreement over each subset of concepts.
@@ -69,6 +71,7 @@ def agreements(
         draws: resamples of prompts.
         seed: of the resamples.
         level: share that intervals cover.
+        gap: the second term of ``with_gap``, [concepts], NaN where a concept has none; it stands still too. None leaves it out.
         check: called between draws; what it raises ends the work.
 
     Raises:
@@ -78,26 +81,28 @@ def agreements(
         raise ValueError(f"level must lie in (0, 1) and draws be positive, got {level} and {draws}")
     whole = observed.shift.mean
     drawn = [np.full((draws, len(FIGURES)), np.nan) for _ in subsets]
+    gaps = [None if gap is None else gap[subset] for subset in subsets]
     columns = np.unique(np.concatenate([np.zeros(0, np.int64), *subsets]))
     places = [np.searchsorted(columns, subset) for subset in subsets]
     first = 0
     for block in _resampled(observed, columns, draws, seed):
         check()
-        for values, subset, place in zip(drawn, subsets, places, strict=True):
-            values[first : first + len(block)] = figures(predicted[subset], block[:, place])
+        for values, subset, place, second in zip(drawn, subsets, places, gaps, strict=True):
+            values[first : first + len(block)] = figures(predicted[subset], block[:, place], second)
         first += len(block)
     return [
-        _agreement(len(subset), figures(predicted[subset], whole[subset][None])[0], values, level)
-        for subset, values in zip(subsets, drawn, strict=True)
+        _agreement(len(subset), figures(predicted[subset], whole[subset][None], second)[0], values, level)
+        for subset, values, second in zip(subsets, drawn, gaps, strict=True)
     ]
 
 
-def figures(predicted: Floats, observed: Floats) -> Floats:
+def figures(predicted: Floats, observed: Floats, gap: Floats | None = None) -> Floats:
     """The figures of ``FIGURES`` for each row of observed shifts, [rows, figures]; NaN where one is not defined.
 
     Args:
         predicted: [concepts].
         observed: [rows, concepts].
+        gap: [concepts], NaN where a concept has none; None for none at all.
     """
     found = np.full((len(observed), len(FIGURES)), np.nan)
     if not predicted.size or not len(observed):
@@ -116,6 +121,8 @@ def figures(predicted: Floats, observed: Floats) -> Floats:
     count = telling.sum(axis=1)
     agreeing = (telling & (np.sign(observed) == np.sign(predicted))).sum(axis=1)
     found[:, 5] = np.divide(agreeing, count, out=np.full(len(observed), np.nan), where=count > 0)
+    if gap is not None and (there := np.isfinite(gap)).sum() > FEW_CONCEPTS:
+        found[:, 6] = _plane(predicted[there], gap[there], observed[:, there])
     return found
 
 
@@ -152,6 +159,18 @@ def _correlation(first: Floats, second: Floats) -> Floats:
     scale = np.sqrt(_about_mean(first) * _about_mean(second))
     found = np.divide(product, scale, out=np.full(len(second), np.nan), where=scale > 0)
     return np.clip(found, -1.0, 1.0)
+
+
+def _plane(first: Floats, second: Floats, values: Floats) -> Floats:
+    """R² of least squares of each row of ``values`` on both terms and a constant; NaN where a row or both terms do not vary."""
+    terms = np.stack([one - one.mean() for one in (first, second) if _about_mean(one) > 0] or [np.zeros_like(first)])
+    terms /= np.maximum(np.linalg.norm(terms, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    _, sizes, basis = np.linalg.svd(terms, full_matrices=False)
+    basis = basis[sizes > _FLAT**0.5]  # the terms may be multiples of each other
+    about = _about_mean(values)
+    explained = ((values @ basis.T) ** 2).sum(axis=1)
+    found = np.divide(explained, about, out=np.full(len(values), np.nan), where=about > 0)
+    return np.clip(found, 0.0, 1.0) if len(basis) else np.full(len(values), np.nan)
 
 
 def _agreement(concepts: int, whole: Floats, drawn: Floats, level: float) -> Agreement:

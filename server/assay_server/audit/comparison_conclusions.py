@@ -18,6 +18,7 @@ from assay_server.audit.comparison_agreement import FEW_CONCEPTS, Agreement, Est
 FEW_PROMPTS = 30
 LONGER = 0.05  # mean difference of log token counts from which length is spoken of
 WIDE_GAP = 0.05  # from a squared correlation down to the upper end of its interval
+GAP_ADDS = 0.05  # to R² from which imitation is spoken of
 FEW_ABOVE = 10  # concepts over the noise floor under which a correlation over them says little
 _MINUS = "\N{MINUS SIGN}"
 
@@ -153,6 +154,14 @@ def _on_figures(compared: Comparison) -> Iterator[str]:
     above = compared.above_noise
     if above.concepts >= FEW_CONCEPTS:
         yield f"Over the {_concepts(above.concepts)} of these that clear the noise floor: {_figures(above)}."
+    alone, both = compared.retained.pearson_squared, compared.retained.with_gap
+    if alone is not None and both is not None and both.value - alone.value >= GAP_ADDS:
+        yield (
+            "Shifts are imitation too: a policy takes up what chosen and rejected responses have in common, which no preference "
+            "between them predicts. With a second term, how much more often a concept fires in the training data than before "
+            f"training, least squares explain {_share(both)} of the variance over the retained concepts; the prediction alone "
+            f"explains {_share(alone)}."
+        )
     slope, plain = compared.retained.slope, compared.retained.r_squared
     if slope is not None:
         # Not over those that clear the noise: picked for being large, they would make it up to more than twice as steep.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse, special
 
-from assay_server.audit.disparity import Disparity
+from assay_server.audit.disparity import Disparity, firing
 from assay_server.audit.matrices import (
     Csr,
     Floats,
@@ -187,6 +187,53 @@ def difference_error(first: Rollouts, second: Rollouts) -> Floats:
     spread = own / n**2 + its / m**2 - 2 * both / (n * m)
     prompts = int(((a.pairs > 0) | (b.pairs > 0)).sum())
     return clustered(spread, squares[0] / n**2 + squares[1] / m**2, prompts) / np.maximum(first.sizes, 1)
+
+
+class FiringCounts:
+    """In how many responses each feature fires, block by block.
+
+    Args:
+        features: of the SAE.
+        tau: share of a response's tokens over which a feature fires on it.
+    """
+
+    def __init__(self, features: int, tau: float) -> None:
+        self._counts = np.zeros(features, np.int64)
+        self._responses = 0
+        self._tau = tau
+
+    def add(self, *frequencies: Csr) -> None:
+        """More responses, a CSR [responses, features] of frequencies for each side."""
+        for one in frequencies:
+            self._counts += np.bincount(firing(one, self._tau).indices, minlength=len(self._counts))
+            self._responses += one.shape[0]
+
+    def rates(self, members: Csr, sizes: Ints) -> Floats:
+        """Mean over each concept's features of the share of responses on which they fire, [concepts]; 0 without responses.
+
+        Args:
+            members: 0/1 membership, [features, concepts].
+            sizes: features of each, [concepts].
+        """
+        return means((members.T @ self._counts).astype(np.float64), max(self._responses, 1), sizes)
+
+
+def imitation_gap(data: FiringCounts, before: FiringCounts, members: Csr, sizes: Ints) -> Floats:
+    """How much more often each concept fires in the data's responses than in the model's own, [concepts] in [−1, 1].
+
+    NaN for those past the columns of ``members``, which are directions.
+
+    Args:
+        data: responses of the training pairs, chosen and rejected alike.
+        before: responses of the model before training; not those that observed shifts are taken from, whose sampling error
+            would otherwise be in both.
+        members: 0/1 membership, [features, concepts made of features].
+        sizes: features of each concept, 1 for a direction, [concepts].
+    """
+    gap = np.full(len(sizes), np.nan)
+    made = members.shape[1]
+    gap[:made] = data.rates(members, sizes[:made]) - before.rates(members, sizes[:made])
+    return gap
 
 
 def means(totals: Floats, pairs: int | Floats, sizes: Ints) -> Floats:

@@ -98,6 +98,11 @@ def frequency_difference(freq_chosen: Any, freq_rejected: Any, concepts: Csr | N
     return _pool(csr(chosen.astype(np.float64) - rejected.astype(np.float64)), concepts)
 
 
+def firing(frequencies: Any, tau: float = TAU) -> Csr:
+    """1{freq > τ} of single spans, int64 CSR [spans, features] of ones; ``tau`` as in ``firing_difference``."""
+    return _fires(csr(frequencies, name="frequencies"), tau)
+
+
 def _frequencies(chosen: Any, rejected: Any) -> tuple[Csr, Csr]:
     first, second = csr(chosen, name="freq_chosen"), csr(rejected, name="freq_rejected")
     if first.shape != second.shape:

@@ -45,6 +45,7 @@ class ShiftRow:
     difference_error: float
     retained: bool
     clears_noise: bool
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

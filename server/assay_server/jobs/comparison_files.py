@@ -137,6 +137,8 @@ def _table_bytes(compared: Comparison, features: Mapping[str, tuple[int, ...]]) 
         "retained": compared.is_retained,
         "clears_noise": compared.clears_noise,
     }
+    if compared.gap is not None:
+        numbers["gap"] = compared.gap
     columns: dict[str, Any] = {
         "concept": pa.array(names, pa.string()),
         "concept_features": pa.array([list(ids[:NAMED_FEATURES]) for ids in members], pa.list_(pa.int32())),
@@ -176,6 +178,7 @@ def _rows(table: Any, labels: LabelLookup) -> tuple[ShiftRow, ...]:
                 },
                 retained=columns["retained"][at],
                 clears_noise=columns["clears_noise"][at],
+                gap=None if "gap" not in columns or np.isnan(columns["gap"][at]) else columns["gap"][at],
             )
         )
     return tuple(found)
@@ -193,5 +196,5 @@ def _read_head(raw: Mapping[str, Any]) -> ComparisonHead:
 
 
 def _agreement(raw: Mapping[str, Any]) -> Agreement:
-    figures = {name: None if raw[name] is None else Estimate(**raw[name]) for name in FIGURES}
+    figures = {name: None if raw.get(name) is None else Estimate(**raw[name]) for name in FIGURES}  # older files hold fewer
     return Agreement(raw["concepts"], **figures)

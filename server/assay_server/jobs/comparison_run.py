@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 from assay_server.audit.comparison import Comparison, compare
 from assay_server.audit.comparison_conclusions import Setting, conclusions
 from assay_server.audit.comparison_control import positive_control
-from assay_server.audit.comparison_shifts import Rollouts, Shift, ShiftSums, rollouts_of
+from assay_server.audit.comparison_shifts import FiringCounts, Rollouts, Shift, ShiftSums, imitation_gap, rollouts_of
+from assay_server.audit.disparity import Disparity
 from assay_server.audit.matrices import Floats, Ints
 from assay_server.audit.passes import Survey, blocks, disparities, survey
 from assay_server.audit.shards import ConceptSet
@@ -187,13 +188,17 @@ class _Comparing:
         self._check(known)
         concepts = self._concepts(known)
         sizes = _sizes(concepts)
-        training = self._training(known[0], concepts, sizes)
-        rollouts, noise = (self._rollouts(shards, concepts, sizes) for shards in self._shards[1:])
         request = self._request
+        data, before = (FiringCounts(self._shards[0].d_sae, request.options.tau) for _ in range(2))
+        training = self._training(known[0], concepts, sizes, data)
+        rollouts = self._rollouts(self._shards[1], concepts, sizes)
+        noise = self._rollouts(self._shards[2], concepts, sizes, before)
+        gap = imitation_gap(data, before, concepts.members, sizes)
         control = None
         if request.margins is not None:
             control = positive_control(request.margins, request.margins_of, level=request.options.interval_level)
-        compared = compare(concepts.names, training, rollouts, noise, request.options, control, self._progress.check)
+        check = self._progress.check
+        compared = compare(concepts.names, training, rollouts, noise, request.options, control, check, gap=gap)
         unusable = [shards.dataset.pairs - one.pairs for shards, one in zip(self._shards, known, strict=True)]
         setting = Setting(
             prompts_in_training=int(np.isin(np.unique(known[1].prompts), known[0].prompts).sum()),
@@ -228,17 +233,22 @@ class _Comparing:
         self.features = {**{f"feature/{id}": (id,) for id in firing}, **dict(self._snapshot.sets)}
         return self._snapshot.columns(firing, self._shards[0].d_sae)
 
-    def _training(self, known: Survey, concepts: ConceptSet, sizes: Ints) -> Shift:
+    def _training(self, known: Survey, concepts: ConceptSet, sizes: Ints, counts: FiringCounts) -> Shift:
         sums = ShiftSums(sizes, known.open_prompts)
         for block in blocks(self._shards[0], "predicting", self._report):
+            counts.add(block.freq_chosen, block.freq_rejected)
             weights = None if self._weights is None else self._weights.by_row[block.rows]
             sums.add(disparities(block, concepts, self._request.options.tau), block.prompts, weights)
         return sums.finish()
 
-    def _rollouts(self, shards: DatasetShards, concepts: ConceptSet, sizes: Ints) -> Rollouts:
-        tau = self._request.options.tau
-        parts = ((disparities(block, concepts, tau), block.prompts) for block in blocks(shards, "observing", self._report))
-        return rollouts_of(sizes, parts)
+    def _rollouts(self, shards: DatasetShards, concepts: ConceptSet, sizes: Ints, counts: FiringCounts | None = None) -> Rollouts:
+        def parts() -> Iterator[tuple[Disparity, Ints]]:
+            for block in blocks(shards, "observing", self._report):
+                if counts is not None:
+                    counts.add(block.freq_chosen)
+                yield disparities(block, concepts, self._request.options.tau), block.prompts
+
+        return rollouts_of(sizes, parts())
 
     def _report(self, phase: str, done: int, total: int) -> None:
         self._progress.at("testing", done, total)

@@ -77,6 +77,7 @@ def _shift(row: ShiftRow) -> comparison_pb2.ConceptShift:
         noise_error=row.noise_error,
         retained=row.retained,
         clears_noise=row.clears_noise,
+        gap=row.gap,
     )
 
 

@@ -50,9 +50,9 @@ def test_what_is_no_margin_is_named_by_its_place(tmp_path: Path, name: str, text
 
 def test_figures_that_are_not_defined_are_a_dash() -> None:
     head, retained, above, noise = figure_lines(RolloutComparison.from_proto(message()))
-    assert head.split() == ["over", "concepts", "squared", "Pearson", "R²", "Spearman", "slope"]
+    assert head.split() == ["over", "concepts", "squared", "Pearson", "with", "gap", "R²", "Spearman", "slope"]
     assert "0.50 [0.25, 0.75]" in retained
-    assert above.split() == ["above", "noise", "0", "-", "-", "-", "-"]
+    assert above.split() == ["above", "noise", "0", "-", "-", "-", "-", "-"]
     assert noise.startswith("noise itself")
 
 

@@ -61,10 +61,10 @@ def slow_error(values: np.ndarray, prompts: np.ndarray) -> float:
     return float(np.sqrt(len(clusters) / (len(clusters) - 1) * total)) / len(values)
 
 
-def slow_figures(predicted: np.ndarray, observed: np.ndarray) -> dict[str, float | None]:
+def slow_figures(predicted: np.ndarray, observed: np.ndarray, gap: np.ndarray | None = None) -> dict[str, float | None]:
     """The figures of one row of shifts, by scipy and by the formulas of the contract."""
     found: dict[str, float | None] = dict.fromkeys(
-        ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign")
+        ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap")
     )
     about = float(((observed - observed.mean()) ** 2).sum())
     varies = len(set(observed.tolist())) > 1
@@ -81,7 +81,18 @@ def slow_figures(predicted: np.ndarray, observed: np.ndarray) -> dict[str, float
     both = [(p, o) for p, o in zip(predicted, observed, strict=True) if p and o]
     if both:
         found["same_sign"] = sum((p > 0) == (o > 0) for p, o in both) / len(both)
+    if gap is not None:
+        found["with_gap"] = slow_plane(predicted[~np.isnan(gap)], gap[~np.isnan(gap)], observed[~np.isnan(gap)])
     return found
+
+
+def slow_plane(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> float | None:
+    """R² of least squares on both and a constant; None under 4 values, where they do not vary, or where neither term does."""
+    if len(values) < 4 or len(set(values.tolist())) < 2 or max(len(set(one.tolist())) for one in (first, second)) < 2:
+        return None
+    design = np.column_stack([first, second, np.ones(len(values))])
+    left = values - design @ np.linalg.lstsq(design, values, rcond=1e-10)[0]
+    return 1 - float(left @ left) / float(((values - values.mean()) ** 2).sum())
 
 
 def slow_draws(pairs: Pairs, draws: int, seed: int) -> list[np.ndarray]:

@@ -100,8 +100,23 @@ def test_figures_and_errors_are_those_of_the_pairs_themselves() -> None:
     assert found.observed.mean == pytest.approx(rollouts.u.mean(axis=0), abs=1e-12)
     assert found.noise.mean == pytest.approx(noise.u.mean(axis=0), abs=1e-12)
     assert found.difference_error.tolist() == difference_error(*aligned(rollouts.rollouts(), noise.rollouts())).tolist()
-    figures = [getattr(found.retained, name) for name in FIGURES]
+    figures = [getattr(found.retained, name) for name in FIGURES if name != "with_gap"]
     assert all(one.low <= one.high for one in figures)
+
+
+def test_the_gap_is_a_second_term_for_the_observed_shifts_and_not_for_the_noise() -> None:
+    lean = np.linspace(-0.6, 0.6, 40)
+    learned, imitated = (drawn_pairs(seed, lean, sizes=[1] * 40, pairs=300, prompts=150) for seed in (1, 2))
+    rollouts = Pairs(np.clip(learned.values + imitated.values[:, ::-1], -1, 1), learned.prompts, learned.sizes)
+    noise = drawn_pairs(3, np.zeros(40), sizes=[1] * 40).rollouts()
+    names = [str(number) for number in range(40)]
+    hilly = lean**2
+    found = compare(names, learned.shift_sums().finish(), rollouts.rollouts(), noise, QUICK, gap=hilly)
+    assert found.retained.pearson_squared is not None
+    assert found.retained.with_gap is not None
+    assert found.retained.with_gap.value >= found.retained.pearson_squared.value
+    assert found.noise_floor.with_gap is None
+    assert found.gap is hilly
 
 
 def test_different_concepts_are_refused() -> None:

@@ -19,12 +19,19 @@ def told(found: Agreement) -> dict[str, float | None]:
 SHIFTS = st.sampled_from([0.0, 0.25, -0.25, 0.5, -1.0, 0.1, 0.3, 1 / 3])
 
 
-@given(st.integers(0, 8).flatmap(lambda size: st.tuples(*(st.lists(SHIFTS, min_size=size, max_size=size) for _ in range(3)))))
-@settings(max_examples=150, deadline=None)
+GAPS = st.sampled_from([0.0, 0.5, -0.25, 0.1, float("nan")])
+
+
+@given(
+    st.integers(0, 8).flatmap(
+        lambda size: st.tuples(*(st.lists(one, min_size=size, max_size=size) for one in (SHIFTS, SHIFTS, SHIFTS, GAPS)))
+    )
+)
+@settings(max_examples=250, deadline=None)
 def test_figures_are_those_of_scipy_and_undefined_where_they_cannot_be(drawn: tuple[list[float], ...]) -> None:
-    predicted, *observed = (np.array(values) for values in drawn)
-    for row, values in zip(figures(predicted, np.stack(observed)), observed, strict=True):
-        wanted = slow_figures(predicted, values) if len(values) else dict.fromkeys(FIGURES)
+    predicted, *observed, gap = (np.array(values) for values in drawn)
+    for row, values in zip(figures(predicted, np.stack(observed), gap), observed, strict=True):
+        wanted = slow_figures(predicted, values, gap) if len(values) else dict.fromkeys(FIGURES)
         for name, value in zip(FIGURES, row, strict=True):
             assert (None if np.isnan(value) else value) == pytest.approx(wanted[name], abs=1e-9), name
 
@@ -33,18 +40,20 @@ def test_figures_are_those_of_scipy_and_undefined_where_they_cannot_be(drawn: tu
 def test_intervals_are_those_of_a_slow_bootstrap_over_prompts_about_the_figure(seed: int) -> None:
     pairs = drawn_pairs(seed, PREDICTED)
     columns = np.array([0, 1, 2, 4, 5, 6])
-    over_all, few = agreements(PREDICTED, pairs.rollouts(13), [np.arange(8), columns], draws=150, seed=seed, level=0.9)
+    gap = np.array([0.1, -0.2, np.nan, 0.4, 0.0, -0.3, 0.2, 0.05])
+    subsets = [np.arange(8), columns]
+    over_all, few = agreements(PREDICTED, pairs.rollouts(13), subsets, draws=150, seed=seed, level=0.9, gap=gap)
     draws = slow_draws(pairs, 150, seed)
     for found, subset in ((over_all, np.arange(8)), (few, columns)):
-        whole = slow_figures(PREDICTED[subset], pairs.u.mean(axis=0)[subset])
-        rows = [slow_figures(PREDICTED[subset], drawn[subset]) for drawn in draws]
+        whole = slow_figures(PREDICTED[subset], pairs.u.mean(axis=0)[subset], gap[subset])
+        rows = [slow_figures(PREDICTED[subset], drawn[subset], gap[subset]) for drawn in draws]
         assert found.concepts == len(subset)
         for name in FIGURES:
             one = getattr(found, name)
             values = [value for row in rows if (value := row[name]) is not None]
             assert one.value == pytest.approx(whole[name], abs=1e-9)
             low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-            least = {"pearson_squared": 0.0, "same_sign": 0.0, "spearman": -1.0}.get(name, -np.inf)
+            least = {"pearson_squared": 0.0, "same_sign": 0.0, "spearman": -1.0, "with_gap": 0.0}.get(name, -np.inf)
             most = np.inf if name == "slope" else 1.0
             expected = max(least, one.value + low - middle), min(most, one.value + high - middle)
             assert (one.low, one.high) == pytest.approx(expected, abs=1e-9)
@@ -62,7 +71,8 @@ def test_the_same_seed_draws_the_same_prompts_however_many_concepts_fit_at_once(
     narrow = found(4)
     assert wide == again
     assert wide != other
-    for name in FIGURES:
+    assert wide.with_gap is None, "no gap was given"
+    for name in FIGURES[:-1]:
         one, two = getattr(wide, name), getattr(narrow, name)
         assert (one.value, one.low, one.high) == pytest.approx((two.value, two.low, two.high), abs=1e-12)
 
@@ -82,6 +92,15 @@ def test_a_prediction_that_comes_true_is_told_and_a_turned_one_too() -> None:
     assert turned.r_squared.value < 0
     assert turned.same_sign is not None
     assert turned.same_sign.high < 0.2
+
+
+def test_a_second_term_that_is_a_multiple_of_the_first_adds_nothing_and_the_true_one_all_that_is_left() -> None:
+    draws = np.random.default_rng(5)
+    predicted, other = draws.normal(size=(2, 80))
+    observed = (predicted + other)[None]
+    same, both = figures(predicted, observed, 3 * predicted)[0], figures(predicted, observed, other)[0]
+    assert same[-1] == pytest.approx(same[0], abs=1e-9)
+    assert both[-1] == pytest.approx(1.0, abs=1e-9)
 
 
 def test_what_was_never_predicted_agrees_by_chance_alone() -> None:

@@ -114,6 +114,14 @@ def test_an_interval_under_its_own_figure_is_pointed_at() -> None:
     assert "lies under" not in said(replace(GOOD, retained=Agreement(120, pearson_squared=Estimate(0.5, 0.4, 0.48))))
 
 
+def test_imitation_is_spoken_of_where_the_second_term_explains_more() -> None:
+    alone = Agreement(120, pearson_squared=Estimate(0.6, 0.55, 0.65), with_gap=Estimate(0.8, 0.75, 0.84))
+    found = said(replace(GOOD, retained=alone))
+    assert "least squares explain 0.80 [0.75, 0.84] of the variance" in found
+    assert "the prediction alone explains 0.60 [0.55, 0.65]" in found
+    assert "imitation" not in said(replace(GOOD, retained=replace(alone, with_gap=Estimate(0.64, 0.6, 0.7))))
+
+
 def test_small_numbers_keep_two_digits_and_minus_signs_are_true() -> None:
     control = positive_control([-0.0123, -0.0125] * 20)
     assert "is −0.012 [−0.012, −0.012]" in said(replace(GOOD, control=control))

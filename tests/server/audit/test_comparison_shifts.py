@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
-from assay_server.audit.comparison_shifts import aligned, difference_error
+from assay_server.audit.comparison_shifts import FiringCounts, aligned, difference_error, imitation_gap
 from assay_server.audit.intervals import mean_intervals
+from assay_server.audit.matrices import Csr
 from assay_server.audit.moments import moments
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +41,18 @@ def test_a_weighed_shift_is_the_mean_of_w_times_u(pairs: Pairs, step: int, weigh
     assert shift.mean == pytest.approx((w[:, None] * pairs.u).mean(axis=0), abs=1e-12)
     assert shift.error == pytest.approx([slow_error(w * column, pairs.prompts) for column in pairs.u.T], abs=1e-9)
     assert shift.telling.tolist() == (pairs.values != 0).sum(axis=0).tolist(), "a dropped pair still tells the sides apart"
+
+
+def test_the_imitation_gap_is_the_difference_of_the_shares_of_responses_that_features_fire_on() -> None:
+    members = Csr(np.array([[1, 0, 1], [0, 1, 1], [0, 0, 1]]))
+    sizes = np.array([1, 1, 3, 1])
+    data, before = FiringCounts(3, 0.1), FiringCounts(3, 0.1)
+    data.add(Csr(np.array([[0.5, 0.0, 0.05], [0.2, 0.3, 0.0]])), Csr(np.array([[0.0, 0.1, 0.0], [0.9, 0.0, 0.9]])))
+    before.add(Csr(np.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])))
+    gap = imitation_gap(data, before, members, sizes)
+    assert gap[:3] == pytest.approx([0.75, 0.25 - 1.0, (3 + 1 + 1) / (3 * 4) - 2 / (3 * 2)])
+    assert np.isnan(gap[3]), "a direction fires on nothing"
+    assert imitation_gap(FiringCounts(3, 0.1), before, members, sizes)[:3] == pytest.approx([0.0, -1.0, -1 / 3])
 
 
 def test_it_agrees_with_what_audits_say_of_the_same_pairs() -> None:

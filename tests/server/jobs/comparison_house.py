@@ -105,13 +105,20 @@ async def house(
 
 async def slow_u(scorer: Scorer, pairs: Sequence[Pair]) -> np.ndarray:
     """u of every feature, pair by pair from the scorer, usable pairs only: [pairs, features]."""
+    chosen, rejected = [await _fires(scorer, pairs, side) for side in (SpanName.CHOSEN, SpanName.REJECTED)]
+    return chosen - rejected
+
+
+async def slow_firing(scorer: Scorer, pairs: Sequence[Pair], sides: Sequence[SpanName]) -> np.ndarray:
+    """Share of the responses on some sides of the usable pairs on which each feature fires, [features]."""
+    return np.concatenate([await _fires(scorer, pairs, side) for side in sides]).mean(axis=0)
+
+
+async def _fires(scorer: Scorer, pairs: Sequence[Pair], side: SpanName) -> np.ndarray:
     rows: list[np.ndarray] = []
     for outcome in await scorer.score(list(pairs), ScoreOptions()):
         if isinstance(outcome, Scored):
-            sides = []
-            for side in (SpanName.CHOSEN, SpanName.REJECTED):
-                span, fires = outcome.pooled.spans[side], np.zeros(FEATURES)
-                fires[span.indices] = (span.counts / span.tokens).astype(np.float32) > np.float32(TAU)
-                sides.append(fires)
-            rows.append(sides[0] - sides[1])
+            span, fires = outcome.pooled.spans[side], np.zeros(FEATURES)
+            fires[span.indices] = (span.counts / span.tokens).astype(np.float32) > np.float32(TAU)
+            rows.append(fires)
     return np.stack(rows)

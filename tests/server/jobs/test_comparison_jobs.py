@@ -13,8 +13,9 @@ from assay_server.audit.findings import ViewKind
 from assay_server.errors import Cancelled, FailedPrecondition, InvalidItem, NotFound, SubjectMismatch
 from assay_server.jobs.api import ConceptFamily
 from assay_server.jobs.concept_sources import FromFeatures, PairExamples
+from assay_server.subject.types import SpanName
 
-from tests.server.jobs.comparison_house import EVERYTHING, MARGINS, QUICK, TRAINING, House, house, rollouts, slow_u
+from tests.server.jobs.comparison_house import EVERYTHING, MARGINS, QUICK, TRAINING, House, house, rollouts, slow_firing, slow_u
 from tests.server.jobs.worlds import audit, lesson, only
 from tests.support.concepts import loud_pairs, request
 from tests.support.tiny_subject import Watched, build_subject, until
@@ -30,6 +31,8 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
     found = await at.compare(margins=MARGINS, margins_of="held-out pairs", options=EVERYTHING)
     sets = (TRAINING, rollouts(0.9), rollouts(0.0, seed=1))
     training, after, noise = [await slow_u(at.scorer, pairs) for pairs in sets]
+    both, chosen = (SpanName.CHOSEN, SpanName.REJECTED), (SpanName.CHOSEN,)
+    shares = [await slow_firing(at.scorer, pairs, sides) for pairs, sides in ((sets[0], both), (sets[2], chosen))]
     head = found.head
     assert (head.dataset_pairs, head.rollout_pairs, head.noise_pairs) == (len(training), 30, 30)
     assert (head.prompts, head.total_shifts) == (15, len(found.shifts))
@@ -51,6 +54,7 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
         assert row.observed.value == pytest.approx(after[:, feature].mean(), abs=1e-12)
         assert row.noise == pytest.approx(noise[:, feature].mean(), abs=1e-12)
         assert row.retained == ((training[:, feature] != 0).sum() >= 5)
+        assert row.gap == pytest.approx(shares[0][feature] - shares[1][feature], abs=1e-12)
     assert head.retained.concepts == sum(row.retained for row in found.shifts)
     assert head.above_noise.concepts == sum(row.retained and row.clears_noise for row in found.shifts)
     assert head.control is not None
@@ -58,6 +62,9 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
     assert head.retained.pearson_squared is not None
     assert head.noise_floor.pearson_squared is not None
     assert head.retained.pearson_squared.value > head.noise_floor.pearson_squared.value
+    assert head.retained.with_gap is not None
+    assert head.retained.with_gap.value >= head.retained.pearson_squared.value
+    assert head.noise_floor.with_gap is None
     assert any("cannot be scored were left out: 3 of the training data" in line for line in head.conclusions)
     assert any("% longer than before" in line for line in head.conclusions), "who shouts says more"
     ratios = [abs(row.observed.value) / row.difference_error for row in found.shifts if row.difference_error]

@@ -27,7 +27,8 @@ from assay.errors import InputError
 
 LEGEND = (
     "shift: mean over pairs; + where the response after training, or the chosen one, expresses the concept more. noise: what\n"
-    "two rollouts of the same model differ by. *: over the noise floor. Labels are part of no figure."
+    "two rollouts of the same model differ by. *: over the noise floor. with gap: squared correlation with predicted shift and\n"
+    "imitation gap together. Labels are part of no figure."
 )
 _MARGIN_KEYS = ("margin", "rewards/margins", "margins")
 
@@ -172,14 +173,14 @@ def show(args: argparse.Namespace, found: RolloutComparison) -> None:
 
 def figure_lines(found: RolloutComparison) -> list[str]:
     """The three agreements under each other."""
-    rows = [["over", "concepts", "squared Pearson", "R²", "Spearman", "slope"]]
+    rows = [["over", "concepts", "squared Pearson", "with gap", "R²", "Spearman", "slope"]]
     for name, one in (("retained", found.retained), ("above noise", found.above_noise), ("noise itself", found.noise_floor)):
         rows.append([name, f"{one.concepts:,}", *_figures(one)])
     return aligned(rows, left={0})
 
 
 def _figures(one: Agreement) -> list[str]:
-    return [_estimate(value) for value in (one.pearson_squared, one.r_squared, one.spearman, one.slope)]
+    return [_estimate(value) for value in (one.pearson_squared, one.with_gap, one.r_squared, one.spearman, one.slope)]
 
 
 def _estimate(found: Estimate | None) -> str:

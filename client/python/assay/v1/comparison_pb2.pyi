@@ -69,7 +69,7 @@ class RolloutComparison(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., rollouts: _Optional[str] = ..., noise: _Optional[str] = ..., plan: _Optional[str] = ..., subject: _Optional[_Union[_audit_pb2.SubjectRef, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dataset_pairs: _Optional[int] = ..., rollout_pairs: _Optional[int] = ..., prompts: _Optional[int] = ..., noise_pairs: _Optional[int] = ..., retained: _Optional[_Union[Agreement, _Mapping]] = ..., above_noise: _Optional[_Union[Agreement, _Mapping]] = ..., noise_floor: _Optional[_Union[Agreement, _Mapping]] = ..., control: _Optional[_Union[PositiveControl, _Mapping]] = ..., conclusions: _Optional[_Iterable[str]] = ..., shifts: _Optional[_Iterable[_Union[ConceptShift, _Mapping]]] = ..., total_shifts: _Optional[int] = ..., plot_svg: _Optional[str] = ..., seed: _Optional[int] = ..., draws: _Optional[int] = ..., tau: _Optional[float] = ..., interval_level: _Optional[float] = ..., min_telling: _Optional[int] = ...) -> None: ...
 
 class Agreement(_message.Message):
-    __slots__ = ("concepts", "pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign")
+    __slots__ = ("concepts", "pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap")
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     PEARSON_SQUARED_FIELD_NUMBER: _ClassVar[int]
     R_SQUARED_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class Agreement(_message.Message):
     SLOPE_FIELD_NUMBER: _ClassVar[int]
     SPEARMAN_FIELD_NUMBER: _ClassVar[int]
     SAME_SIGN_FIELD_NUMBER: _ClassVar[int]
+    WITH_GAP_FIELD_NUMBER: _ClassVar[int]
     concepts: int
     pearson_squared: Estimate
     r_squared: Estimate
@@ -84,7 +85,8 @@ class Agreement(_message.Message):
     slope: Estimate
     spearman: Estimate
     same_sign: Estimate
-    def __init__(self, concepts: _Optional[int] = ..., pearson_squared: _Optional[_Union[Estimate, _Mapping]] = ..., r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., fitted_r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., slope: _Optional[_Union[Estimate, _Mapping]] = ..., spearman: _Optional[_Union[Estimate, _Mapping]] = ..., same_sign: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+    with_gap: Estimate
+    def __init__(self, concepts: _Optional[int] = ..., pearson_squared: _Optional[_Union[Estimate, _Mapping]] = ..., r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., fitted_r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., slope: _Optional[_Union[Estimate, _Mapping]] = ..., spearman: _Optional[_Union[Estimate, _Mapping]] = ..., same_sign: _Optional[_Union[Estimate, _Mapping]] = ..., with_gap: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
 
 class Estimate(_message.Message):
     __slots__ = ("value", "low", "high")
@@ -111,7 +113,7 @@ class PositiveControl(_message.Message):
     def __init__(self, pairs: _Optional[int] = ..., of: _Optional[str] = ..., margin: _Optional[_Union[Estimate, _Mapping]] = ..., accuracy: _Optional[_Union[Estimate, _Mapping]] = ..., passed: bool = ...) -> None: ...
 
 class ConceptShift(_message.Message):
-    __slots__ = ("concept", "predicted", "predicted_error", "observed", "noise", "noise_error", "retained", "clears_noise")
+    __slots__ = ("concept", "predicted", "predicted_error", "observed", "noise", "noise_error", "retained", "clears_noise", "gap")
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -120,6 +122,7 @@ class ConceptShift(_message.Message):
     NOISE_ERROR_FIELD_NUMBER: _ClassVar[int]
     RETAINED_FIELD_NUMBER: _ClassVar[int]
     CLEARS_NOISE_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
     concept: _audit_pb2.ConceptRef
     predicted: float
     predicted_error: float
@@ -128,4 +131,5 @@ class ConceptShift(_message.Message):
     noise_error: float
     retained: bool
     clears_noise: bool
-    def __init__(self, concept: _Optional[_Union[_audit_pb2.ConceptRef, _Mapping]] = ..., predicted: _Optional[float] = ..., predicted_error: _Optional[float] = ..., observed: _Optional[_Union[Estimate, _Mapping]] = ..., noise: _Optional[float] = ..., noise_error: _Optional[float] = ..., retained: bool = ..., clears_noise: bool = ...) -> None: ...
+    gap: float
+    def __init__(self, concept: _Optional[_Union[_audit_pb2.ConceptRef, _Mapping]] = ..., predicted: _Optional[float] = ..., predicted_error: _Optional[float] = ..., observed: _Optional[_Union[Estimate, _Mapping]] = ..., noise: _Optional[float] = ..., noise_error: _Optional[float] = ..., retained: bool = ..., clears_noise: bool = ..., gap: _Optional[float] = ...) -> None: ...

@@ -114,7 +114,15 @@ export interface Agreement {
     | Estimate
     | undefined;
   /** Share of concepts whose shift has the predicted sign, among those where both are not 0. */
-  sameSign?: Estimate | undefined;
+  sameSign?:
+    | Estimate
+    | undefined;
+  /**
+   * R^2 of the least-squares plane of observed on predicted and ConceptShift.gap, with a constant, over the concepts that have a
+   * gap. `pearson_squared` is that of the line without the gap: what this is over it is imitation, which no preference predicts.
+   * Unset for the noise floor, and under 4 concepts.
+   */
+  withGap?: Estimate | undefined;
 }
 
 /** A figure with its interval. */
@@ -170,6 +178,13 @@ export interface ConceptShift {
    * difference of observed and noise, and over |noise|.
    */
   clearsNoise: boolean;
+  /**
+   * Imitation gap: how much more often the concept fires in the responses of the training data, chosen and rejected alike, than
+   * in the noise rollouts' chosen side, which the model wrote before training: mean over the concept's features of the share of
+   * responses on which they fire, in [-1, 1]. Where a policy goes that takes up the manner of the data and prefers nothing in it.
+   * Unset for a direction.
+   */
+  gap?: number | undefined;
 }
 
 function createBasePolicyMargins(): PolicyMargins {
@@ -615,6 +630,7 @@ function createBaseAgreement(): Agreement {
     slope: undefined,
     spearman: undefined,
     sameSign: undefined,
+    withGap: undefined,
   };
 }
 
@@ -640,6 +656,9 @@ export const Agreement: MessageFns<Agreement> = {
     }
     if (message.sameSign !== undefined) {
       Estimate.encode(message.sameSign, writer.uint32(58).fork()).join();
+    }
+    if (message.withGap !== undefined) {
+      Estimate.encode(message.withGap, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -713,6 +732,14 @@ export const Agreement: MessageFns<Agreement> = {
             message.sameSign = Estimate.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.withGap = Estimate.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -748,6 +775,9 @@ export const Agreement: MessageFns<Agreement> = {
       : undefined;
     message.sameSign = (object.sameSign !== undefined && object.sameSign !== null)
       ? Estimate.fromPartial(object.sameSign)
+      : undefined;
+    message.withGap = (object.withGap !== undefined && object.withGap !== null)
+      ? Estimate.fromPartial(object.withGap)
       : undefined;
     return message;
   },
@@ -949,6 +979,7 @@ function createBaseConceptShift(): ConceptShift {
     noiseError: 0,
     retained: false,
     clearsNoise: false,
+    gap: undefined,
   };
 }
 
@@ -977,6 +1008,9 @@ export const ConceptShift: MessageFns<ConceptShift> = {
     }
     if (message.clearsNoise !== false) {
       writer.uint32(64).bool(message.clearsNoise);
+    }
+    if (message.gap !== undefined) {
+      writer.uint32(73).double(message.gap);
     }
     return writer;
   },
@@ -1058,6 +1092,14 @@ export const ConceptShift: MessageFns<ConceptShift> = {
             message.clearsNoise = reader.bool();
             continue;
           }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.gap = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1087,6 +1129,7 @@ export const ConceptShift: MessageFns<ConceptShift> = {
     message.noiseError = object.noiseError ?? 0;
     message.retained = object.retained ?? false;
     message.clearsNoise = object.clearsNoise ?? false;
+    message.gap = object.gap ?? undefined;
     return message;
   },
 };
