@@ -136,3 +136,8 @@ class TestTable:
     lesson: Ints | None = None  # place of each row's distinct lesson from 1, 0 for none; None where none was looked for
     lesson_z: Floats | None = None  # of the row that leads a lesson, given the lessons before; 0 elsewhere
     members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions
+
+    @property
+    def lessons(self) -> int:
+        """Distinct lessons among the findings; 0 where none was looked for."""
+        return 0 if self.lesson is None else int(self.lesson.max(initial=0))

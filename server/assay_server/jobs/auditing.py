@@ -240,7 +240,7 @@ def _summary(table: TestTable, keep: int) -> ViewSummary:
         conditions=len(table.conditions),
         reason=table.reason,
         note=table.note,
-        lessons=0 if table.lesson is None else int(table.lesson.max(initial=0)),
+        lessons=table.lessons,
     )
 
 

@@ -73,7 +73,7 @@ def head_of(table: TestTable, keep: int) -> TableHead:
         note=table.note,
         concepts=len(table.concepts),
         nuisances=table.controlled is not None,
-        lessons=0 if table.lesson is None else int(table.lesson.max(initial=0)),
+        lessons=table.lessons,
     )
 
 

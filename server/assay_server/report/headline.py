@@ -22,6 +22,7 @@ from assay_server.report.wording import (
 
 NAMED_GLOBAL = 5
 NAMED_CONDITIONED = 3
+NAMED_MEMBERS = 2  # beside the concept that leads a lesson
 TITLE_LIMIT = 90
 
 
@@ -74,10 +75,10 @@ def _lessons(report: Report) -> list[Html]:
             parts += _global(report, view)
     conditioned = [view for view in report.views if view.kind in (ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED)]
     # Prompts first: a lesson that hides behind a topic is what a reader can act on.
-    narrow = [item for view in reversed(conditioned) for item in strongest(view, NAMED_CONDITIONED)]
+    narrow = [_lesson(view, item) for view in reversed(conditioned) for item in strongest(view, NAMED_CONDITIONED)]
     if narrow:
         parts.append(el("p", "And only in part of the data:", class_="lede"))
-        parts.append(el("ul", *[_lesson(item) for item in narrow], class_="lessons"))
+        parts.append(el("ul", *narrow, class_="lessons"))
     for view in report.views:
         if view.kind is ViewKind.STATED:
             parts += _stated(view)
@@ -107,7 +108,7 @@ def _global(report: Report, view: View) -> list[Html]:
         + _come_down_to(view)
         + ("Most surely, a model trained on them would learn:" if items else "")
     )
-    return [el("p", lede, class_="lede"), *([el("ul", *[_lesson(item) for item in items], class_="lessons")] if items else [])]
+    return [el("p", lede, class_="lede"), *([_list(view, items)] if items else [])]
 
 
 def _come_down_to(view: View) -> str:
@@ -127,15 +128,42 @@ def _stated(view: View) -> list[Html]:
         if len(items) == 1
         else f"{holds} of {len(view.hypotheses)} stated hypotheses hold:"
     )
-    return [el("p", lede, class_="lede"), el("ul", *[_lesson(item) for item in items], class_="lessons")]
+    return [el("p", lede, class_="lede"), _list(view, items)]
 
 
-def _lesson(hypothesis: Hypothesis) -> Html:
+def members(view: View, lead: Hypothesis, limit: int = NAMED_MEMBERS) -> list[Hypothesis]:
+    """The first other findings of the lesson that a hypothesis leads, one for each different concept title; none where it leads
+    no lesson. A lesson is more than its strongest concept: what goes along with it says what it is."""
+    if lead.lesson_z is None:
+        return []
+    chosen: list[Hypothesis] = []
+    seen = {concept_title(lead.concept).casefold()}
+    for hypothesis in view.hypotheses:
+        title = concept_title(hypothesis.concept).casefold()
+        if hypothesis.finding and hypothesis.lesson == lead.lesson and title not in seen and len(chosen) < limit:
+            seen.add(title)
+            chosen.append(hypothesis)
+    return chosen
+
+
+def _list(view: View, items: list[Hypothesis] | tuple[Hypothesis, ...]) -> Html:
+    return el("ul", *[_lesson(view, item) for item in items], class_="lessons")
+
+
+def _lesson(view: View, hypothesis: Hypothesis) -> Html:
+    others = members(view, hypothesis)
+    along: list[str | Html] = [part for other in others for part in ("; ", link(other))][1:]
     return el(
         "li",
         arrow(hypothesis),
         " ",
-        el("span", link(hypothesis), place(hypothesis.condition), class_="what"),
+        el(
+            "span",
+            link(hypothesis),
+            place(hypothesis.condition),
+            *([el("span", " along with ", *along, class_="along")] if along else []),
+            class_="what",
+        ),
         " ",
         el("span", figures.signed(hypothesis.effect.estimate), class_="num"),
     )

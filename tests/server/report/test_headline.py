@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from assay_server.audit.findings import ViewKind
-from assay_server.report.headline import headline, strongest
+from assay_server.report.headline import headline, members, strongest
 from assay_server.report.model import Concept, Label, Nuisance, Report, View
 
 from tests.server.report import examples
@@ -38,6 +38,25 @@ def test_many_features_of_one_label_are_one_lesson() -> None:
     twins = tuple(replace(item, concept=Concept(f"feature/{place}", Label("same"))) for place, item in enumerate(view.hypotheses))
     assert len(strongest(replace(view, hypotheses=twins), 5)) == 1
     assert len(strongest(view, 5)) == 5
+
+
+def test_a_lesson_is_named_by_its_strongest_concept_and_what_goes_along_with_it() -> None:
+    view = examples.lively().views[0]
+    first, second, third, fourth, fifth, *rest = view.hypotheses
+    items = (
+        replace(first, lesson=1, lesson_z=9.0),
+        replace(second, lesson=1, concept=first.concept),
+        replace(third, lesson=1),
+        replace(fourth, lesson=2, lesson_z=4.0),
+        replace(fifth, lesson=1, finding=False),
+    )
+    told = replace(view, hypotheses=(*items, *(replace(item, lesson=1) for item in rest)))
+    assert [item.rank for item in members(told, items[0], 1)] == [third.rank], "the lead's own title is not said twice"
+    assert fifth.rank not in [item.rank for item in members(told, items[0], 50)]
+    assert members(told, items[3]) == []
+    assert members(told, items[2]) == [], "what leads no lesson speaks for itself"
+    text = words(replace(examples.lively(), views=(told,)))
+    assert text.count("along with") == 1
 
 
 def test_what_is_no_finding_is_never_a_lesson() -> None:
