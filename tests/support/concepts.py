@@ -54,7 +54,7 @@ def loud_pairs(count: int = 24, *, prompts: int | None = None) -> tuple[Pair, ..
 
 
 def request(source: Any, **more: Any) -> ConceptRequest:
-    options = {key: more.pop(key) for key in ("method", "held_out", "random_directions", "seed") if key in more}
+    options = {key: more.pop(key) for key in ("method", "held_out", "random_directions", "seed", "max_features") if key in more}
     return ConceptRequest(more.pop("display_name", "Loud"), source, options=FitOptions(**options), **more)
 
 

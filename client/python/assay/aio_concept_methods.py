@@ -25,6 +25,7 @@ class AsyncConceptMethods(AsyncConnection):
         method: ProbeMethod | None = None,
         held_out: float | None = None,
         random_directions: int | None = None,
+        max_features: int | None = None,
         seed: int = 0,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -37,6 +38,7 @@ class AsyncConceptMethods(AsyncConnection):
             method=method,
             held_out=held_out,
             random_directions=random_directions,
+            max_features=max_features,
             seed=seed,
             request_id=request_id,
         )

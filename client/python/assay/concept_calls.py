@@ -15,6 +15,7 @@ def create_request(
     method: ProbeMethod | None,
     held_out: float | None,
     random_directions: int | None,
+    max_features: int | None,
     seed: int,
     request_id: str | None,
 ) -> service.CreateConceptRequest:
@@ -24,6 +25,7 @@ def create_request(
         display_name=display_name,
         held_out=held_out,
         random_directions=random_directions,
+        max_features=max_features,
         seed=seed,
         request_id=request_id or fresh_id(),
     )

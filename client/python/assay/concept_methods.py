@@ -21,6 +21,7 @@ class ConceptMethods(Connection):
         method: ProbeMethod | None = None,
         held_out: float | None = None,
         random_directions: int | None = None,
+        max_features: int | None = None,
         seed: int = 0,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -31,9 +32,10 @@ class ConceptMethods(Connection):
             display_name: for people.
             source: what it is made of; the table is in `assay.concepts`.
             concept_id: letters, digits, "-" and "_", at most 64; by default made from the display name.
-            method: how a direction is fitted; difference of means by default.
+            method: what examples become; a direction by difference of means by default.
             held_out: share of the examples that is held out for the report (0.3).
             random_directions: of the baseline (64).
+            max_features: that `ProbeMethod.FEATURES` takes at most (3).
             seed: of every random choice.
             request_id: the same id gives the same operation.
             timeout: seconds that starting may take.
@@ -45,6 +47,7 @@ class ConceptMethods(Connection):
             method=method,
             held_out=held_out,
             random_directions=random_directions,
+            max_features=max_features,
             seed=seed,
             request_id=request_id,
         )

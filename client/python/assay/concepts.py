@@ -30,16 +30,21 @@ from assay.v1 import concept_service_pb2, pair_pb2
 
 
 class ProbeMethod(Enum):
-    """How a direction is fitted: difference of means, logistic regression, or Bradley-Terry on pairs."""
+    """What examples become: a direction by difference of means, logistic regression, or Bradley-Terry on pairs; or a set of the
+    SAE features that tell them apart best."""
 
     DIFFERENCE_OF_MEANS = "difference_of_means"
     LOGISTIC = "logistic"
     BRADLEY_TERRY = "bradley_terry"
+    FEATURES = "features"
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Texts that show a concept and texts that do not, at least 10 of each; a plain string is a text without a prompt."""
+    """Texts that show a concept and texts that do not, at least 10 of each; a plain string is a text without a prompt.
+
+    Give counterexamples among the negatives: what tells bold from plain text may as well tell any decoration from plain text.
+    """
 
     positive: Sequence[PromptedResponse | str]
     negative: Sequence[PromptedResponse | str]
@@ -116,7 +121,7 @@ class StoredConcept:
         name: "concepts/{id}".
         display_name: for people.
         kind: a feature's id, weights by feature, or a unit direction of shape [d_in].
-        method: how a direction was fitted; None for others.
+        method: what its examples became; None where there were none.
         report: how well it tells held-out examples apart; None where there were no examples.
         nearest: the SAE features nearest to its direction.
         subject_fingerprint: the subject that it belongs to; another refuses it.

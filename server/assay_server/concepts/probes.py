@@ -30,11 +30,12 @@ _ROUNDING = 1e-12
 
 
 class ProbeMethod(Enum):
-    """How a direction is fitted."""
+    """What examples become: a direction, fitted one way or another, or with FEATURES a set of features (``selection``)."""
 
     DIFFERENCE_OF_MEANS = "difference_of_means"
     LOGISTIC = "logistic"
     BRADLEY_TERRY = "bradley_terry"
+    FEATURES = "features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def fit_probe(
 
     Args:
         examples: from ``text_examples`` or ``pair_examples``; Bradley-Terry needs the latter.
-        method: how to fit.
+        method: how to fit; not FEATURES, which gives no direction.
         options: None for the defaults.
         check: asked between steps of the fit; what it raises ends the work.
 

@@ -1,4 +1,5 @@
-"""A direction from examples: read, fitted on one part, read again with the direction on the other, and measured there.
+"""A direction from examples: read, fitted on one part, read again with the direction on the other, and measured there. Or the
+features that tell examples apart, which one reading gives whole.
 
 Directions are fitted on mean residuals and scored as max over tokens of <h, v> (METHOD.md §1), so the report needs a second
 reading of the held-out examples, with the direction and its random rivals at once. Both readings go through the one ``Scorer``.
@@ -7,26 +8,30 @@ reading of the held-out examples, with the direction and its random rivals at on
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from assay_server.concepts.examples import Examples, pair_examples, text_examples
 from assay_server.concepts.measuring import MeasuredReport, measure, random_unit_vectors
 from assay_server.concepts.probes import FittedProbe, ProbeOptions, fit_probe
+from assay_server.concepts.selection import select_features
+from assay_server.concepts.solvers import Rows
 from assay_server.errors import AssayError
 from assay_server.jobs.concept_sources import FitOptions, PairExamples, TextExamples, check_enough
 from assay_server.jobs.progress import Progress
 from assay_server.scorer import Item, Lane, Scored, ScoreOptions, ScorerLike
 from assay_server.store.concepts import ConceptReport
 from assay_server.store.pairs import prompt_id
-from assay_server.subject.types import Directions, Pair, Pooled, SpanName
+from assay_server.subject.types import Directions, Pair, Pooled, PooledSpan, SpanName
 
 _AT_ONCE = 64
 # Sealed: what is read does not depend on what else is, so that a restart makes the same concept, to the bit.
 _BULK = ScoreOptions(lane=Lane.BULK, patient=True, sealed=True)
+_MakeRows = Callable[[Sequence[PooledSpan]], Rows]
 _MIN_RANDOM = 20  # of the baseline on rows, which is not reported; the one that is takes any number
 
 
@@ -35,6 +40,14 @@ class FittedDirection:
     """A unit direction, float32 [d_in], and what it is worth."""
 
     direction: NDArray[np.float32]
+    report: ConceptReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedFeatures:
+    """Features, int64 [n] ascending, and what they are worth as a set."""
+
+    features: NDArray[np.int64]
     report: ConceptReport
 
 
@@ -61,10 +74,7 @@ async def fit_direction(
         InvalidItem: too few examples can be read, or are left on a side (TOO_FEW_EXAMPLES); the sides do not differ
             (NO_DIFFERENCE); a value is not finite (NOT_FINITE).
     """
-    if isinstance(source, PairExamples):
-        read = await _read_pairs(source, scorer, progress)
-    else:
-        read = await _read_texts(source, scorer, progress)
+    read = await _read(source, scorer, progress, _residual_rows)
     progress.enter("fitting")
     knobs = ProbeOptions(held_out=options.held_out, random_directions=_MIN_RANDOM, seed=options.seed)
     fitted = await progress.in_thread(lambda: fit_probe(read.examples, options.method, knobs, check=progress.check))
@@ -75,38 +85,64 @@ async def fit_direction(
     return FittedDirection(direction, ConceptReport(**asdict(report)))
 
 
+async def fit_features(
+    source: TextExamples | PairExamples, options: FitOptions, scorer: ScorerLike, progress: Progress
+) -> FittedFeatures:
+    """Choose features and measure them on examples that they were not chosen by; arguments and errors as ``fit_direction``."""
+    width = scorer.info.d_sae
+    read = await _read(source, scorer, progress, lambda spans: _feature_rows(spans, width))
+    progress.enter("fitting")
+    selected = await progress.in_thread(
+        lambda: select_features(
+            read.examples,
+            most=options.max_features,
+            held_out=options.held_out,
+            rivals=options.random_directions,
+            seed=options.seed,
+            check=progress.check,
+        )
+    )
+    return FittedFeatures(selected.features, ConceptReport(**asdict(selected.report)))
+
+
 def stack_directions(vectors: NDArray[np.float32]) -> Directions:
     """Directions [n, d_in] for a call; the digest is the one that ``rpc`` gives the same vectors."""
     shape = np.array(vectors.shape, dtype="<i8").tobytes()
     return Directions(vectors, hashlib.sha256(shape + vectors.astype("<f4").tobytes()).digest())
 
 
-async def _read_texts(source: TextExamples, scorer: ScorerLike, progress: Progress) -> _Read:
+async def _read(source: TextExamples | PairExamples, scorer: ScorerLike, progress: Progress, rows: _MakeRows) -> _Read:
+    if isinstance(source, PairExamples):
+        return await _read_pairs(source, scorer, progress, rows)
+    return await _read_texts(source, scorer, progress, rows)
+
+
+async def _read_texts(source: TextExamples, scorer: ScorerLike, progress: Progress, rows: _MakeRows) -> _Read:
     items: list[Item] = [*source.positive, *source.negative]
     progress.enter("scoring", total=len(items))
     outcomes = await _score(items, _BULK, scorer, progress)
-    rows: tuple[list[NDArray[np.float32]], ...] = ([], [])
+    spans: tuple[list[PooledSpan], ...] = ([], [])
     groups: tuple[list[str], ...] = ([], [])
     kept: tuple[list[Item], ...] = ([], [])
     for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
         side = 0 if place < len(source.positive) else 1
         if isinstance(outcome, Pooled):
-            rows[side].append(outcome.spans[SpanName.CHOSEN].mean_residual)
+            spans[side].append(outcome.spans[SpanName.CHOSEN])
             groups[side].append(_group(item))
             kept[side].append(item)
     why = _first_failure(outcomes)
-    check_enough(len(rows[0]), "positive texts", "texts.positive", why=why)
-    check_enough(len(rows[1]), "negative texts", "texts.negative", why=why)
-    examples = text_examples(_rows(rows[0]), _rows(rows[1]), positive_prompts=groups[0], negative_prompts=groups[1])
+    check_enough(len(spans[0]), "positive texts", "texts.positive", why=why)
+    check_enough(len(spans[1]), "negative texts", "texts.negative", why=why)
+    examples = text_examples(rows(spans[0]), rows(spans[1]), positive_prompts=groups[0], negative_prompts=groups[1])
     return _Read(examples, [*kept[0], *kept[1]])
 
 
-async def _read_pairs(source: PairExamples, scorer: ScorerLike, progress: Progress) -> _Read:
+async def _read_pairs(source: PairExamples, scorer: ScorerLike, progress: Progress, rows: _MakeRows) -> _Read:
     progress.enter("scoring", total=len(source.pairs))
     outcomes = await _score(source.pairs, _BULK, scorer, progress)
     kept = [(pair, outcome) for pair, outcome in zip(source.pairs, outcomes, strict=True) if isinstance(outcome, Pooled)]
     check_enough(len(kept), "pairs", "pairs.pairs", why=_first_failure(outcomes))
-    sides = [_rows([outcome.spans[side].mean_residual for _, outcome in kept]) for side in (SpanName.CHOSEN, SpanName.REJECTED)]
+    sides = [rows([outcome.spans[side] for _, outcome in kept]) for side in (SpanName.CHOSEN, SpanName.REJECTED)]
     return _Read(pair_examples(*sides, prompts=[_group(pair) for pair, _ in kept]), [pair for pair, _ in kept])
 
 
@@ -171,8 +207,17 @@ def _group(item: Item) -> str:
     return f"prompt {prompt_id(item.prompt)}"
 
 
-def _rows(vectors: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    return np.stack(vectors).astype(np.float64)
+def _residual_rows(spans: Sequence[PooledSpan]) -> Rows:
+    """Mean residuals, float64 [spans, d_in]."""
+    return np.stack([span.mean_residual for span in spans]).astype(np.float64)
+
+
+def _feature_rows(spans: Sequence[PooledSpan], width: int) -> Rows:
+    """Largest activations, float64 CSR [spans, d_sae]."""
+    lengths = np.concatenate([[0], np.cumsum([len(span.indices) for span in spans])])
+    indices = np.concatenate([np.zeros(0, np.int64), *(span.indices.astype(np.int64) for span in spans)])
+    values = np.concatenate([np.zeros(0), *(span.max.astype(np.float64) for span in spans)])
+    return sparse.csr_array((values, indices, lengths), shape=(len(spans), width))
 
 
 def _first_failure(outcomes: Sequence[Pooled | AssayError]) -> str:

@@ -24,7 +24,7 @@ from assay_server.concepts.neighbours import Decoder, nearest_features
 from assay_server.concepts.probes import ProbeMethod
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.api import OperationInfo
-from assay_server.jobs.concept_fitting import fit_direction
+from assay_server.jobs.concept_fitting import fit_direction, fit_features
 from assay_server.jobs.concept_sources import (
     ConceptRequest,
     FitOptions,
@@ -143,7 +143,7 @@ class ConceptJobs:
                 "asked_id": request.concept_id,
                 "display_name": request.display_name,
                 "source": await self._asked(request),
-                "options": {**asdict(request.options), "method": request.options.method.value},
+                "options": _options_record(request.options),
                 "features": [] if known else await self._resolved(request),
                 "subject": self.subject,
             }
@@ -265,7 +265,7 @@ class ConceptJobs:
         return found
 
     async def _fit(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        """Handler: a direction from examples."""
+        """Handler: a direction or features from examples."""
         if (done := self._made(arguments)) is not None:
             return done
         source, options = arguments["source"], _options(arguments["options"])
@@ -274,6 +274,12 @@ class ConceptJobs:
             check_examples(examples, options)
         else:
             examples = read_examples(await asyncio.to_thread(self._files.read_examples, source["examples"]))
+        if options.method is ProbeMethod.FEATURES:
+            chosen = await fit_features(examples, options, self._scorer, progress)
+            weights = np.ones(len(chosen.features), np.float32)
+            kind = ConceptKind.FEATURE if len(weights) == 1 else ConceptKind.FEATURES
+            made: dict[str, Any] = {"kind": kind, "features": chosen.features, "weights": weights, "report": chosen.report}
+            return await self._keep(arguments, progress, method=options.method.value, **made)
         fitted = await fit_direction(examples, options, self._scorer, progress)
         return await self._keep(
             arguments,
@@ -350,6 +356,14 @@ def no_cluster(id: int, count: int, field: str) -> NotFound:
 
     why = f"there are clusters 0 to {count - 1}" if count else "no clusters were computed; ComputeClusters does"
     return NotFound(f"There is no cluster {id}: {why}.", field=field, details={"cluster": id, "clusters": count})
+
+
+def _options_record(options: FitOptions) -> dict[str, Any]:
+    """The knobs that the method reads; a request from before there was ``max_features`` is still the same request."""
+    record = {**asdict(options), "method": options.method.value}
+    if options.method is not ProbeMethod.FEATURES:
+        del record["max_features"]
+    return record
 
 
 def _options(record: Mapping[str, Any]) -> FitOptions:

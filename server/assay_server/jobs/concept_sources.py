@@ -74,12 +74,13 @@ ConceptSource = TextExamples | PairExamples | FromDataset | FromFeatures | FromC
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """How a direction is fitted and measured; see ``assay.v1.CreateConceptRequest``."""
+    """What examples become, and how it is measured; see ``assay.v1.CreateConceptRequest``."""
 
     method: ProbeMethod = ProbeMethod.DIFFERENCE_OF_MEANS
     held_out: float = 0.3
     random_directions: int = 64
     seed: int = 0
+    max_features: int = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

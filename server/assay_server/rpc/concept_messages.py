@@ -15,6 +15,7 @@ _METHODS: Mapping[str, concept_service_pb2.ProbeMethod] = {
     "difference_of_means": concept_service_pb2.PROBE_METHOD_DIFFERENCE_OF_MEANS,
     "logistic": concept_service_pb2.PROBE_METHOD_LOGISTIC,
     "bradley_terry": concept_service_pb2.PROBE_METHOD_BRADLEY_TERRY,
+    "features": concept_service_pb2.PROBE_METHOD_FEATURES,
 }
 
 

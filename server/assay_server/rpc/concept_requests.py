@@ -33,12 +33,14 @@ ReadT = TypeVar("ReadT")
 
 MAX_RANDOM_DIRECTIONS = 1024
 MAX_SEARCH_BYTES = 256
+MAX_SELECTED_FEATURES = 64
 
 METHODS: Mapping[int, ProbeMethod] = {
     concept_service_pb2.PROBE_METHOD_UNSPECIFIED: ProbeMethod.DIFFERENCE_OF_MEANS,
     concept_service_pb2.PROBE_METHOD_DIFFERENCE_OF_MEANS: ProbeMethod.DIFFERENCE_OF_MEANS,
     concept_service_pb2.PROBE_METHOD_LOGISTIC: ProbeMethod.LOGISTIC,
     concept_service_pb2.PROBE_METHOD_BRADLEY_TERRY: ProbeMethod.BRADLEY_TERRY,
+    concept_service_pb2.PROBE_METHOD_FEATURES: ProbeMethod.FEATURES,
 }
 _LABEL_METHODS: Mapping[int, LabelMethod] = {
     concept_service_pb2.CreateLabelsRequest.METHOD_UNSPECIFIED: LabelMethod.EVIDENCE,
@@ -171,4 +173,14 @@ def _read_options(request: concept_service_pb2.CreateConceptRequest) -> FitOptio
     count = request.random_directions if request.HasField("random_directions") else options.random_directions
     if not 1 <= count <= MAX_RANDOM_DIRECTIONS:
         raise out_of_bounds("random_directions", count, MAX_RANDOM_DIRECTIONS, "max_random_directions", "random_directions")
-    return FitOptions(options.method, held_out, count, options.seed)
+    if request.HasField("max_features") and options.method is not ProbeMethod.FEATURES:
+        raise InvalidItem(
+            "max_features is given, and the method gives a direction; leave it out, or ask for PROBE_METHOD_FEATURES.",
+            reason="NOT_READ",
+            field="max_features",
+            details={"max_features": request.max_features},
+        )
+    features = request.max_features if request.HasField("max_features") else options.max_features
+    if not 1 <= features <= MAX_SELECTED_FEATURES:
+        raise out_of_bounds("max_features", features, MAX_SELECTED_FEATURES, "max_selected_features", "max_features")
+    return FitOptions(options.method, held_out, count, options.seed, features)

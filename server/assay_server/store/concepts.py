@@ -88,7 +88,7 @@ class StoredConcept:
         features: ids, int64 [n], ascending; none for a direction.
         weights: one for each, float32 [n].
         direction: unit vector, float32 [d_in]; None for features.
-        method: how a direction was fitted ("difference_of_means", "logistic", "bradley_terry"); "" for others.
+        method: what examples became ("difference_of_means", "logistic", "bradley_terry", "features"); "" without examples.
         report: None where there were no examples.
         nearest: features whose decoder rows lie nearest.
         source: what it was made of and every knob, for people and for making it again.

@@ -155,6 +155,15 @@ async def test_pairs_and_a_dataset_make_the_same_concept(begin: Begin) -> None:
     assert one.report.HasField("pair_accuracy")
 
 
+async def test_examples_make_features_where_that_is_asked(begin: Begin) -> None:
+    service = await begin()
+    concept = await service.create(texts=texts(14), method=pb.PROBE_METHOD_FEATURES, max_features=2)
+    assert concept.method == pb.PROBE_METHOD_FEATURES
+    assert concept.WhichOneof("kind") in ("feature", "features")
+    assert concept.report.held_out_positive > 0
+    assert not concept.report.HasField("l2")
+
+
 async def test_other_sources_are_done_in_the_first_answer(begin: Begin) -> None:
     service = await begin()
     sources: list[dict[str, Any]] = [
@@ -243,6 +252,19 @@ BAD_PAIRS = pb.ExamplePairs(pairs=[*[GOOD_PAIR] * 11, pair_pb2.Pair(text="q", ch
         ({"pairs": pb.ExamplePairs()}, "INVALID_ARGUMENT", "TOO_FEW_EXAMPLES", "pairs.pairs"),
         ({"pairs": BAD_PAIRS}, "INVALID_ARGUMENT", "EMPTY_SPAN", "pairs.pairs[11].rejected"),
         ({"texts": texts(10), "method": pb.PROBE_METHOD_BRADLEY_TERRY}, "INVALID_ARGUMENT", "PAIRS_NEEDED", "method"),
+        ({"texts": texts(10), "max_features": 3}, "INVALID_ARGUMENT", "NOT_READ", "max_features"),
+        (
+            {"texts": texts(10), "method": pb.PROBE_METHOD_FEATURES, "max_features": 65},
+            "INVALID_ARGUMENT",
+            "LIMIT_EXCEEDED",
+            "max_features",
+        ),
+        (
+            {"texts": texts(10), "method": pb.PROBE_METHOD_FEATURES, "max_features": 0},
+            "INVALID_ARGUMENT",
+            "OUT_OF_RANGE",
+            "max_features",
+        ),
         ({"texts": texts(10), "method": 9}, "INVALID_ARGUMENT", "UNKNOWN_ENUM_VALUE", "method"),
         ({"texts": texts(10), "held_out": 1.0}, "INVALID_ARGUMENT", "OUT_OF_RANGE", "held_out"),
         ({"texts": texts(10), "held_out": float("nan")}, "INVALID_ARGUMENT", "OUT_OF_RANGE", "held_out"),

@@ -42,7 +42,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("name", nargs="?", default="", help="the concept's name; a dataset's to compute clusters")
     parser.add_argument("--from", dest="source", metavar="SOURCE", help="with create: what it is made of")
     parser.add_argument("--id", default="", help="with create: its id (default: made from the name)")
-    parser.add_argument("--method", choices=METHODS, help="with create: how a direction is fitted")
+    parser.add_argument("--method", choices=METHODS, help="with create: what examples become")
     parser.add_argument(
         "--as", dest="as_", choices=["auto", "chat", "text"], default="auto", help="how examples' prompts are read"
     )

@@ -27,55 +27,55 @@ from google.longrunning import operations_pb2 as google_dot_longrunning_dot_oper
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61ssay/v1/concept_service.proto\x12\x08\x61ssay.v1\x1a\x13\x61ssay/v1/pair.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd0\x03\n\x14\x43reateConceptRequest\x12\x12\n\nconcept_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\'\n\x05texts\x18\x03 \x01(\x0b\x32\x16.assay.v1.ExampleTextsH\x00\x12\'\n\x05pairs\x18\x04 \x01(\x0b\x32\x16.assay.v1.ExamplePairsH\x00\x12\x11\n\x07\x64\x61taset\x18\x05 \x01(\tH\x00\x12*\n\x08\x66\x65\x61tures\x18\x06 \x01(\x0b\x32\x16.assay.v1.SparseVectorH\x00\x12\x11\n\x07\x63luster\x18\x07 \x01(\x05H\x00\x12\x16\n\x0clabel_search\x18\x08 \x01(\tH\x00\x12%\n\tdirection\x18\t \x01(\x0b\x32\x10.assay.v1.TensorH\x00\x12%\n\x06method\x18\n \x01(\x0e\x32\x15.assay.v1.ProbeMethod\x12\x15\n\x08held_out\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11random_directions\x18\x0c \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\r \x01(\x04\x12\x12\n\nrequest_id\x18\x0e \x01(\tB\x08\n\x06sourceB\x0b\n\t_held_outB\x14\n\x12_random_directions\"j\n\x0c\x45xampleTexts\x12,\n\x08positive\x18\x01 \x03(\x0b\x32\x1a.assay.v1.PromptedResponse\x12,\n\x08negative\x18\x02 \x03(\x0b\x32\x1a.assay.v1.PromptedResponse\"-\n\x0c\x45xamplePairs\x12\x1d\n\x05pairs\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pair\"\xdf\x02\n\x07\x43oncept\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x03 \x01(\rH\x00\x12*\n\x08\x66\x65\x61tures\x18\x04 \x01(\x0b\x32\x16.assay.v1.SparseVectorH\x00\x12%\n\tdirection\x18\x05 \x01(\x0b\x32\x10.assay.v1.TensorH\x00\x12%\n\x06method\x18\x06 \x01(\x0e\x32\x15.assay.v1.ProbeMethod\x12%\n\x06report\x18\x07 \x01(\x0b\x32\x15.assay.v1.ProbeReport\x12&\n\x07nearest\x18\x08 \x03(\x0b\x32\x15.assay.v1.NearFeature\x12\x1b\n\x13subject_fingerprint\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04kind\"\xe3\x02\n\x0bProbeReport\x12\x17\n\x0f\x66itted_positive\x18\x01 \x01(\x05\x12\x17\n\x0f\x66itted_negative\x18\x02 \x01(\x05\x12\x19\n\x11held_out_positive\x18\x03 \x01(\x05\x12\x19\n\x11held_out_negative\x18\x04 \x01(\x05\x12\r\n\x05\x61uroc\x18\x05 \x01(\x01\x12\x11\n\tauroc_low\x18\x06 \x01(\x01\x12\x12\n\nauroc_high\x18\x07 \x01(\x01\x12\x0e\n\x06pr_auc\x18\x08 \x01(\x01\x12\x11\n\tbase_rate\x18\t \x01(\x01\x12\n\n\x02\x66\x31\x18\n \x01(\x01\x12\x11\n\tthreshold\x18\x0b \x01(\x01\x12\x14\n\x0crandom_auroc\x18\x0c \x01(\x01\x12\x18\n\x10random_auroc_max\x18\r \x01(\x01\x12\x1a\n\rpair_accuracy\x18\x0e \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02l2\x18\x0f \x01(\x01H\x01\x88\x01\x01\x42\x10\n\x0e_pair_accuracyB\x05\n\x03_l2\"=\n\x0bNearFeature\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\r\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\x12\r\n\x05label\x18\x03 \x01(\t\"!\n\x11GetConceptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x12GetConceptResponse\x12\"\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x11.assay.v1.Concept\"<\n\x13ListConceptsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListConceptsResponse\x12#\n\x08\x63oncepts\x18\x01 \x03(\x0b\x32\x11.assay.v1.Concept\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteConceptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteConceptResponse\"\xbf\x01\n\x16\x43omputeClustersRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x17\n\nedge_share\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08min_size\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\nresolution\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\tB\r\n\x0b_edge_shareB\x0b\n\t_min_sizeB\r\n\x0b_resolution\"h\n\x0e\x43lusterSummary\x12\x10\n\x08\x63lusters\x18\x01 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x05\x12\x12\n\ncandidates\x18\x03 \x01(\x05\x12\r\n\x05\x65\x64ges\x18\x04 \x01(\x03\x12\x0f\n\x07samples\x18\x05 \x01(\x03\"\xa5\x01\n\x0e\x46\x65\x61tureCluster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\r\x12\r\n\x05label\x18\x04 \x01(\t\x12\x14\n\x0clabel_method\x18\x05 \x01(\t\x12\x10\n\x08\x63ohesion\x18\x06 \x01(\x01\x12\x1c\n\x0f\x64\x65tection_score\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_detection_score\"<\n\x13ListClustersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x14ListClustersResponse\x12*\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x18.assay.v1.FeatureCluster\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xe0\x01\n\x13\x43reateLabelsRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\r\x12\x10\n\x08\x63lusters\x18\x02 \x03(\x05\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x34\n\x06method\x18\x04 \x01(\x0e\x32$.assay.v1.CreateLabelsRequest.Method\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"J\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x13\n\x0fMETHOD_EVIDENCE\x10\x01\x12\x13\n\x0fMETHOD_ENDPOINT\x10\x02\"\x9d\x01\n\x0cLabelSummary\x12\x10\n\x08labelled\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\x1e\n\x16median_detection_score\x18\x03 \x01(\x01\x12\x19\n\x11\x65ndpoint_requests\x18\x04 \x01(\x03\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x06 \x01(\x03*\x8c\x01\n\x0bProbeMethod\x12\x1c\n\x18PROBE_METHOD_UNSPECIFIED\x10\x00\x12$\n PROBE_METHOD_DIFFERENCE_OF_MEANS\x10\x01\x12\x19\n\x15PROBE_METHOD_LOGISTIC\x10\x02\x12\x1e\n\x1aPROBE_METHOD_BRADLEY_TERRY\x10\x03\x32\xbb\x04\n\x0e\x43onceptService\x12N\n\rCreateConcept\x12\x1e.assay.v1.CreateConceptRequest\x1a\x1d.google.longrunning.Operation\x12G\n\nGetConcept\x12\x1b.assay.v1.GetConceptRequest\x1a\x1c.assay.v1.GetConceptResponse\x12M\n\x0cListConcepts\x12\x1d.assay.v1.ListConceptsRequest\x1a\x1e.assay.v1.ListConceptsResponse\x12P\n\rDeleteConcept\x12\x1e.assay.v1.DeleteConceptRequest\x1a\x1f.assay.v1.DeleteConceptResponse\x12R\n\x0f\x43omputeClusters\x12 .assay.v1.ComputeClustersRequest\x1a\x1d.google.longrunning.Operation\x12M\n\x0cListClusters\x12\x1d.assay.v1.ListClustersRequest\x1a\x1e.assay.v1.ListClustersResponse\x12L\n\x0c\x43reateLabels\x12\x1d.assay.v1.CreateLabelsRequest\x1a\x1d.google.longrunning.Operationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61ssay/v1/concept_service.proto\x12\x08\x61ssay.v1\x1a\x13\x61ssay/v1/pair.proto\x1a#google/longrunning/operations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x03\n\x14\x43reateConceptRequest\x12\x12\n\nconcept_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\'\n\x05texts\x18\x03 \x01(\x0b\x32\x16.assay.v1.ExampleTextsH\x00\x12\'\n\x05pairs\x18\x04 \x01(\x0b\x32\x16.assay.v1.ExamplePairsH\x00\x12\x11\n\x07\x64\x61taset\x18\x05 \x01(\tH\x00\x12*\n\x08\x66\x65\x61tures\x18\x06 \x01(\x0b\x32\x16.assay.v1.SparseVectorH\x00\x12\x11\n\x07\x63luster\x18\x07 \x01(\x05H\x00\x12\x16\n\x0clabel_search\x18\x08 \x01(\tH\x00\x12%\n\tdirection\x18\t \x01(\x0b\x32\x10.assay.v1.TensorH\x00\x12%\n\x06method\x18\n \x01(\x0e\x32\x15.assay.v1.ProbeMethod\x12\x15\n\x08held_out\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11random_directions\x18\x0c \x01(\x05H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\r \x01(\x04\x12\x12\n\nrequest_id\x18\x0e \x01(\t\x12\x19\n\x0cmax_features\x18\x0f \x01(\x05H\x03\x88\x01\x01\x42\x08\n\x06sourceB\x0b\n\t_held_outB\x14\n\x12_random_directionsB\x0f\n\r_max_features\"j\n\x0c\x45xampleTexts\x12,\n\x08positive\x18\x01 \x03(\x0b\x32\x1a.assay.v1.PromptedResponse\x12,\n\x08negative\x18\x02 \x03(\x0b\x32\x1a.assay.v1.PromptedResponse\"-\n\x0c\x45xamplePairs\x12\x1d\n\x05pairs\x18\x01 \x03(\x0b\x32\x0e.assay.v1.Pair\"\xdf\x02\n\x07\x43oncept\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x11\n\x07\x66\x65\x61ture\x18\x03 \x01(\rH\x00\x12*\n\x08\x66\x65\x61tures\x18\x04 \x01(\x0b\x32\x16.assay.v1.SparseVectorH\x00\x12%\n\tdirection\x18\x05 \x01(\x0b\x32\x10.assay.v1.TensorH\x00\x12%\n\x06method\x18\x06 \x01(\x0e\x32\x15.assay.v1.ProbeMethod\x12%\n\x06report\x18\x07 \x01(\x0b\x32\x15.assay.v1.ProbeReport\x12&\n\x07nearest\x18\x08 \x03(\x0b\x32\x15.assay.v1.NearFeature\x12\x1b\n\x13subject_fingerprint\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\n\x04kind\"\xe3\x02\n\x0bProbeReport\x12\x17\n\x0f\x66itted_positive\x18\x01 \x01(\x05\x12\x17\n\x0f\x66itted_negative\x18\x02 \x01(\x05\x12\x19\n\x11held_out_positive\x18\x03 \x01(\x05\x12\x19\n\x11held_out_negative\x18\x04 \x01(\x05\x12\r\n\x05\x61uroc\x18\x05 \x01(\x01\x12\x11\n\tauroc_low\x18\x06 \x01(\x01\x12\x12\n\nauroc_high\x18\x07 \x01(\x01\x12\x0e\n\x06pr_auc\x18\x08 \x01(\x01\x12\x11\n\tbase_rate\x18\t \x01(\x01\x12\n\n\x02\x66\x31\x18\n \x01(\x01\x12\x11\n\tthreshold\x18\x0b \x01(\x01\x12\x14\n\x0crandom_auroc\x18\x0c \x01(\x01\x12\x18\n\x10random_auroc_max\x18\r \x01(\x01\x12\x1a\n\rpair_accuracy\x18\x0e \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x02l2\x18\x0f \x01(\x01H\x01\x88\x01\x01\x42\x10\n\x0e_pair_accuracyB\x05\n\x03_l2\"=\n\x0bNearFeature\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\r\x12\x0e\n\x06\x63osine\x18\x02 \x01(\x01\x12\r\n\x05label\x18\x03 \x01(\t\"!\n\x11GetConceptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"8\n\x12GetConceptResponse\x12\"\n\x07\x63oncept\x18\x01 \x01(\x0b\x32\x11.assay.v1.Concept\"<\n\x13ListConceptsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListConceptsResponse\x12#\n\x08\x63oncepts\x18\x01 \x03(\x0b\x32\x11.assay.v1.Concept\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x14\x44\x65leteConceptRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteConceptResponse\"\xbf\x01\n\x16\x43omputeClustersRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x17\n\nedge_share\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08min_size\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x17\n\nresolution\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x12\n\nrequest_id\x18\x06 \x01(\tB\r\n\x0b_edge_shareB\x0b\n\t_min_sizeB\r\n\x0b_resolution\"h\n\x0e\x43lusterSummary\x12\x10\n\x08\x63lusters\x18\x01 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x01(\x05\x12\x12\n\ncandidates\x18\x03 \x01(\x05\x12\r\n\x05\x65\x64ges\x18\x04 \x01(\x03\x12\x0f\n\x07samples\x18\x05 \x01(\x03\"\xa5\x01\n\x0e\x46\x65\x61tureCluster\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\r\x12\r\n\x05label\x18\x04 \x01(\t\x12\x14\n\x0clabel_method\x18\x05 \x01(\t\x12\x10\n\x08\x63ohesion\x18\x06 \x01(\x01\x12\x1c\n\x0f\x64\x65tection_score\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x12\n\x10_detection_score\"<\n\x13ListClustersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"o\n\x14ListClustersResponse\x12*\n\x08\x63lusters\x18\x01 \x03(\x0b\x32\x18.assay.v1.FeatureCluster\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\"\xe0\x01\n\x13\x43reateLabelsRequest\x12\x10\n\x08\x66\x65\x61tures\x18\x01 \x03(\r\x12\x10\n\x08\x63lusters\x18\x02 \x03(\x05\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x34\n\x06method\x18\x04 \x01(\x0e\x32$.assay.v1.CreateLabelsRequest.Method\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"J\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x13\n\x0fMETHOD_EVIDENCE\x10\x01\x12\x13\n\x0fMETHOD_ENDPOINT\x10\x02\"\x9d\x01\n\x0cLabelSummary\x12\x10\n\x08labelled\x18\x01 \x01(\x05\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x05\x12\x1e\n\x16median_detection_score\x18\x03 \x01(\x01\x12\x19\n\x11\x65ndpoint_requests\x18\x04 \x01(\x03\x12\x15\n\rprompt_tokens\x18\x05 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x06 \x01(\x03*\xa7\x01\n\x0bProbeMethod\x12\x1c\n\x18PROBE_METHOD_UNSPECIFIED\x10\x00\x12$\n PROBE_METHOD_DIFFERENCE_OF_MEANS\x10\x01\x12\x19\n\x15PROBE_METHOD_LOGISTIC\x10\x02\x12\x1e\n\x1aPROBE_METHOD_BRADLEY_TERRY\x10\x03\x12\x19\n\x15PROBE_METHOD_FEATURES\x10\x04\x32\xbb\x04\n\x0e\x43onceptService\x12N\n\rCreateConcept\x12\x1e.assay.v1.CreateConceptRequest\x1a\x1d.google.longrunning.Operation\x12G\n\nGetConcept\x12\x1b.assay.v1.GetConceptRequest\x1a\x1c.assay.v1.GetConceptResponse\x12M\n\x0cListConcepts\x12\x1d.assay.v1.ListConceptsRequest\x1a\x1e.assay.v1.ListConceptsResponse\x12P\n\rDeleteConcept\x12\x1e.assay.v1.DeleteConceptRequest\x1a\x1f.assay.v1.DeleteConceptResponse\x12R\n\x0f\x43omputeClusters\x12 .assay.v1.ComputeClustersRequest\x1a\x1d.google.longrunning.Operation\x12M\n\x0cListClusters\x12\x1d.assay.v1.ListClustersRequest\x1a\x1e.assay.v1.ListClustersResponse\x12L\n\x0c\x43reateLabels\x12\x1d.assay.v1.CreateLabelsRequest\x1a\x1d.google.longrunning.Operationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assay.v1.concept_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROBEMETHOD']._serialized_start=2867
-  _globals['_PROBEMETHOD']._serialized_end=3007
+  _globals['_PROBEMETHOD']._serialized_start=2911
+  _globals['_PROBEMETHOD']._serialized_end=3078
   _globals['_CREATECONCEPTREQUEST']._serialized_start=136
-  _globals['_CREATECONCEPTREQUEST']._serialized_end=600
-  _globals['_EXAMPLETEXTS']._serialized_start=602
-  _globals['_EXAMPLETEXTS']._serialized_end=708
-  _globals['_EXAMPLEPAIRS']._serialized_start=710
-  _globals['_EXAMPLEPAIRS']._serialized_end=755
-  _globals['_CONCEPT']._serialized_start=758
-  _globals['_CONCEPT']._serialized_end=1109
-  _globals['_PROBEREPORT']._serialized_start=1112
-  _globals['_PROBEREPORT']._serialized_end=1467
-  _globals['_NEARFEATURE']._serialized_start=1469
-  _globals['_NEARFEATURE']._serialized_end=1530
-  _globals['_GETCONCEPTREQUEST']._serialized_start=1532
-  _globals['_GETCONCEPTREQUEST']._serialized_end=1565
-  _globals['_GETCONCEPTRESPONSE']._serialized_start=1567
-  _globals['_GETCONCEPTRESPONSE']._serialized_end=1623
-  _globals['_LISTCONCEPTSREQUEST']._serialized_start=1625
-  _globals['_LISTCONCEPTSREQUEST']._serialized_end=1685
-  _globals['_LISTCONCEPTSRESPONSE']._serialized_start=1687
-  _globals['_LISTCONCEPTSRESPONSE']._serialized_end=1771
-  _globals['_DELETECONCEPTREQUEST']._serialized_start=1773
-  _globals['_DELETECONCEPTREQUEST']._serialized_end=1809
-  _globals['_DELETECONCEPTRESPONSE']._serialized_start=1811
-  _globals['_DELETECONCEPTRESPONSE']._serialized_end=1834
-  _globals['_COMPUTECLUSTERSREQUEST']._serialized_start=1837
-  _globals['_COMPUTECLUSTERSREQUEST']._serialized_end=2028
-  _globals['_CLUSTERSUMMARY']._serialized_start=2030
-  _globals['_CLUSTERSUMMARY']._serialized_end=2134
-  _globals['_FEATURECLUSTER']._serialized_start=2137
-  _globals['_FEATURECLUSTER']._serialized_end=2302
-  _globals['_LISTCLUSTERSREQUEST']._serialized_start=2304
-  _globals['_LISTCLUSTERSREQUEST']._serialized_end=2364
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=2366
-  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=2477
-  _globals['_CREATELABELSREQUEST']._serialized_start=2480
-  _globals['_CREATELABELSREQUEST']._serialized_end=2704
-  _globals['_CREATELABELSREQUEST_METHOD']._serialized_start=2630
-  _globals['_CREATELABELSREQUEST_METHOD']._serialized_end=2704
-  _globals['_LABELSUMMARY']._serialized_start=2707
-  _globals['_LABELSUMMARY']._serialized_end=2864
-  _globals['_CONCEPTSERVICE']._serialized_start=3010
-  _globals['_CONCEPTSERVICE']._serialized_end=3581
+  _globals['_CREATECONCEPTREQUEST']._serialized_end=644
+  _globals['_EXAMPLETEXTS']._serialized_start=646
+  _globals['_EXAMPLETEXTS']._serialized_end=752
+  _globals['_EXAMPLEPAIRS']._serialized_start=754
+  _globals['_EXAMPLEPAIRS']._serialized_end=799
+  _globals['_CONCEPT']._serialized_start=802
+  _globals['_CONCEPT']._serialized_end=1153
+  _globals['_PROBEREPORT']._serialized_start=1156
+  _globals['_PROBEREPORT']._serialized_end=1511
+  _globals['_NEARFEATURE']._serialized_start=1513
+  _globals['_NEARFEATURE']._serialized_end=1574
+  _globals['_GETCONCEPTREQUEST']._serialized_start=1576
+  _globals['_GETCONCEPTREQUEST']._serialized_end=1609
+  _globals['_GETCONCEPTRESPONSE']._serialized_start=1611
+  _globals['_GETCONCEPTRESPONSE']._serialized_end=1667
+  _globals['_LISTCONCEPTSREQUEST']._serialized_start=1669
+  _globals['_LISTCONCEPTSREQUEST']._serialized_end=1729
+  _globals['_LISTCONCEPTSRESPONSE']._serialized_start=1731
+  _globals['_LISTCONCEPTSRESPONSE']._serialized_end=1815
+  _globals['_DELETECONCEPTREQUEST']._serialized_start=1817
+  _globals['_DELETECONCEPTREQUEST']._serialized_end=1853
+  _globals['_DELETECONCEPTRESPONSE']._serialized_start=1855
+  _globals['_DELETECONCEPTRESPONSE']._serialized_end=1878
+  _globals['_COMPUTECLUSTERSREQUEST']._serialized_start=1881
+  _globals['_COMPUTECLUSTERSREQUEST']._serialized_end=2072
+  _globals['_CLUSTERSUMMARY']._serialized_start=2074
+  _globals['_CLUSTERSUMMARY']._serialized_end=2178
+  _globals['_FEATURECLUSTER']._serialized_start=2181
+  _globals['_FEATURECLUSTER']._serialized_end=2346
+  _globals['_LISTCLUSTERSREQUEST']._serialized_start=2348
+  _globals['_LISTCLUSTERSREQUEST']._serialized_end=2408
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_start=2410
+  _globals['_LISTCLUSTERSRESPONSE']._serialized_end=2521
+  _globals['_CREATELABELSREQUEST']._serialized_start=2524
+  _globals['_CREATELABELSREQUEST']._serialized_end=2748
+  _globals['_CREATELABELSREQUEST_METHOD']._serialized_start=2674
+  _globals['_CREATELABELSREQUEST_METHOD']._serialized_end=2748
+  _globals['_LABELSUMMARY']._serialized_start=2751
+  _globals['_LABELSUMMARY']._serialized_end=2908
+  _globals['_CONCEPTSERVICE']._serialized_start=3081
+  _globals['_CONCEPTSERVICE']._serialized_end=3652
 # @@protoc_insertion_point(module_scope)

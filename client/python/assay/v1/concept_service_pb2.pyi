@@ -18,13 +18,15 @@ class ProbeMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROBE_METHOD_DIFFERENCE_OF_MEANS: _ClassVar[ProbeMethod]
     PROBE_METHOD_LOGISTIC: _ClassVar[ProbeMethod]
     PROBE_METHOD_BRADLEY_TERRY: _ClassVar[ProbeMethod]
+    PROBE_METHOD_FEATURES: _ClassVar[ProbeMethod]
 PROBE_METHOD_UNSPECIFIED: ProbeMethod
 PROBE_METHOD_DIFFERENCE_OF_MEANS: ProbeMethod
 PROBE_METHOD_LOGISTIC: ProbeMethod
 PROBE_METHOD_BRADLEY_TERRY: ProbeMethod
+PROBE_METHOD_FEATURES: ProbeMethod
 
 class CreateConceptRequest(_message.Message):
-    __slots__ = ("concept_id", "display_name", "texts", "pairs", "dataset", "features", "cluster", "label_search", "direction", "method", "held_out", "random_directions", "seed", "request_id")
+    __slots__ = ("concept_id", "display_name", "texts", "pairs", "dataset", "features", "cluster", "label_search", "direction", "method", "held_out", "random_directions", "seed", "request_id", "max_features")
     CONCEPT_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +41,7 @@ class CreateConceptRequest(_message.Message):
     RANDOM_DIRECTIONS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_FEATURES_FIELD_NUMBER: _ClassVar[int]
     concept_id: str
     display_name: str
     texts: ExampleTexts
@@ -53,7 +56,8 @@ class CreateConceptRequest(_message.Message):
     random_directions: int
     seed: int
     request_id: str
-    def __init__(self, concept_id: _Optional[str] = ..., display_name: _Optional[str] = ..., texts: _Optional[_Union[ExampleTexts, _Mapping]] = ..., pairs: _Optional[_Union[ExamplePairs, _Mapping]] = ..., dataset: _Optional[str] = ..., features: _Optional[_Union[_pair_pb2.SparseVector, _Mapping]] = ..., cluster: _Optional[int] = ..., label_search: _Optional[str] = ..., direction: _Optional[_Union[_pair_pb2.Tensor, _Mapping]] = ..., method: _Optional[_Union[ProbeMethod, str]] = ..., held_out: _Optional[float] = ..., random_directions: _Optional[int] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+    max_features: int
+    def __init__(self, concept_id: _Optional[str] = ..., display_name: _Optional[str] = ..., texts: _Optional[_Union[ExampleTexts, _Mapping]] = ..., pairs: _Optional[_Union[ExamplePairs, _Mapping]] = ..., dataset: _Optional[str] = ..., features: _Optional[_Union[_pair_pb2.SparseVector, _Mapping]] = ..., cluster: _Optional[int] = ..., label_search: _Optional[str] = ..., direction: _Optional[_Union[_pair_pb2.Tensor, _Mapping]] = ..., method: _Optional[_Union[ProbeMethod, str]] = ..., held_out: _Optional[float] = ..., random_directions: _Optional[int] = ..., seed: _Optional[int] = ..., request_id: _Optional[str] = ..., max_features: _Optional[int] = ...) -> None: ...
 
 class ExampleTexts(_message.Message):
     __slots__ = ("positive", "negative")

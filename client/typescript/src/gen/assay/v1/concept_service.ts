@@ -26,7 +26,7 @@ export const protobufPackage = "assay.v1";
 
 export const protobufFileName = "assay/v1/concept_service.proto";
 
-/** How a direction is fitted. */
+/** What examples become. */
 export enum ProbeMethod {
   /** UNSPECIFIED - Default: difference of means. */
   UNSPECIFIED = "PROBE_METHOD_UNSPECIFIED",
@@ -36,6 +36,12 @@ export enum ProbeMethod {
   LOGISTIC = "PROBE_METHOD_LOGISTIC",
   /** BRADLEY_TERRY - Bradley-Terry on differences of pairs' mean residuals. Needs pairs. */
   BRADLEY_TERRY = "PROBE_METHOD_BRADLEY_TERRY",
+  /**
+   * FEATURES - No direction: the SAE features whose largest activation tells the examples apart best, by AUROC on the fitted part, as a set.
+   * A concept of features is scored from what is stored, without a forward pass. Give counterexamples among the negatives: what
+   * it must not be mistaken for.
+   */
+  FEATURES = "PROBE_METHOD_FEATURES",
   UNRECOGNIZED = "UNRECOGNIZED",
 }
 
@@ -53,6 +59,9 @@ export function probeMethodFromJSON(object: any): ProbeMethod {
     case 3:
     case "PROBE_METHOD_BRADLEY_TERRY":
       return ProbeMethod.BRADLEY_TERRY;
+    case 4:
+    case "PROBE_METHOD_FEATURES":
+      return ProbeMethod.FEATURES;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -70,6 +79,8 @@ export function probeMethodToNumber(object: ProbeMethod): number {
       return 2;
     case ProbeMethod.BRADLEY_TERRY:
       return 3;
+    case ProbeMethod.FEATURES:
+      return 4;
     case ProbeMethod.UNRECOGNIZED:
     default:
       return -1;
@@ -106,7 +117,7 @@ export interface CreateConceptRequest {
     /** A direction of the residual stream, shape [Model.d_in]; kept at unit length. */
     { $case: "direction"; value: Tensor }
     | undefined;
-  /** How a direction is fitted from texts, pairs or a dataset. */
+  /** What texts, pairs or a dataset become. */
   method: ProbeMethod;
   /** Share of the examples' groups that is held out for the report, in (0, 1). Default: 0.3. */
   heldOut?:
@@ -120,6 +131,11 @@ export interface CreateConceptRequest {
   seed: number;
   /** Idempotency: the same id gives the same operation. Default: a fresh one. */
   requestId: string;
+  /**
+   * Features that PROBE_METHOD_FEATURES takes at most, 1 to 64; fewer where not so many reach an AUROC of 0.6, and none is
+   * NO_DIFFERENCE. Default: 3.
+   */
+  maxFeatures?: number | undefined;
 }
 
 /** Examples of a concept. */
@@ -154,7 +170,7 @@ export interface Concept {
     /** A unit direction, shape [Model.d_in], float32. */
     { $case: "direction"; value: Tensor }
     | undefined;
-  /** How a direction was fitted; unset for others. */
+  /** What its examples became; unset where there were none. */
   method: ProbeMethod;
   /** How well it tells held-out examples apart; unset where there were no examples. */
   report:
@@ -168,7 +184,10 @@ export interface Concept {
   createTime: Date | undefined;
 }
 
-/** How well a direction tells examples apart that it was not fitted on. Scores are max over response tokens of <h, v>. */
+/**
+ * How well a concept tells examples apart that it was not fitted on. Scores are max over response tokens of <h, v>, of features
+ * the sum of their largest activations.
+ */
 export interface ProbeReport {
   /** Examples that it was fitted on. */
   fittedPositive: number;
@@ -192,7 +211,10 @@ export interface ProbeReport {
   f1: number;
   /** See f1. */
   threshold: number;
-  /** Mean AUROC of random directions on the same examples, taken as |AUROC - 0.5| + 0.5. */
+  /**
+   * Mean AUROC of random directions, or of random sets of as many features that fire, on the same examples, taken as
+   * |AUROC - 0.5| + 0.5.
+   */
   randomAuroc: number;
   /** The largest of them. */
   randomAurocMax: number;
@@ -200,7 +222,7 @@ export interface ProbeReport {
   pairAccuracy?:
     | number
     | undefined;
-  /** Strength of regularisation that was chosen; unset for difference of means. */
+  /** Strength of regularisation that was chosen; unset for difference of means and features. */
   l2?: number | undefined;
 }
 
@@ -410,6 +432,7 @@ function createBaseCreateConceptRequest(): CreateConceptRequest {
     randomDirections: undefined,
     seed: 0,
     requestId: "",
+    maxFeatures: undefined,
   };
 }
 
@@ -458,6 +481,9 @@ export const CreateConceptRequest: MessageFns<CreateConceptRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(114).string(message.requestId);
+    }
+    if (message.maxFeatures !== undefined) {
+      writer.uint32(120).int32(message.maxFeatures);
     }
     return writer;
   },
@@ -587,6 +613,14 @@ export const CreateConceptRequest: MessageFns<CreateConceptRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.maxFeatures = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -655,6 +689,7 @@ export const CreateConceptRequest: MessageFns<CreateConceptRequest> = {
     message.randomDirections = object.randomDirections ?? undefined;
     message.seed = object.seed ?? 0;
     message.requestId = object.requestId ?? "";
+    message.maxFeatures = object.maxFeatures ?? undefined;
     return message;
   },
 };
