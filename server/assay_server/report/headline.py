@@ -150,9 +150,16 @@ def _list(view: View, items: list[Hypothesis] | tuple[Hypothesis, ...]) -> Html:
     return el("ul", *[_lesson(view, item) for item in items], class_="lessons")
 
 
+def _turned(other: Hypothesis, lead: Hypothesis) -> str:
+    """Which way, where it is not the lead's."""
+    if (other.effect.estimate < 0) == (lead.effect.estimate < 0):
+        return ""
+    return "less " if other.effect.estimate < 0 else "more "
+
+
 def _lesson(view: View, hypothesis: Hypothesis) -> Html:
     others = members(view, hypothesis)
-    along: list[str | Html] = [part for other in others for part in ("; ", link(other))][1:]
+    along: list[str | Html] = [part for other in others for part in ("; ", _turned(other, hypothesis), link(other))][1:]
     return el(
         "li",
         arrow(hypothesis),

@@ -57,6 +57,7 @@ def test_a_lesson_is_named_by_its_strongest_concept_and_what_goes_along_with_it(
     assert members(told, items[2]) == [], "what leads no lesson speaks for itself"
     text = words(replace(examples.lively(), views=(told,)))
     assert text.count("along with") == 1
+    assert "along with less hedges" in text, "it goes the other way"
 
 
 def test_what_is_no_finding_is_never_a_lesson() -> None:
