@@ -38,8 +38,9 @@ def shifts(raw: dict[str, Any]) -> Any:
 def recovery(raw: dict[str, Any]) -> Any:
     """Recovery of each concept under each family, by sampled rate and by log-ratio."""
     plt = _pyplot()
-    families = [(family, entry) for family, entry in raw["treatments"].items() if any(entry[name] for name in PLANTED)][::-1]
-    figure, axes = plt.subplots(1, 2, figsize=(9, 0.55 * len(families) + 1.5), sharey=True)
+    every = {"never planted": raw["never_planted"], **raw["treatments"]}
+    families = [(family, entry) for family, entry in every.items() if any(entry[name] for name in PLANTED)][::-1]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 0.55 * len(families) + 1.8), sharey=True)
     for place, (_, entry) in enumerate(families):
         for at, concept in enumerate(PLANTED):
             one = entry[concept]
@@ -51,6 +52,7 @@ def recovery(raw: dict[str, Any]) -> Any:
                 value, (low, high) = one["recovery"]["value"], one["recovery"]["interval"]
                 axes[0].errorbar(value, height, xerr=[[max(0, value - low)], [max(0, high - value)]], **style)
             axes[1].plot(one["nats_recovery"], height, ls="", **{key: style[key] for key in ("color", "marker", "ms")})
+    axes[0].set_ylim(-0.5, len(families) - 0.5)
     axes[0].set_yticks(range(len(families)), [family.replace("_", " ") for family, _ in families])
     for axis, title in zip(
         axes, ("of the rate in rollouts (95% over prompts)", "of the log-ratio of held-out texts"), strict=True
@@ -60,7 +62,7 @@ def recovery(raw: dict[str, Any]) -> Any:
         axis.set_xlabel(f"recovery {title}")
     for concept in PLANTED:
         axes[1].plot([], [], ls="", color=COLOURS[concept], marker=MARKS[concept], label=concept)
-    axes[1].legend(loc="lower left", fontsize=8)
+    axes[1].legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(PLANTED), fontsize=8, frameon=False)
     return figure
 
 
