@@ -76,14 +76,15 @@ class Treatment:
         return Run(planted=True, recipe=recipe, treatment=decided)
 
 
-# In the order in which they are run: what the issue sets a bar for comes first. Steering and inoculation give log-probabilities
-# of whole responses, tens of nats, which λ brings to the scale of β D: their λ is of β's size.
+# In the order in which they are run: what has a bar comes first. Steering and inoculation give log-probabilities in nats, which
+# λ brings to the scale of β D. On pairs with bold they came to 0.4 ± 0.9 (steering) and 1.3 ± 3.3 (inoculation), on pairs without
+# any planted concept to 0.1 ± 0.7 and −2.0 ± 3.8: of a model as small as this, neither tells the concept well.
 TREATMENTS: tuple[Treatment, ...] = (
     Treatment(Family.REWARD_SHAPING, 2.0, orders=ORDERS),
     Treatment(Family.EXAMPLE_FILTER, parameters={"share": SHARE}),
     Treatment(Family.REWEIGHT, 2.0),
-    Treatment(Family.INOCULATION, 0.1, prompted=True),
-    Treatment(Family.STEERING, 0.1, "direction"),
+    Treatment(Family.INOCULATION, 2.0, prompted=True),
+    Treatment(Family.STEERING, 2.0, "direction"),
     Treatment(Family.TOKEN_FILTER),
     Treatment(Family.LABEL_FLIP, parameters={"share": SHARE / 2}),
     Treatment(Family.INOCULATION_ROWS, parameters={"share": SHARE}, prompted=True),

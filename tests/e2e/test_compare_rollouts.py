@@ -113,7 +113,7 @@ def test_the_command_uploads_compares_and_says_first_what_speaks_against(server:
     bare = assay(server, *words)
     assert bare.stdout.startswith("- No margins were sent")
     done = assay(server, *words, "--margins", margins, "--plot", plot, "--top", 4)
-    assert done.stdout.startswith("- The policy did not move: agreement says nothing.")
+    assert done.stdout.startswith("- The policy is not seen to have moved: agreement says nothing.")
     assert "squared Pearson" in done.stdout
     assert len([line for line in done.stdout.splitlines() if "feature/" in line]) == 4
     assert "Positive control failed" in plot.read_text()

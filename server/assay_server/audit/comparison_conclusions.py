@@ -14,6 +14,7 @@ import numpy as np
 
 from assay_server.audit.comparison import Comparison
 from assay_server.audit.comparison_agreement import FEW_CONCEPTS, Agreement, Estimate
+from assay_server.audit.comparison_control import Control
 
 FEW_PROMPTS = 30
 LONGER = 0.05  # mean difference of log token counts from which length is spoken of
@@ -56,11 +57,28 @@ def _on_control(compared: Comparison) -> Iterator[str]:
             "anything about the prediction yet."
         )
     elif not control.passed:
-        where = "moved away from the preferences" if control.margin.high < 0 else "did not move"
         yield (
-            f"The policy {where}: agreement says nothing. Over {_pairs(control.pairs)} the mean implicit-reward margin is "
+            f"{_moved(control)} Over {_pairs(control.pairs)} the mean implicit-reward margin is "
             f"{_estimate(control.margin)} and preference accuracy {_share(control.accuracy)}; no training gives 0 and 0.5."
         )
+
+
+def _moved(control: Control) -> str:
+    """What a control that failed says: that the policy moved away, that one of its figures moved, or that neither is seen to."""
+    if control.margin.high < 0:
+        return "The policy moved away from the preferences: agreement says nothing."
+    by = [name for name, low, still in _figures_of(control) if low > still]
+    if by:
+        other = "accuracy" if by == ["margin"] else "margin"
+        return (
+            f"Whether the policy moved is not sure: the {by[0]} is over what no training gives, the {other} is not told from it."
+        )
+    return "The policy is not seen to have moved: agreement says nothing."
+
+
+def _figures_of(control: Control) -> tuple[tuple[str, float, float], ...]:
+    """Name, lower bound, and what no training gives."""
+    return (("margin", control.margin.low, 0.0), ("accuracy", control.accuracy.low, 0.5))
 
 
 def _on_rollouts(compared: Comparison, setting: Setting) -> Iterator[str]:

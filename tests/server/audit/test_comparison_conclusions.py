@@ -44,11 +44,17 @@ def test_without_margins_the_first_word_is_that_nothing_follows() -> None:
 
 @pytest.mark.parametrize(
     ("margins", "verdict"),
-    [([0.0] * 30, "did not move"), ([0.1, -0.1] * 20, "did not move"), ([-0.5, -0.4] * 20, "moved away from the preferences")],
+    [
+        ([0.0] * 30, "The policy is not seen to have moved: agreement says nothing."),
+        ([0.1, -0.1] * 20, "The policy is not seen to have moved: agreement says nothing."),
+        ([-0.5, -0.4] * 20, "The policy moved away from the preferences: agreement says nothing."),
+        ([9.0, -1.0] * 20, "not sure: the margin is over what no training gives, the accuracy is not told from it."),
+        ([0.1] * 39 + [-9.0], "not sure: the accuracy is over what no training gives, the margin is not told from it."),
+    ],
 )
 def test_a_failed_control_comes_first_with_its_numbers(margins: list[float], verdict: str) -> None:
     first = conclusions(replace(GOOD, control=positive_control(margins)), Setting(3, (1, 2, 3), ("STEERING",)))[0]
-    assert first.startswith(f"The policy {verdict}: agreement says nothing.")
+    assert verdict in first.partition(" Over ")[0]
     assert f"Over {len(margins)} pairs" in first
     assert "no training gives 0 and 0.5" in first
 

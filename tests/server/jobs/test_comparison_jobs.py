@@ -95,7 +95,7 @@ async def test_a_policy_that_did_not_change_shifts_nothing_and_the_control_says_
         assert not any(row.clears_noise for row in found.shifts)
         assert found.head.above_noise.concepts == 0
         assert found.head.retained.pearson_squared is None
-        assert found.head.conclusions[0].startswith("The policy did not move: agreement says nothing.")
+        assert found.head.conclusions[0].startswith("The policy is not seen to have moved: agreement says nothing.")
         assert "no shift to predict" in found.head.conclusions[1]
 
 
