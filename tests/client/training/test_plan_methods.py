@@ -9,6 +9,7 @@ from assay import (
     AsyncClient,
     Client,
     Concept,
+    Examples,
     Flow,
     Intervene,
     InterventionFamily,
@@ -19,6 +20,7 @@ from assay import (
     OffsetResult,
     Pair,
     PlanTarget,
+    ProbeMethod,
     PromptedResponse,
     PromptPlacement,
     chat,
@@ -30,6 +32,7 @@ from tests.client.training.conftest import Served
 from tests.support.tiny_subject import WIDTH
 
 AWAY, AMPLIFY = InterventionMode.EXPLAIN_AWAY, InterventionMode.AMPLIFY
+WORDS = ("sage", "mint", "rain", "salt", "moss", "kiln", "amber", "delta", "fern", "lime", "opal", "wren")
 ALONG = Concept.direction("along", [float(at % 3) - 1.0 for at in range(WIDTH)])
 
 
@@ -54,6 +57,21 @@ def test_a_plan_is_made_found_listed_and_deleted(served: Served) -> None:
     served.client.delete_plan(plan)
     with pytest.raises(NotFound):
         served.client.plan(plan.name)
+
+
+def test_a_concept_said_by_examples_becomes_features_whose_offsets_take_no_forward_pass(served: Served) -> None:
+    loud = [f"{word.upper()}!! {word.upper()}!!" for word in WORDS]
+    source = Examples(loud, [*(f"{word}, {word}." for word in WORDS), *(f"**{word}** {word}" for word in WORDS)])
+    concept = served.client.create_concept("loud", source, method=ProbeMethod.FEATURES, max_features=2).wait(timeout=60)
+    assert concept.method is ProbeMethod.FEATURES
+    assert concept.report is not None
+    features = [concept.kind] if isinstance(concept.kind, int) else [id for id, _ in concept.kind]  # type: ignore[union-attr]
+    assert 1 <= len(features) <= 2
+    plan = served.plan(InterventionFamily.REWARD_SHAPING, concept.name)
+    assert list(plan.interventions[0].concept.features) == features
+    assert all(one.unwrap().stored for one in served.client.offsets(plan, served.pairs))
+    with pytest.raises(InvalidRequest, match="max_features"):
+        served.client.create_concept("loud", source, max_features=2)
 
 
 def test_offsets_of_both_clients_come_in_order_and_a_bad_pair_fails_alone(served: Served) -> None:
