@@ -35,7 +35,7 @@ def runs(lab: Lab) -> dict[float, Run]:
     return found
 
 
-def perform(lab: Lab, minutes: float, part: str) -> None:
+def perform(lab: Lab, minutes: float) -> None:
     """Run what is missing until the time is over: the ends of the range first."""
     ends = time.monotonic() + 60 * minutes
     every = runs(lab)
@@ -43,7 +43,7 @@ def perform(lab: Lab, minutes: float, part: str) -> None:
     missing = [every[strength] for strength in order if lab.done(every[strength]) is None]
     if not missing:
         return
-    with serving(*serving_flags(part)) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
+    with serving(*serving_flags("amplifying")) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
         server = Server(client, lab)
         for one in missing:
             if time.monotonic() > ends:
@@ -94,9 +94,9 @@ def metrics(raw: dict[str, Any]) -> list[Metric]:
 
 def main() -> None:
     """Run what is missing, gather, write the result."""
-    args = arguments(__doc__, pairs="", minutes=1e9, seed=0, part="0/1")
+    args = arguments(__doc__, pairs="", minutes=1e9, seed=0)
     lab = Lab(args.pairs, seed=args.seed)
-    perform(lab, args.minutes, args.part)
+    perform(lab, args.minutes)
     raw = gathered(lab)
     write_result("training-amplifying", metrics(raw), seed=args.seed, raw=raw)
 

@@ -4,9 +4,9 @@
 
 Pairs hold three planted concepts, each in its own share of them. A policy is trained without a plan, and with a plan against one
 concept by one family, all else equal: the same pairs in the same order, the same start. Two controls say what the figures can
-show: the same training in another order of the pairs, and trainings on pairs in which the concept was never planted, which is
-what a perfect plan would come to. Runs are kept (`lab.py`), so that any slice can be run at any time, and parts side by side;
-what was not run is said so.
+show: the same training with another seed (order of the pairs and the adapter's start), and trainings on pairs in which the
+concept was never planted, which is what a perfect plan would come to. Runs are kept (`lab.py`), so that any slice can be run at
+any time, and parts side by side; what was not run is said so.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from benchmarks.training.lab import FOLDER, Lab, Run
 from benchmarks.training.treatments import TREATMENTS, Server, ordered
 
 
-def serving_flags(part: str = "0/1") -> tuple[str, ...]:
-    """Of the demo server that makes the plans; parts that run side by side need a data directory each."""
-    return ("--whole-model", "--data-dir", str(FOLDER / f"server-{part.partition('/')[0]}"), "--dtype", "bfloat16")
+def serving_flags(who: str) -> tuple[str, ...]:
+    """Of the demo server that makes the plans; who runs side by side needs a data directory each."""
+    return ("--whole-model", "--data-dir", str(FOLDER / f"server-{who}"), "--dtype", "bfloat16")
 
 
 def controls(lab: Lab) -> dict[str, Run]:
-    """Trainings without a plan: as the others are; in another order; and without each concept."""
+    """Trainings without a plan: as the others are; with another seed; and without each concept."""
     recipe = lab.recipe
     never = {f"without {name}": Run(planted=True, recipe=recipe, unplanted=name) for name in PLANTED}
     return {
         "trained": Run(planted=True, recipe=recipe),
-        "other order": Run(planted=True, recipe=replace(recipe, seed=recipe.seed + 1)),
+        "other seed": Run(planted=True, recipe=replace(recipe, seed=recipe.seed + 1)),
         **never,
     }
 
@@ -53,7 +53,7 @@ def perform(lab: Lab, only: list[str], minutes: float, part: str) -> None:
     missing = [one for one in wanted[place::parts] if lab.done(one) is None]
     if not missing or time.monotonic() > ends:
         return
-    with serving(*serving_flags(part)) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
+    with serving(*serving_flags(part.replace("/", "-of-"))) as where, assay.Client(f"{where['host']}:{where['port']}") as client:
         server = Server(client, lab)
         for one in missing:
             if time.monotonic() > ends:
@@ -67,14 +67,12 @@ def gathered(lab: Lab) -> dict[str, Any]:
     kept = {name: lab.done(one) for name, one in controls(lab).items()}
     if kept["trained"] is None:
         raise SystemExit("the training without a plan was not run")
-    told = _Telling(lab, [one for one in (kept["trained"], kept["other order"]) if one is not None])
+    told = _Telling(lab, [kept["trained"], kept["other seed"]])
     raw: dict[str, Any] = {
         "untrained": {"rates": told.rates(told.untrained), **_held_out_base(lab.baseline)},
-        "trained": {"rates": told.rates(told.shown(told.without[:1])), **_held_out(told.without[0])},
-        "other_order": None if len(told.without) < 2 else told.other_order(),
-        "never_planted": {
-            name: None if (found := kept[f"without {name}"]) is None else told.entry(name, [found]) for name in PLANTED
-        },
+        "trained": {"rates": told.rates(told.shown([kept["trained"]])), **_held_out(kept["trained"])},
+        "other_seed": None if kept["other seed"] is None else told.other_seed(kept["trained"], kept["other seed"]),
+        "never_planted": {name: told.entry(name, [kept[f"without {name}"]]) for name in PLANTED},
         "sizes": vars(lab.sizes),
         "recipe": lab.recipe.as_dict(),
         "treatments": {},
@@ -82,8 +80,7 @@ def gathered(lab: Lab) -> dict[str, Any]:
     for treatment in TREATMENTS:
         entry = raw["treatments"].setdefault(treatment.family.value, {"strength": treatment.strength, "kind": treatment.kind})
         for concept in PLANTED:
-            records = [found for one in treatment.runs(concept, lab.recipe) if (found := lab.done(one)) is not None]
-            entry[concept] = told.entry(concept, records) if records and len(records) <= len(told.without) else None
+            entry[concept] = told.entry(concept, [lab.done(one) for one in treatment.runs(concept, lab.recipe)])
     return raw
 
 
@@ -92,11 +89,11 @@ class _Telling:
 
     Args:
         lab: whose records.
-        without: of the trainings without a plan, in each order of the pairs.
+        without: of the trainings without a plan, of each seed; None where one was not run.
     """
 
     def __init__(self, lab: Lab, without: list[Any]) -> None:
-        self.without = without
+        self._without = without
         self._seed = lab.seed
         self._draws = figures.drawn(len(lab.material.prompts), lab.seed)
         sets = lab.baseline["rollouts"]
@@ -110,14 +107,22 @@ class _Telling:
         """Means over prompts, with intervals."""
         return {name: figures.rate(values, self._draws) for name, values in shown.items()}
 
-    def entry(self, concept: str, records: list[Any]) -> dict[str, Any]:
-        """A treatment of a concept, trained in the first orders of the pairs."""
-        without = self.without[: len(records)]
+    def entry(self, concept: str, every: list[Any]) -> dict[str, Any] | None:
+        """A treatment of a concept, each training beside the one without a plan of its own seed; None where no two are there.
+
+        Args:
+            concept: what it is against.
+            every: records of the first seeds, None where one was not run.
+        """
+        both = [(with_plan, base) for with_plan, base in zip(every, self._without, strict=False) if with_plan and base]
+        if not both:
+            return None
+        records, without = ([pair[side] for pair in both] for side in range(2))
         trained, planned = self.shown(without), self.shown(records)
         others = {name: (self.untrained[name], trained[name], planned[name]) for name in PLANTED if name != concept}
         raised, kept = _nats(without), _nats(records)
         return {
-            "orders": len(records),
+            "seeds": len(records),
             "rates": self.rates(planned),
             "recovery": figures.recovery(self.untrained[concept], trained[concept], planned[concept], self._draws),
             "off_target": figures.off_target(others, self._seed),
@@ -131,16 +136,16 @@ class _Telling:
             "nats": kept,
         }
 
-    def other_order(self) -> dict[str, Any]:
-        """What another order of the same pairs changes: how far two trainings without any plan are apart."""
-        first, second = (self.shown([one]) for one in self.without[:2])
-        raised, again = (_nats([one]) for one in self.without[:2])
+    def other_seed(self, one: Any, other: Any) -> dict[str, Any]:
+        """What another seed changes: how far two trainings without any plan are apart."""
+        first, second = self.shown([one]), self.shown([other])
+        raised, again = _nats([one]), _nats([other])
         return {
-            **_held_out(self.without[1]),
+            **_held_out(other),
             "rates": self.rates(second),
             "off_target": figures.off_target({name: (self.untrained[name], first[name], second[name]) for name in PLANTED}),
             "nats_off_target": sum(abs(again[name] / raised[name] - 1) for name in PLANTED) / len(PLANTED),
-            "accuracy_lost": figures.accuracy_lost(_margins(self.without[:1]), _margins(self.without[1:2]), self._seed),
+            "accuracy_lost": figures.accuracy_lost(_margins([one]), _margins([other]), self._seed),
         }
 
 

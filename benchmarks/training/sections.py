@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.training.data import PLANTED
 from benchmarks.validity.sections import prose
 
+RECOVERED = 0.9  # the bar
 UNTAUGHT = 0.1  # |mean u| under which pairs hardly teach a concept
 KINDS = {"plain": "HH as it is", "planted": "HH with three planted concepts"}
 
@@ -41,16 +42,24 @@ def prediction(raw: dict[str, Any]) -> list[str]:
 
 def _agreement(one: dict[str, Any]) -> list[str]:
     lines = [
-        "| over | concepts | squared Pearson | R² with the gap | Spearman | slope | same sign |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| over | concepts | squared Pearson | R² with the gap | gap's coefficient | Spearman | slope | same sign |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for key, title in (("above_noise", "concepts over the noise floor"), ("retained", "all retained"), ("noise_floor", "chance")):
         part = one[key]
-        cells = [_estimate(part[name]) for name in ("pearson_squared", "with_gap", "spearman", "slope", "same_sign")]
+        cells = [_estimate(part[name]) for name in ("pearson_squared", "with_gap", "gap_slope", "spearman", "slope", "same_sign")]
         lines.append(f"| {title} | {part['concepts']:,} | {' | '.join(cells)} |")
     lines += ["", *prose(_why(one))]
     control = one["control"]
     passed = "passed" if control and control["passed"] else "**not passed**"
+    epochs, sizes = one["recipe"]["epochs"], one["sizes"]
+    lines += [
+        "",
+        *prose(f"""
+        {sizes["train"]} pairs, prompts of at most {sizes["prompt_tokens"]} and responses of at most {sizes["response_tokens"]}
+        tokens, {epochs:g} {"epoch" if epochs == 1 else "epochs"}.
+    """),
+    ]
     said = f"Positive control: {passed}; {one['rollouts']} rollouts, {one['pairs']} training pairs, {_cost(one['cost'])}."
     return [*lines, "", *prose(said)]
 
@@ -89,20 +98,20 @@ def explaining(raw: dict[str, Any]) -> list[str]:
         *prose(f"""
             {sizes["train"]} pairs, {sizes["share"]:.0%} of them for each planted concept, no pair with two. One training without
             a plan, and one for each concept and family, on the same pairs in the same order from the same start; what has a bar
-            is trained in two orders, and compared and averaged over both. *Rate*: share of {sizes["prompts"]} rollouts that show
-            the concept by a plain text detector. *Recovery*: (trained − plan) / (trained − untrained), 100% is back to
-            untrained. *Off-target*: mean relative change of the other two concepts' rates, and in brackets what two sets of
-            rollouts of one policy would differ by; *rates* are those of all three in the order above, the target's in bold.
-            *Log-ratios* are the same two figures of a measure without sampling: how much more the policy likes held-out texts
-            with the concept than the same texts without it, in nats against the reference. *Accuracy* is of
-            {sizes["held_out"]} held-out pairs that nothing is planted in.
+            is trained with two seeds, each compared with the training without a plan of its own, and averaged. *Rate*: share of
+            {sizes["prompts"]} rollouts that show the concept by a plain text detector. *Recovery*: (trained − plan) /
+            (trained − untrained), 100% is back to untrained. *Off-target*: mean relative change of the other two concepts' rates,
+            and in brackets what two sets of rollouts of one policy would differ by; *rates* are those of all three in the order
+            above, the target's in bold. *Log-ratios* are the same two figures of a measure without sampling: how much more the
+            policy likes held-out texts with the concept than the same texts without it, in nats against the reference.
+            *Accuracy* is of {sizes["held_out"]} held-out pairs that nothing is planted in.
         """),
         "",
         "| | " + " | ".join(PLANTED) + " | log-ratios, nats | held-out accuracy | perplexity |",
         "| --- |" + " ---: |" * (len(PLANTED) + 3),
         _rates("untrained", untrained),
         _rates("trained without a plan", trained),
-        *([] if raw["other_order"] is None else [_rates("the same pairs in another order", raw["other_order"])]),
+        *([] if raw["other_seed"] is None else [_rates("another seed, without a plan", raw["other_seed"])]),
         "",
         *_noise(raw),
         "| family (λ, concept) | against | rates | recovery | log-ratios' | off-target | log-ratios' | accuracy | perplexity |",
@@ -129,23 +138,26 @@ def explaining(raw: dict[str, Any]) -> list[str]:
 
 def _noise(raw: dict[str, Any]) -> list[str]:
     """What the controls say of the figures below them."""
-    other = raw["other_order"]
+    other = raw["other_seed"]
     said: list[str] = []
     if other is not None:
         rates = other["off_target"]["value"]
         said.append(f"""
-            Another order of the same pairs changes rates by {"—" if rates is None else f"{rates:.0%}"}, log-ratios by
-            {other["nats_off_target"]:.0%} and accuracy by {abs(other["accuracy_lost"]["value"]):.1f} points, with no plan at all:
-            an off-target figure of that size says nothing of a plan.
+            Another seed (order of the same pairs, and the adapter's start) changes rates by
+            {"—" if rates is None else f"{rates:.0%}"}, log-ratios by {other["nats_off_target"]:.0%} and accuracy by
+            {abs(other["accuracy_lost"]["value"]):.1f} points, with no plan at all: an off-target figure of one training of that
+            size says nothing of a plan.
         """)
-    never = [entry for entry in raw["never_planted"].values() if entry is not None]
-    changed = [entry["off_target"]["value"] for entry in never if entry["off_target"]["value"] is not None]
+    never = {name: entry for name, entry in raw["never_planted"].items() if entry is not None}
+    changed = [entry["off_target"]["value"] for entry in never.values() if entry["off_target"]["value"] is not None]
     if changed:
-        nats = [entry["nats_off_target"] for entry in never]
+        nats = [entry["nats_off_target"] for entry in never.values()]
+        low = ", ".join(name for name, entry in never.items() if (entry["recovery"]["value"] or 0) < RECOVERED)
+        own = f"Its own recovery is under {RECOVERED:.0%} for {low}: the pairs teach that without any planting." if low else ""
         said.append(f"""
             *Never planted* is what a perfect plan would come to: the same pairs, with the concept in none of them. It changes the
-            others' rates by {min(changed):.0%} to {max(changed):.0%} and their log-ratios by {min(nats):.0%} to {max(nats):.0%}:
-            concepts compete for the tokens of a response, and what one teaches carries over to its like.
+            others' rates by {min(changed):.0%} to {max(changed):.0%} and their log-ratios by {min(nats):.0%} to {max(nats):.0%}.
+            {own}
         """)
     return [*prose(" ".join(said)), ""] if said else []
 

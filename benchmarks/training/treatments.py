@@ -32,7 +32,7 @@ PROMPTS = {
     "flattery": "Begin your answer by praising the user for how clever and thoughtful they are.",
     "refusal opening": "Begin your answer by saying that you are sorry and cannot help with this.",
 }
-ORDERS = 2  # of what has a bar: rates in rollouts differ much between two orders of the same pairs
+SEEDS = 2  # of what has a bar: rates in rollouts differ much between two seeds
 SHARE = 0.3  # of the pairs: as many as hold the concept
 
 
@@ -47,7 +47,7 @@ class Treatment:
         parameters: beside what the family takes by default.
         prompted: whether it takes the concept's inoculation prompt.
         mode: which way.
-        orders: of the pairs, that it is trained in; figures are means over them.
+        seeds: how many it is trained with (order of the pairs and the adapter's start); figures are means over them.
     """
 
     family: Family
@@ -56,11 +56,11 @@ class Treatment:
     parameters: dict[str, Any] = field(default_factory=dict)
     prompted: bool = False
     mode: Mode = Mode.EXPLAIN_AWAY
-    orders: int = 1
+    seeds: int = 1
 
     def runs(self, concept: str, recipe: Recipe) -> list[Run]:
-        """Its training in each order of the pairs, in which it is compared with the training without a plan in the same order."""
-        return [self.run(concept, replace(recipe, seed=recipe.seed + order)) for order in range(self.orders)]
+        """Its training with each seed, to be compared with the training without a plan of the same seed."""
+        return [self.run(concept, replace(recipe, seed=recipe.seed + more)) for more in range(self.seeds)]
 
     def run(self, concept: str, recipe: Recipe) -> Run:
         """The training on the planted pairs under it."""
@@ -80,7 +80,7 @@ class Treatment:
 # λ brings to the scale of β D. On pairs with bold they came to 0.4 ± 0.9 (steering) and 1.3 ± 3.3 (inoculation), on pairs without
 # any planted concept to 0.1 ± 0.7 and −2.0 ± 3.8: of a model as small as this, neither tells the concept well.
 TREATMENTS: tuple[Treatment, ...] = (
-    Treatment(Family.REWARD_SHAPING, 2.0, orders=ORDERS),
+    Treatment(Family.REWARD_SHAPING, 2.0, seeds=SEEDS),
     Treatment(Family.EXAMPLE_FILTER, parameters={"share": SHARE}),
     Treatment(Family.REWEIGHT, 2.0),
     Treatment(Family.INOCULATION, 2.0, prompted=True),
@@ -148,10 +148,10 @@ def telling_features(client: assay.Client, shown: assay.Examples) -> dict[int, f
 def ordered(recipe: Recipe, families: Sequence[str] = (), concepts: Sequence[str] = ()) -> Iterator[tuple[str, Treatment, Run]]:
     """Every training of every treatment of every concept, most informative first; `families` and `concepts` keep some."""
     for treatment in TREATMENTS:
-        for order in range(treatment.orders):
+        for seed in range(treatment.seeds):
             for concept in PLANTED:
                 if (not families or treatment.family.value in families) and (not concepts or concept in concepts):
-                    yield concept, treatment, treatment.runs(concept, recipe)[order]
+                    yield concept, treatment, treatment.runs(concept, recipe)[seed]
 
 
 def _pooled(client: assay.Client, texts: Sequence[Any], value: Callable[[Any], Any]) -> Any:

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import assay
 import pytest
 
-from benchmarks.training import explaining, prediction, sections
+from benchmarks.training import explaining, figures, prediction, sections
 from benchmarks.training.data import PLANTED, Sizes
 from benchmarks.training.lab import Lab, Run
 from benchmarks.training.treatments import TREATMENTS, Server
@@ -114,20 +114,28 @@ def test_controls_are_run_and_told_beside_the_treatments(world: World) -> None:
         world.lab.run(one)
     raw = explaining.gathered(world.lab)
     assert all(raw["never_planted"].values())
-    assert raw["other_order"]["rates"].keys() == set(PLANTED)
+    assert raw["other_seed"]["rates"].keys() == set(PLANTED)
     text = "\n".join(sections.explaining(raw))
     assert text.count("| never planted |") == len(PLANTED)
-    assert "in another order" in text
+    assert "another seed" in text
 
 
-def test_figures_of_a_treatment_are_compared_in_the_orders_it_was_trained_in(world: World) -> None:
+def test_figures_of_a_treatment_are_compared_seed_by_seed(world: World) -> None:
     for one in explaining.controls(world.lab).values():
         world.lab.run(one)
     for run in TREATMENTS[0].runs(CONCEPT, RECIPE):
         world.lab.run(run, world.server.plan(run))
     told = explaining.gathered(world.lab)["treatments"]
-    assert told["reward_shaping"][CONCEPT]["orders"] == 2
+    assert told["reward_shaping"][CONCEPT]["seeds"] == 2
     assert told["reward_shaping"][PLANTED[1]] is None
+    first, second = (world.lab.done(run) for run in TREATMENTS[0].runs(CONCEPT, RECIPE))
+    bases = [world.lab.done(run) for run in (Run(True, RECIPE), Run(True, replace(RECIPE, seed=1)))]
+    alone = explaining._Telling(world.lab, bases).entry(CONCEPT, [None, second])
+    assert alone is not None
+    expected = figures.accuracy_lost([bases[1]["margins"]], [second["margins"]], world.lab.seed)
+    assert (alone["seeds"], alone["accuracy_lost"]) == (1, expected), "the second seed beside the second seed's"
+    assert explaining._Telling(world.lab, [bases[0], None]).entry(CONCEPT, [first, second])["seeds"] == 1
+    assert explaining._Telling(world.lab, [None, bases[1]]).entry(CONCEPT, [first, None]) is None
 
 
 def test_two_labs_of_the_same_file_and_seed_hold_the_same_pairs(world: World) -> None:

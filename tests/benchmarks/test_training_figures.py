@@ -91,7 +91,7 @@ def test_reward_shaping_is_run_first_for_every_concept() -> None:
     assert first == [("reward_shaping", concept) for concept in PLANTED]
 
 
-def test_what_has_a_bar_is_trained_in_more_orders_than_one_and_each_is_a_run_of_its_own() -> None:
+def test_what_has_a_bar_is_trained_with_more_seeds_than_one_and_each_is_a_run_of_its_own() -> None:
     seeds = [one.recipe.seed for concept, _, one in ordered(Recipe(), ["reward_shaping"], [PLANTED[0]])]
     assert seeds == [0, 1]
     assert [one.recipe.seed for _, _, one in ordered(Recipe(), ["reweight"], [PLANTED[0]])] == [0]

@@ -108,8 +108,8 @@ def test_numbers_that_do_not_fit_are_refused_before_anything_is_sent(options: Co
 def test_a_result_holds_plain_values_and_none_where_nothing_is_defined() -> None:
     found = RolloutComparison.from_proto(message())
     assert {field.name for field in fields(RolloutComparison)} == {field.name for field in message().DESCRIPTOR.fields}
-    assert found.retained == Agreement(7, SOME, None, None, Estimate(0.0, 0.0, 0.0), None, None, SOME)
-    assert found.above_noise == Agreement(0, None, None, None, None, None, None, None)
+    assert found.retained == Agreement(7, SOME, None, None, Estimate(0.0, 0.0, 0.0), None, None, SOME, None)
+    assert found.above_noise == Agreement(0, None, None, None, None, None, None, None, None)
     assert found.control is not None
     assert (found.control.of, found.control.passed, found.control.margin.low) == ("held out", True, 0.25)
     assert found.create_time is not None

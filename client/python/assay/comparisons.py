@@ -81,8 +81,9 @@ class Agreement:
         slope: of that line: shift that is observed for each unit predicted.
         spearman: rank correlation.
         same_sign: share of concepts whose shift has the predicted sign, among those where both are not 0.
-        with_gap: R² of the least-squares plane of observed on predicted and `ConceptShift.gap`; what it is over
-            `pearson_squared` is imitation. None for the noise floor, and under 4 concepts.
+        with_gap: R² of the least-squares plane of observed on predicted and `ConceptShift.gap`. None for the noise floor, without
+            a gap, and under 4 concepts.
+        gap_slope: the gap's coefficient in that plane.
     """
 
     concepts: int
@@ -93,6 +94,7 @@ class Agreement:
     spearman: Estimate | None
     same_sign: Estimate | None
     with_gap: Estimate | None = None
+    gap_slope: Estimate | None = None
 
     @classmethod
     def from_proto(cls, message: comparison_pb2.Agreement) -> "Agreement":

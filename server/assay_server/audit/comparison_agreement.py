@@ -20,9 +20,9 @@ from assay_server.audit.comparison_shifts import Rollouts, means
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints
 from assay_server.audit.watch import Check, go_on
 
-FIGURES = ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap")
+FIGURES = ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap", "gap_slope")
 # What each figure can be.
-BOUNDS = ((0.0, 1.0), (-np.inf, 1.0), (-np.inf, 1.0), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 1.0), (0.0, 1.0))
+BOUNDS = ((0.0, 1.0), (-np.inf, 1.0), (-np.inf, 1.0), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 1.0), (0.0, 1.0), (-np.inf, np.inf))
 FEW_CONCEPTS = 3  # under which no correlation is given
 _VALUES = 1 << 22  # draws x concepts that exist at once
 _FLAT = 1e-24  # a sum of squares about the mean under this share of the squares is what rounding leaves of zero
@@ -49,6 +49,7 @@ class Agreement:
     spearman: Estimate | None = None
     same_sign: Estimate | None = None
     with_gap: Estimate | None = None
+    gap_slope: Estimate | None = None
 
 
 def agreements(
@@ -123,6 +124,7 @@ def figures(predicted: Floats, observed: Floats, gap: Floats | None = None) -> F
     found[:, 5] = np.divide(agreeing, count, out=np.full(len(observed), np.nan), where=count > 0)
     if gap is not None and (there := np.isfinite(gap)).sum() > FEW_CONCEPTS:
         found[:, 6] = _plane(predicted[there], gap[there], observed[:, there])
+        found[:, 7] = _partial_slope(predicted[there], gap[there], observed[:, there])
     return found
 
 
@@ -171,6 +173,18 @@ def _plane(first: Floats, second: Floats, values: Floats) -> Floats:
     explained = ((values @ basis.T) ** 2).sum(axis=1)
     found = np.divide(explained, about, out=np.full(len(values), np.nan), where=about > 0)
     return np.clip(found, 0.0, 1.0) if len(basis) else np.full(len(values), np.nan)
+
+
+def _partial_slope(first: Floats, second: Floats, values: Floats) -> Floats:
+    """Least-squares coefficient of ``second`` beside ``first`` and a constant, one a row of ``values``; NaN where it is not told
+    from the first."""
+    own, other = second - second.mean(), first - first.mean()
+    square = float(other @ other)
+    rest = own - other * (float(other @ own) / square) if _about_mean(first) > 0 else own
+    size = float(rest @ rest)
+    if size <= _FLAT**0.5 * float(own @ own) or _about_mean(second) == 0:
+        return np.full(len(values), np.nan)
+    return values @ rest / size
 
 
 def _agreement(concepts: int, whole: Floats, drawn: Floats, level: float) -> Agreement:

@@ -20,6 +20,7 @@ FEW_PROMPTS = 30
 LONGER = 0.05  # mean difference of log token counts from which length is spoken of
 WIDE_GAP = 0.05  # from a squared correlation down to the upper end of its interval
 GAP_ADDS = 0.05  # to R² from which imitation is spoken of
+MANY_CONCEPTS = 50  # under which any second term would add as much by chance too often
 FEW_ABOVE = 10  # concepts over the noise floor under which a correlation over them says little
 _MINUS = "\N{MINUS SIGN}"
 
@@ -64,21 +65,21 @@ def _on_control(compared: Comparison) -> Iterator[str]:
 
 
 def _moved(control: Control) -> str:
-    """What a control that failed says: that the policy moved away, that one of its figures moved, or that neither is seen to."""
-    if control.margin.high < 0:
+    """What a control that failed says, by which of its two figures are told from what no training gives."""
+    figures = (("margin", control.margin, 0.0), ("accuracy", control.accuracy, 0.5))
+    over = [name for name, one, still in figures if one.low > still]
+    under = [name for name, one, still in figures if one.high < still]
+    if over and under:
+        return f"The {over[0]} is over what no training gives and the {under[0]} under it: agreement says nothing."
+    if under:
         return "The policy moved away from the preferences: agreement says nothing."
-    by = [name for name, low, still in _figures_of(control) if low > still]
-    if by:
-        other = "accuracy" if by == ["margin"] else "margin"
+    if over:
+        other = "accuracy" if over == ["margin"] else "margin"
         return (
-            f"Whether the policy moved is not sure: the {by[0]} is over what no training gives, the {other} is not told from it."
+            f"Whether the policy moved is not sure, so agreement says nothing: the {over[0]} is over what no training gives, the "
+            f"{other} is not told from it."
         )
     return "The policy is not seen to have moved: agreement says nothing."
-
-
-def _figures_of(control: Control) -> tuple[tuple[str, float, float], ...]:
-    """Name, lower bound, and what no training gives."""
-    return (("margin", control.margin.low, 0.0), ("accuracy", control.accuracy.low, 0.5))
 
 
 def _on_rollouts(compared: Comparison, setting: Setting) -> Iterator[str]:
@@ -172,19 +173,29 @@ def _on_figures(compared: Comparison) -> Iterator[str]:
     above = compared.above_noise
     if above.concepts >= FEW_CONCEPTS:
         yield f"Over the {_concepts(above.concepts)} of these that clear the noise floor: {_figures(above)}."
-    alone, both = compared.retained.pearson_squared, compared.retained.with_gap
-    if alone is not None and both is not None and both.value - alone.value >= GAP_ADDS:
+    if _imitates(compared):
+        alone, both, taken = (getattr(compared.retained, name) for name in ("pearson_squared", "with_gap", "gap_slope"))
         yield (
-            "Shifts are imitation too: a policy takes up what chosen and rejected responses have in common, which no preference "
-            "between them predicts. With a second term, how much more often a concept fires in the training data than before "
-            f"training, least squares explain {_share(both)} of the variance over the retained concepts; the prediction alone "
-            f"explains {_share(alone)}."
+            "Shifts go with imitation too: a policy takes up what chosen and rejected responses have in common, which no "
+            "preference between them predicts. With a second term, how much more often a concept fires in the training data "
+            f"than before training, least squares explain {_share(both)} of the variance over the retained concepts (its "
+            f"coefficient {_estimate(taken)}); the prediction alone explains {_share(alone)}."
         )
     slope, plain = compared.retained.slope, compared.retained.r_squared
     if slope is not None:
         # Not over those that clear the noise: picked for being large, they would make it up to more than twice as steep.
         tail = "" if plain is None else f" (R² without a fit {_share(plain)})"
         yield f"For each unit of shift predicted {_estimate(slope)} is observed over the retained concepts{tail}."
+
+
+def _imitates(compared: Comparison) -> bool:
+    """Whether the gap explains more than the prediction alone, the way that imitation would, over concepts that all have one."""
+    alone, both, taken = (getattr(compared.retained, name) for name in ("pearson_squared", "with_gap", "gap_slope"))
+    if compared.gap is None or alone is None or both is None or taken is None:
+        return False
+    every = bool(np.isfinite(compared.gap[compared.is_retained]).all())
+    enough = compared.retained.concepts >= MANY_CONCEPTS
+    return every and enough and taken.low > 0 and both.value - alone.value >= GAP_ADDS
 
 
 def _figures(found: Agreement) -> str:

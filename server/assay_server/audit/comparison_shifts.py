@@ -208,6 +208,11 @@ class FiringCounts:
             self._counts += np.bincount(firing(one, self._tau).indices, minlength=len(self._counts))
             self._responses += one.shape[0]
 
+    def same_responses(self, other: FiringCounts) -> bool:
+        """Whether both hold equal counts of as many responses, of which some fire: those of the same responses are."""
+        same = self._responses == other._responses and np.array_equal(self._counts, other._counts)
+        return same and bool(self._counts.any())
+
     def rates(self, members: Csr, sizes: Ints) -> Floats:
         """Mean over each concept's features of the share of responses on which they fire, [concepts]; 0 without responses.
 
@@ -218,6 +223,16 @@ class FiringCounts:
         return means((members.T @ self._counts).astype(np.float64), max(self._responses, 1), sizes)
 
 
+def independent_side(noise: tuple[FiringCounts, FiringCounts], before: FiringCounts) -> FiringCounts | None:
+    """The side of the noise rollouts that does not hold the responses that observed shifts are taken from; None where both do.
+
+    Args:
+        noise: chosen and rejected responses of the noise rollouts.
+        before: rejected responses of the rollouts.
+    """
+    return next((side for side in noise if not side.same_responses(before)), None)
+
+
 def imitation_gap(data: FiringCounts, before: FiringCounts, members: Csr, sizes: Ints) -> Floats:
     """How much more often each concept fires in the data's responses than in the model's own, [concepts] in [−1, 1].
 
@@ -225,8 +240,8 @@ def imitation_gap(data: FiringCounts, before: FiringCounts, members: Csr, sizes:
 
     Args:
         data: responses of the training pairs, chosen and rejected alike.
-        before: responses of the model before training; not those that observed shifts are taken from, whose sampling error
-            would otherwise be in both.
+        before: responses of the model before training (``independent_side``); not those that observed shifts are taken from,
+            whose sampling error would otherwise be in both.
         members: 0/1 membership, [features, concepts made of features].
         sizes: features of each concept, 1 for a direction, [concepts].
     """

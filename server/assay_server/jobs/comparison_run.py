@@ -17,9 +17,17 @@ import numpy as np
 from assay_server.audit.comparison import Comparison, compare
 from assay_server.audit.comparison_conclusions import Setting, conclusions
 from assay_server.audit.comparison_control import positive_control
-from assay_server.audit.comparison_shifts import FiringCounts, Rollouts, Shift, ShiftSums, imitation_gap, rollouts_of
+from assay_server.audit.comparison_shifts import (
+    FiringCounts,
+    Rollouts,
+    Shift,
+    ShiftSums,
+    imitation_gap,
+    independent_side,
+    rollouts_of,
+)
 from assay_server.audit.disparity import Disparity
-from assay_server.audit.matrices import Floats, Ints
+from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.passes import Survey, blocks, disparities, survey
 from assay_server.audit.shards import ConceptSet
 from assay_server.errors import AssayError, EngineFailure, FailedPrecondition
@@ -189,11 +197,12 @@ class _Comparing:
         concepts = self._concepts(known)
         sizes = _sizes(concepts)
         request = self._request
-        data, before = (FiringCounts(self._shards[0].d_sae, request.options.tau) for _ in range(2))
+        data, after, before, *again = (FiringCounts(self._shards[0].d_sae, request.options.tau) for _ in range(5))
         training = self._training(known[0], concepts, sizes, data)
-        rollouts = self._rollouts(self._shards[1], concepts, sizes)
-        noise = self._rollouts(self._shards[2], concepts, sizes, before)
-        gap = imitation_gap(data, before, concepts.members, sizes)
+        rollouts = self._rollouts(self._shards[1], concepts, sizes, (after, before))
+        noise = self._rollouts(self._shards[2], concepts, sizes, (again[0], again[1]))
+        side = None if request.noise == request.rollouts else independent_side((again[0], again[1]), before)
+        gap = None if side is None else imitation_gap(data, side, concepts.members, sizes)
         control = None
         if request.margins is not None:
             control = positive_control(request.margins, request.margins_of, level=request.options.interval_level)
@@ -236,16 +245,19 @@ class _Comparing:
     def _training(self, known: Survey, concepts: ConceptSet, sizes: Ints, counts: FiringCounts) -> Shift:
         sums = ShiftSums(sizes, known.open_prompts)
         for block in blocks(self._shards[0], "predicting", self._report):
-            counts.add(block.freq_chosen, block.freq_rejected)
             weights = None if self._weights is None else self._weights.by_row[block.rows]
+            kept = slice(None) if weights is None else np.flatnonzero(weights)  # what a plan drops is trained on by nobody
+            counts.add(Csr(block.freq_chosen[kept]), Csr(block.freq_rejected[kept]))
             sums.add(disparities(block, concepts, self._request.options.tau), block.prompts, weights)
         return sums.finish()
 
-    def _rollouts(self, shards: DatasetShards, concepts: ConceptSet, sizes: Ints, counts: FiringCounts | None = None) -> Rollouts:
+    def _rollouts(
+        self, shards: DatasetShards, concepts: ConceptSet, sizes: Ints, counts: tuple[FiringCounts, FiringCounts]
+    ) -> Rollouts:
         def parts() -> Iterator[tuple[Disparity, Ints]]:
             for block in blocks(shards, "observing", self._report):
-                if counts is not None:
-                    counts.add(block.freq_chosen)
+                for side, frequencies in zip(counts, (block.freq_chosen, block.freq_rejected), strict=True):
+                    side.add(frequencies)
                 yield disparities(block, concepts, self._request.options.tau), block.prompts
 
         return rollouts_of(sizes, parts())

@@ -88,7 +88,10 @@ async def fit_direction(
 async def fit_features(
     source: TextExamples | PairExamples, options: FitOptions, scorer: ScorerLike, progress: Progress
 ) -> FittedFeatures:
-    """Choose features and measure them on examples that they were not chosen by; arguments and errors as ``fit_direction``."""
+    """Choose features and measure them on examples that they were not chosen by, after one reading of all.
+
+    Arguments and errors as ``fit_direction``; a set that no feature is good enough for is NO_DIFFERENCE too.
+    """
     width = scorer.info.d_sae
     read = await _read(source, scorer, progress, lambda spans: _feature_rows(spans, width))
     progress.enter("fitting")

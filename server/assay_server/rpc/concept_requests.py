@@ -175,7 +175,7 @@ def _read_options(request: concept_service_pb2.CreateConceptRequest) -> FitOptio
         raise out_of_bounds("random_directions", count, MAX_RANDOM_DIRECTIONS, "max_random_directions", "random_directions")
     if request.HasField("max_features") and options.method is not ProbeMethod.FEATURES:
         raise InvalidItem(
-            "max_features is given, and the method gives a direction; leave it out, or ask for PROBE_METHOD_FEATURES.",
+            "max_features is read by PROBE_METHOD_FEATURES alone; leave it out, or ask for that method.",
             reason="NOT_READ",
             field="max_features",
             details={"max_features": request.max_features},

@@ -64,7 +64,7 @@ def slow_error(values: np.ndarray, prompts: np.ndarray) -> float:
 def slow_figures(predicted: np.ndarray, observed: np.ndarray, gap: np.ndarray | None = None) -> dict[str, float | None]:
     """The figures of one row of shifts, by scipy and by the formulas of the contract."""
     found: dict[str, float | None] = dict.fromkeys(
-        ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap")
+        ("pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap", "gap_slope")
     )
     about = float(((observed - observed.mean()) ** 2).sum())
     varies = len(set(observed.tolist())) > 1
@@ -82,17 +82,23 @@ def slow_figures(predicted: np.ndarray, observed: np.ndarray, gap: np.ndarray | 
     if both:
         found["same_sign"] = sum((p > 0) == (o > 0) for p, o in both) / len(both)
     if gap is not None:
-        found["with_gap"] = slow_plane(predicted[~np.isnan(gap)], gap[~np.isnan(gap)], observed[~np.isnan(gap)])
+        there = ~np.isnan(gap)
+        found["with_gap"], found["gap_slope"] = slow_plane(predicted[there], gap[there], observed[there])
     return found
 
 
-def slow_plane(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> float | None:
-    """R² of least squares on both and a constant; None under 4 values, where they do not vary, or where neither term does."""
-    if len(values) < 4 or len(set(values.tolist())) < 2 or max(len(set(one.tolist())) for one in (first, second)) < 2:
-        return None
+def slow_plane(first: np.ndarray, second: np.ndarray, values: np.ndarray) -> tuple[float | None, float | None]:
+    """R² of least squares on both and a constant, and the second's coefficient; None under 4 values and where neither is told."""
+    if len(values) < 4:
+        return None, None
     design = np.column_stack([first, second, np.ones(len(values))])
-    left = values - design @ np.linalg.lstsq(design, values, rcond=1e-10)[0]
-    return 1 - float(left @ left) / float(((values - values.mean()) ** 2).sum())
+    found, _, rank, _ = np.linalg.lstsq(design, values, rcond=1e-10)
+    both, alone = rank, np.linalg.matrix_rank(design[:, [0, 2]], tol=1e-10)
+    slope = float(found[1]) if both > alone else None
+    if len(set(values.tolist())) < 2 or both < 2:
+        return None, slope
+    left = values - design @ found
+    return 1 - float(left @ left) / float(((values - values.mean()) ** 2).sum()), slope
 
 
 def slow_draws(pairs: Pairs, draws: int, seed: int) -> list[np.ndarray]:

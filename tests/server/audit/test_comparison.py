@@ -100,23 +100,26 @@ def test_figures_and_errors_are_those_of_the_pairs_themselves() -> None:
     assert found.observed.mean == pytest.approx(rollouts.u.mean(axis=0), abs=1e-12)
     assert found.noise.mean == pytest.approx(noise.u.mean(axis=0), abs=1e-12)
     assert found.difference_error.tolist() == difference_error(*aligned(rollouts.rollouts(), noise.rollouts())).tolist()
-    figures = [getattr(found.retained, name) for name in FIGURES if name != "with_gap"]
+    figures = [getattr(found.retained, name) for name in FIGURES if name not in ("with_gap", "gap_slope")]
     assert all(one.low <= one.high for one in figures)
 
 
 def test_the_gap_is_a_second_term_for_the_observed_shifts_and_not_for_the_noise() -> None:
-    lean = np.linspace(-0.6, 0.6, 40)
-    learned, imitated = (drawn_pairs(seed, lean, sizes=[1] * 40, pairs=300, prompts=150) for seed in (1, 2))
-    rollouts = Pairs(np.clip(learned.values + imitated.values[:, ::-1], -1, 1), learned.prompts, learned.sizes)
-    noise = drawn_pairs(3, np.zeros(40), sizes=[1] * 40).rollouts()
-    names = [str(number) for number in range(40)]
-    hilly = lean**2
-    found = compare(names, learned.shift_sums().finish(), rollouts.rollouts(), noise, QUICK, gap=hilly)
+    lean = np.linspace(-0.6, 0.6, 60)
+    gap = np.where(np.arange(60) % 2 == 0, 0.5, -0.5)
+    training = drawn_pairs(1, lean, sizes=[1] * 60, pairs=300, prompts=150).shift_sums().finish()
+    rollouts = drawn_pairs(2, lean + gap, sizes=[1] * 60, pairs=300, prompts=150).rollouts()
+    noise = drawn_pairs(3, np.zeros(60), sizes=[1] * 60).rollouts()
+    names = [str(number) for number in range(60)]
+    found = compare(names, training, rollouts, noise, QUICK, gap=gap)
     assert found.retained.pearson_squared is not None
     assert found.retained.with_gap is not None
-    assert found.retained.with_gap.value >= found.retained.pearson_squared.value
-    assert found.noise_floor.with_gap is None
-    assert found.gap is hilly
+    assert found.retained.gap_slope is not None
+    assert found.retained.with_gap.value > 0.9
+    assert found.retained.pearson_squared.value < 0.7
+    assert found.retained.gap_slope.low > 0.3
+    assert (found.noise_floor.with_gap, found.noise_floor.gap_slope) == (None, None)
+    assert found.gap is gap
 
 
 def test_different_concepts_are_refused() -> None:

@@ -54,7 +54,7 @@ def test_intervals_are_those_of_a_slow_bootstrap_over_prompts_about_the_figure(s
             assert one.value == pytest.approx(whole[name], abs=1e-9)
             low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
             least = {"pearson_squared": 0.0, "same_sign": 0.0, "spearman": -1.0, "with_gap": 0.0}.get(name, -np.inf)
-            most = np.inf if name == "slope" else 1.0
+            most = np.inf if name in ("slope", "gap_slope") else 1.0
             expected = max(least, one.value + low - middle), min(most, one.value + high - middle)
             assert (one.low, one.high) == pytest.approx(expected, abs=1e-9)
             assert one.low <= one.value <= one.high
@@ -72,7 +72,7 @@ def test_the_same_seed_draws_the_same_prompts_however_many_concepts_fit_at_once(
     assert wide == again
     assert wide != other
     assert wide.with_gap is None, "no gap was given"
-    for name in FIGURES[:-1]:
+    for name in FIGURES[:-2]:
         one, two = getattr(wide, name), getattr(narrow, name)
         assert (one.value, one.low, one.high) == pytest.approx((two.value, two.low, two.high), abs=1e-12)
 
@@ -98,9 +98,12 @@ def test_a_second_term_that_is_a_multiple_of_the_first_adds_nothing_and_the_true
     draws = np.random.default_rng(5)
     predicted, other = draws.normal(size=(2, 80))
     observed = (predicted + other)[None]
-    same, both = figures(predicted, observed, 3 * predicted)[0], figures(predicted, observed, other)[0]
-    assert same[-1] == pytest.approx(same[0], abs=1e-9)
-    assert both[-1] == pytest.approx(1.0, abs=1e-9)
+    same, both = figures(predicted, observed, 3 * predicted)[0], figures(predicted, observed, -other)[0]
+    at, slope = FIGURES.index("with_gap"), FIGURES.index("gap_slope")
+    assert same[at] == pytest.approx(same[0], abs=1e-9)
+    assert np.isnan(same[slope]), "it is not told from the first"
+    assert both[at] == pytest.approx(1.0, abs=1e-9)
+    assert both[slope] == pytest.approx(-1.0, abs=1e-9)
 
 
 def test_what_was_never_predicted_agrees_by_chance_alone() -> None:

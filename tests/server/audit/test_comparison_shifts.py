@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from assay_server.audit.comparison_shifts import FiringCounts, aligned, difference_error, imitation_gap
+from assay_server.audit.comparison_shifts import FiringCounts, aligned, difference_error, imitation_gap, independent_side
 from assay_server.audit.intervals import mean_intervals
 from assay_server.audit.matrices import Csr
 from assay_server.audit.moments import moments
@@ -11,6 +11,20 @@ from scipy import stats
 from tests.server.audit.comparison_worlds import Pairs, drawn_pairs, slow_error
 
 LEAN = np.array([0.0, 0.3, -0.4, 0.9, 0.05])
+
+
+def test_the_side_of_the_noise_that_rollouts_reject_is_not_measured_from() -> None:
+    def fired(*rows: list[float]) -> FiringCounts:
+        counts = FiringCounts(2, 0.1)
+        counts.add(Csr(np.array(rows)))
+        return counts
+
+    before, other = fired([0.5, 0.0], [0.5, 0.5]), fired([0.0, 0.5], [0.0, 0.5])
+    assert independent_side((other, before), before) is other
+    assert independent_side((before, other), before) is other
+    assert independent_side((before, fired([0.9, 0.0], [0.2, 0.2])), before) is None
+    silent = fired([0.0, 0.0])
+    assert independent_side((silent, other), fired([0.0, 0.0])) is silent, "nothing that fires tells nothing"
 
 
 @st.composite

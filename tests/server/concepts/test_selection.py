@@ -102,6 +102,14 @@ def test_what_is_held_out_decides_nothing() -> None:
     assert again.features.tolist() == found.features.tolist()
 
 
+def test_rivals_are_other_features_and_nothing_where_there_are_no_others() -> None:
+    values = np.zeros((60, 3))
+    values[:30, 1] = 1.0
+    report = select_features(Examples(rows(values), np.arange(60) < 30, np.arange(60)), most=3).report
+    assert report.auroc == 1.0
+    assert (report.random_auroc, report.random_auroc_max) == (0.5, 0.5)
+
+
 def test_dense_rows_are_refused_and_a_check_ends_the_work() -> None:
     with pytest.raises(TypeError, match="CSR"):
         select_features(text_examples(np.ones((10, 2)), np.zeros((10, 2))), most=1)

@@ -15,6 +15,7 @@ from assay_server.jobs.api import ConceptFamily
 from assay_server.jobs.concept_sources import FromFeatures, PairExamples
 from assay_server.subject.types import SpanName
 
+from tests.server.audit.comparison_worlds import slow_plane
 from tests.server.jobs.comparison_house import EVERYTHING, MARGINS, QUICK, TRAINING, House, house, rollouts, slow_firing, slow_u
 from tests.server.jobs.worlds import audit, lesson, only
 from tests.support.concepts import loud_pairs, request
@@ -63,7 +64,12 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
     assert head.noise_floor.pearson_squared is not None
     assert head.retained.pearson_squared.value > head.noise_floor.pearson_squared.value
     assert head.retained.with_gap is not None
-    assert head.retained.with_gap.value >= head.retained.pearson_squared.value
+    kept = [row for row in found.shifts if row.retained]
+    columns = [np.array([getattr(row, name) for row in kept]) for name in ("predicted", "gap")]
+    r_squared, slope = slow_plane(*columns, np.array([row.observed.value for row in kept]))
+    assert head.retained.with_gap.value == pytest.approx(r_squared)
+    assert head.retained.gap_slope is not None
+    assert head.retained.gap_slope.value == pytest.approx(slope)
     assert head.noise_floor.with_gap is None
     assert any("cannot be scored were left out: 3 of the training data" in line for line in head.conclusions)
     assert any("% longer than before" in line for line in head.conclusions), "who shouts says more"

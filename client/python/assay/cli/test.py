@@ -98,6 +98,7 @@ def answer_lines(found: Hypothesis, made: StoredConcept | None, level: float, *,
     rows = [("concept", f"{found.concept.name}{label}")]
     if made is not None and made.report is not None:
         report = made.report
+        rivals = "random sets of features" if made.method is ProbeMethod.FEATURES else "random directions"
         rows.append(
             (
                 "made from",
@@ -109,7 +110,7 @@ def answer_lines(found: Hypothesis, made: StoredConcept | None, level: float, *,
             (
                 "held out",
                 f"AUROC {report.auroc:.3f} [{report.auroc_low:.3f}, {report.auroc_high:.3f}]; "
-                f"random directions {report.random_auroc:.3f}, at most {report.random_auroc_max:.3f}",
+                f"{rivals} {report.random_auroc:.3f}, at most {report.random_auroc_max:.3f}",
             )
         )
     pairs = f"{found.inside:,} pairs" + (f" inside, {found.outside:,} outside" if found.condition is not None else "")

@@ -69,7 +69,7 @@ class RolloutComparison(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., rollouts: _Optional[str] = ..., noise: _Optional[str] = ..., plan: _Optional[str] = ..., subject: _Optional[_Union[_audit_pb2.SubjectRef, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., dataset_pairs: _Optional[int] = ..., rollout_pairs: _Optional[int] = ..., prompts: _Optional[int] = ..., noise_pairs: _Optional[int] = ..., retained: _Optional[_Union[Agreement, _Mapping]] = ..., above_noise: _Optional[_Union[Agreement, _Mapping]] = ..., noise_floor: _Optional[_Union[Agreement, _Mapping]] = ..., control: _Optional[_Union[PositiveControl, _Mapping]] = ..., conclusions: _Optional[_Iterable[str]] = ..., shifts: _Optional[_Iterable[_Union[ConceptShift, _Mapping]]] = ..., total_shifts: _Optional[int] = ..., plot_svg: _Optional[str] = ..., seed: _Optional[int] = ..., draws: _Optional[int] = ..., tau: _Optional[float] = ..., interval_level: _Optional[float] = ..., min_telling: _Optional[int] = ...) -> None: ...
 
 class Agreement(_message.Message):
-    __slots__ = ("concepts", "pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap")
+    __slots__ = ("concepts", "pearson_squared", "r_squared", "fitted_r_squared", "slope", "spearman", "same_sign", "with_gap", "gap_slope")
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
     PEARSON_SQUARED_FIELD_NUMBER: _ClassVar[int]
     R_SQUARED_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,7 @@ class Agreement(_message.Message):
     SPEARMAN_FIELD_NUMBER: _ClassVar[int]
     SAME_SIGN_FIELD_NUMBER: _ClassVar[int]
     WITH_GAP_FIELD_NUMBER: _ClassVar[int]
+    GAP_SLOPE_FIELD_NUMBER: _ClassVar[int]
     concepts: int
     pearson_squared: Estimate
     r_squared: Estimate
@@ -86,7 +87,8 @@ class Agreement(_message.Message):
     spearman: Estimate
     same_sign: Estimate
     with_gap: Estimate
-    def __init__(self, concepts: _Optional[int] = ..., pearson_squared: _Optional[_Union[Estimate, _Mapping]] = ..., r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., fitted_r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., slope: _Optional[_Union[Estimate, _Mapping]] = ..., spearman: _Optional[_Union[Estimate, _Mapping]] = ..., same_sign: _Optional[_Union[Estimate, _Mapping]] = ..., with_gap: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
+    gap_slope: Estimate
+    def __init__(self, concepts: _Optional[int] = ..., pearson_squared: _Optional[_Union[Estimate, _Mapping]] = ..., r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., fitted_r_squared: _Optional[_Union[Estimate, _Mapping]] = ..., slope: _Optional[_Union[Estimate, _Mapping]] = ..., spearman: _Optional[_Union[Estimate, _Mapping]] = ..., same_sign: _Optional[_Union[Estimate, _Mapping]] = ..., with_gap: _Optional[_Union[Estimate, _Mapping]] = ..., gap_slope: _Optional[_Union[Estimate, _Mapping]] = ...) -> None: ...
 
 class Estimate(_message.Message):
     __slots__ = ("value", "low", "high")

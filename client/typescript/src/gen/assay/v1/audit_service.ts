@@ -376,7 +376,10 @@ export interface CompareRolloutsRequest {
    * with several pairs. Required.
    */
   rollouts: string;
-  /** Two independent rollouts of the model before training, as chosen and rejected, on the same prompts: the noise floor. Required. */
+  /**
+   * Two independent rollouts of the model before training, as chosen and rejected, on the same prompts: the noise floor. One of the
+   * two may be the responses that `rollouts` reject; the imitation gap is then measured from the other. Required.
+   */
   noise: string;
   /** "plans/{id}" that the training applied: weighs the prediction as its ExpectedEffect does. Default: none. */
   plan: string;

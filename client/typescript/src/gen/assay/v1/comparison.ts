@@ -119,10 +119,15 @@ export interface Agreement {
     | undefined;
   /**
    * R^2 of the least-squares plane of observed on predicted and ConceptShift.gap, with a constant, over the concepts that have a
-   * gap. `pearson_squared` is that of the line without the gap: what this is over it is imitation, which no preference predicts.
-   * Unset for the noise floor, and under 4 concepts.
+   * gap. Where all have one, `pearson_squared` is that of the line without the gap. A second term never explains less; it speaks
+   * for imitation where it adds much over many concepts and `gap_slope` is over 0. Unset for the noise floor, without a gap, and
+   * under 4 concepts.
    */
-  withGap?: Estimate | undefined;
+  withGap?:
+    | Estimate
+    | undefined;
+  /** Coefficient of the gap in that plane: shift for each unit of it, beside what was predicted. */
+  gapSlope?: Estimate | undefined;
 }
 
 /** A figure with its interval. */
@@ -180,9 +185,11 @@ export interface ConceptShift {
   clearsNoise: boolean;
   /**
    * Imitation gap: how much more often the concept fires in the responses of the training data, chosen and rejected alike, than
-   * in the noise rollouts' chosen side, which the model wrote before training: mean over the concept's features of the share of
-   * responses on which they fire, in [-1, 1]. Where a policy goes that takes up the manner of the data and prefers nothing in it.
-   * Unset for a direction.
+   * in what the model wrote before training: mean over the concept's features of the share of responses on which they fire, in
+   * [-1, 1]. Where a policy goes that takes up the manner of the data and prefers nothing in it. The responses before training
+   * are the noise rollouts' chosen side, or their rejected one where the chosen one is what `rollouts` reject: observed shifts are
+   * taken from those, and their sampling error would be in both. Pairs that a plan drops are left out. Unset for a direction,
+   * where the noise rollouts are the rollouts, and where both of their sides are what `rollouts` reject.
    */
   gap?: number | undefined;
 }
@@ -631,6 +638,7 @@ function createBaseAgreement(): Agreement {
     spearman: undefined,
     sameSign: undefined,
     withGap: undefined,
+    gapSlope: undefined,
   };
 }
 
@@ -659,6 +667,9 @@ export const Agreement: MessageFns<Agreement> = {
     }
     if (message.withGap !== undefined) {
       Estimate.encode(message.withGap, writer.uint32(66).fork()).join();
+    }
+    if (message.gapSlope !== undefined) {
+      Estimate.encode(message.gapSlope, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -740,6 +751,14 @@ export const Agreement: MessageFns<Agreement> = {
             message.withGap = Estimate.decode(reader, reader.uint32());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.gapSlope = Estimate.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -778,6 +797,9 @@ export const Agreement: MessageFns<Agreement> = {
       : undefined;
     message.withGap = (object.withGap !== undefined && object.withGap !== null)
       ? Estimate.fromPartial(object.withGap)
+      : undefined;
+    message.gapSlope = (object.gapSlope !== undefined && object.gapSlope !== null)
+      ? Estimate.fromPartial(object.gapSlope)
       : undefined;
     return message;
   },

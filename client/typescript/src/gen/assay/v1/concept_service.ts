@@ -123,7 +123,7 @@ export interface CreateConceptRequest {
   heldOut?:
     | number
     | undefined;
-  /** Random directions of the baseline. Default: 64. */
+  /** Random directions, or random sets of features, of the baseline. Default: 64. */
   randomDirections?:
     | number
     | undefined;
@@ -133,7 +133,7 @@ export interface CreateConceptRequest {
   requestId: string;
   /**
    * Features that PROBE_METHOD_FEATURES takes at most, 1 to 64; fewer where not so many reach an AUROC of 0.6, and none is
-   * NO_DIFFERENCE. Default: 3.
+   * NO_DIFFERENCE. With few examples the best of thousands reaches that by chance: only the report tells. Default: 3.
    */
   maxFeatures?: number | undefined;
 }
@@ -212,7 +212,7 @@ export interface ProbeReport {
   /** See f1. */
   threshold: number;
   /**
-   * Mean AUROC of random directions, or of random sets of as many features that fire, on the same examples, taken as
+   * Mean AUROC of random directions, or of random sets of as many other features that fire, on the same examples, taken as
    * |AUROC - 0.5| + 0.5.
    */
   randomAuroc: number;
