@@ -1,6 +1,7 @@
 """Comparisons of rollouts end to end over a real tiny subject: pairs that teach exclamation marks, and policies that learn it."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from assay_server.audit.findings import ViewKind
 from assay_server.errors import Cancelled, FailedPrecondition, InvalidItem, NotFound, SubjectMismatch
 from assay_server.jobs.api import ConceptFamily
 from assay_server.jobs.concept_sources import FromFeatures, PairExamples
+from assay_server.store.files import Files
 from assay_server.subject.types import SpanName
 
 from tests.server.audit.comparison_worlds import slow_plane
@@ -288,3 +291,20 @@ async def test_a_comparison_that_another_subject_was_asked_for_is_not_made(tmp_p
     async with house(tmp_path, Watched(build_subject(seed=9))) as at:
         ended = await asyncio.wait_for(at.ended(operation), 60)
         assert isinstance(ended.error, SubjectMismatch)
+
+
+async def test_a_comparison_from_before_there_was_a_gap_is_read_without_one(at: House) -> None:
+    found = await at.compare(options=EVERYTHING)
+    folder = at.folder / found.head.name
+    table = pq.read_table(folder / "shifts.parquet").drop_columns(["gap"])
+    pq.write_table(table, folder / "shifts.parquet")
+    files = Files(str(at.folder))
+    head = files.read_json(f"{found.head.name}/comparison.json")
+    for part in ("retained", "above_noise", "noise_floor"):
+        del head[part]["with_gap"], head[part]["gap_slope"]
+    head["shifts_sha256"] = hashlib.sha256((folder / "shifts.parquet").read_bytes()).hexdigest()
+    files.write_json(f"{found.head.name}/comparison.json", head)
+    old = await at.jobs.get_comparison(found.head.name)
+    assert [row.gap for row in old.shifts] == [None] * len(found.shifts)
+    assert old.head.retained == replace(found.head.retained, with_gap=None, gap_slope=None)
+    assert any(row.gap is not None for row in found.shifts)
