@@ -108,10 +108,13 @@ def fit_probe(
     Raises:
         InvalidItem: too few examples on a side (TOO_FEW_EXAMPLES), Bradley-Terry without pairs (PAIRS_NEEDED), or the two
             sides do not differ (NO_DIFFERENCE).
+        ValueError: the method is FEATURES.
 
     Source: METHOD.md §2; difference of means: Marks and Tegmark 2023 (arXiv 2310.06824), §5.
     """
     options = options or ProbeOptions()
+    if method not in _FITS:
+        raise ValueError(f"{method.value} gives no direction: selection.select_features chooses features")
     if method is ProbeMethod.BRADLEY_TERRY and not examples.pairs:
         raise InvalidItem(
             f"Bradley-Terry compares the sides of pairs and got {len(examples.positive)} examples in 0 pairs: "

@@ -14,7 +14,7 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 D = 24
-METHODS = list(ProbeMethod)
+METHODS = [method for method in ProbeMethod if method is not ProbeMethod.FEATURES]
 
 
 def planted(n: int = 120, gap: float = 1.5, seed: int = 0, d: int = D) -> tuple[Examples, np.ndarray]:
@@ -240,6 +240,11 @@ def test_sides_that_do_not_differ_have_no_direction(method: ProbeMethod, value: 
     with pytest.raises(InvalidItem, match="20 positive and 20 negative examples do not differ") as caught:
         fit_probe(examples, method)
     assert caught.value.reason == "NO_DIFFERENCE"
+
+
+def test_features_are_no_direction() -> None:
+    with pytest.raises(ValueError, match="select_features"):
+        fit_probe(text_examples(np.ones((10, 2)), np.zeros((10, 2))), ProbeMethod.FEATURES)
 
 
 def test_bradley_terry_without_pairs_is_refused() -> None:
