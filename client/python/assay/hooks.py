@@ -221,6 +221,7 @@ class Edit:
         ids = kwargs.get("input_ids")
         ids = args[0] if ids is None and args and isinstance(args[0], Tensor) else ids
         cache = kwargs.get("past_key_values")
+        cache = kwargs.get("cache") if cache is None else cache  # its name from transformers 5.24 on
         cached = int(cache.get_seq_length()) if cache is not None and hasattr(cache, "get_seq_length") else None
         if not kwargs.get("use_cache", cached is not None):
             cached = cached or None

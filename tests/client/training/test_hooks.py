@@ -32,7 +32,7 @@ from assay_server.subject.tokenize import TreeTokenizer
 from assay_server.subject.types import Message, PromptedResponse, SpanName, Truncation
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from tests.client.training.conftest import Served
 from tests.client.training.policies import policy
@@ -189,6 +189,18 @@ def test_generation_edits_what_it_writes_and_the_prompts_last_token() -> None:
         written = model.generate(ids, max_new_tokens=4, do_sample=False, attention_mask=torch.ones_like(ids), eos_token_id=None)
     assert written.shape[1] == 9
     assert edit.tokens == 4  # the prompt's last token, and each written one but the last, which nothing follows
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_a_cache_is_known_by_either_of_its_names(name: str) -> None:
+    """transformers 5.24 calls it anew; an empty one is a prompt that an answer will follow."""
+    model, _ = policy()
+    with steering(model, artifact(STEER, EditedSpan.RESPONSE)) as edit:
+        edit.inner(model.model, (), {"input_ids": some_ids(1, 5), name: DynamicCache(), "use_cache": True})
+        assert edit._given is not None
+        assert edit._given.cached == 0
+        edit.inner(model.model, (), {"input_ids": some_ids(1, 5), "use_cache": True})
+        assert edit._given.cached is None
 
 
 @pytest.mark.parametrize("checkpointing", [None, False, True], ids=["stored", "recomputed", "reentrant"])
