@@ -131,6 +131,9 @@ class ServerConfig:
     max_concept_features: int = _knob(4096, "Features in one weighted concept.", low=1, high=1 << 20)
     max_tokens_in_flight: int = _knob(1_048_576, "Tokens that may wait or run at once.", low=1, high=1 << 40)
     max_streams: int = _knob(64, "Streams, uploads and exports open at once.", low=1, high=1 << 16)
+    max_concurrent_streams: int = _knob(
+        100, "Calls open at once on one connection; further ones wait in the client.", low=1, high=1 << 16
+    )
     max_features_per_request: int = _knob(1024, "Features in one EncodeTokens or BatchGetFeatures.", low=1, high=1 << 20)
 
     max_dataset_pairs: int = _knob(5_000_000, "Pairs in one dataset, uploaded or imported.", low=1, high=1 << 40)

@@ -11,7 +11,8 @@ Invariants:
 A ``Ranker`` belongs to one thread.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,22 +92,18 @@ class Ranker:
         if k == 0:
             return _EMPTY, _EMPTY
         ids_chosen, ids_rejected = chosen.indices.astype(np.int64), rejected.indices.astype(np.int64)
-        self._max_chosen[ids_chosen] = span_max(chosen)
-        self._freq_chosen[ids_chosen] = span_freq(chosen)
-        self._max_rejected[ids_rejected] = span_max(rejected)
-        self._freq_rejected[ids_rejected] = span_freq(rejected)
-        try:
+        with (
+            _filled(self._max_chosen, ids_chosen, span_max(chosen)),
+            _filled(self._freq_chosen, ids_chosen, span_freq(chosen)),
+            _filled(self._max_rejected, ids_rejected, span_max(rejected)),
+            _filled(self._freq_rejected, ids_rejected, span_freq(rejected)),
+        ):
             only_rejected = ids_rejected[self._freq_chosen[ids_rejected] == 0]  # freq is positive wherever a feature fires
             ids = np.concatenate((ids_chosen, only_rejected))
             return (
                 _rank_sides(ids, self._max_chosen, self._max_rejected, k),
                 _rank_sides(ids, self._freq_chosen, self._freq_rejected, k),
             )
-        finally:
-            self._max_chosen[ids_chosen] = 0
-            self._freq_chosen[ids_chosen] = 0
-            self._max_rejected[ids_rejected] = 0
-            self._freq_rejected[ids_rejected] = 0
 
     def single(self, span: PooledSpan, k: int) -> tuple[Ranking, Ranking]:
         """The ``k`` features with the largest value on one span, by ``max`` and by ``freq``."""
@@ -118,11 +115,26 @@ class Ranker:
     def weighted(self, span: PooledSpan, concepts: WeightedStack) -> NDArray[np.float64]:
         """Each concept's score on the span, float64 [n]: the weighted sum of its features' ``max``."""
         ids = span.indices.astype(np.int64)
-        self._max_chosen[ids] = span_max(span)
-        try:
+        with _filled(self._max_chosen, ids, span_max(span)):
             return np.add.reduceat(self._max_chosen[concepts.indices] * concepts.weights, concepts.starts)
-        finally:
-            self._max_chosen[ids] = 0
+
+
+@contextmanager
+def _filled(scratch: NDArray[np.float32], ids: NDArray[np.int64], values: NDArray[np.float32]) -> Iterator[None]:
+    """Values in the scratch for as long as the context lasts; whatever fails, the scratch is all zeros after it.
+
+    Raises:
+        IndexError: an id is not below the scratch's size; ValueError: another number of values. Nothing is written then.
+    """
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < scratch.size:
+        raise IndexError(f"feature {int(ids.max())} is outside an SAE of {scratch.size} features")
+    if values.shape != ids.shape:
+        raise ValueError(f"{values.size} values stand beside {ids.size} features")
+    scratch[ids] = values
+    try:
+        yield
+    finally:
+        scratch[ids] = 0
 
 
 def span_max(span: PooledSpan) -> NDArray[np.float32]:

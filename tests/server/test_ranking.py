@@ -131,3 +131,18 @@ def test_both_rankings_of_a_pair_take_well_under_a_millisecond() -> None:
         ranker.pair(chosen, rejected, 16)
         took.append(time.perf_counter() - began)
     assert float(np.median(took)) < 500e-6  # about 50 us on an idle core
+
+
+def test_an_error_leaves_nothing_of_its_spans_to_the_next_ranking() -> None:
+    ranker = Ranker(D_SAE)
+    good, foreign = span({3: (1.0, 5)}), span({5: (2.0, 6), D_SAE + 1: (4.0, 7)})
+    stack = stack_weighted([WeightedFeatures(np.array([5]), np.ones(1, np.float32))])
+    assert stack is not None
+    for chosen, rejected in ((good, foreign), (foreign, good)):
+        with pytest.raises(IndexError, match=f"{D_SAE + 1}.*{D_SAE}"):
+            ranker.pair(chosen, rejected, 8)
+    with pytest.raises(IndexError):
+        ranker.weighted(foreign, stack)
+    by_max, by_freq = ranker.pair(span({7: (1.0, 1)}), span({}), 8)
+    assert by_max.features.tolist() == by_freq.features.tolist() == [7]
+    assert ranker.weighted(span({7: (1.0, 1)}), stack).tolist() == [0.0]

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.longrunning import operations_pb2
 
+from assay.v1 import audit_service_pb2, concept_service_pb2, intervention_service_pb2, model_pb2, scoring_pb2
 from assay.version import __version__
 
 DEFAULT_ADDRESS = "127.0.0.1:50151"
@@ -29,22 +31,30 @@ _RETRY = {
     "backoffMultiplier": 2,
     "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
 }
-_SERVICES = (
-    "assay.v1.ModelService",
-    "assay.v1.ScoringService",
-    "assay.v1.AuditService",
-    "assay.v1.ConceptService",
-    "google.longrunning.Operations",
+_CONTRACT = (
+    audit_service_pb2.DESCRIPTOR,
+    concept_service_pb2.DESCRIPTOR,
+    intervention_service_pb2.DESCRIPTOR,
+    model_pb2.DESCRIPTOR,
+    scoring_pb2.DESCRIPTOR,
+    operations_pb2.DESCRIPTOR,
 )
-_STREAMS = (
-    {"service": "assay.v1.ScoringService", "method": "StreamPairs"},
-    {"service": "assay.v1.AuditService", "method": "UploadPairs"},
-    {"service": "assay.v1.AuditService", "method": "ExportAudit"},
-)
+
+
+def unary_methods() -> list[tuple[str, str]]:
+    """Every unary method of the contract as (service's full name, method), in the contract's order."""
+    services = [service for file in _CONTRACT for service in file.services_by_name.values()]
+    return [
+        (service.full_name, method.name)
+        for service in services
+        for method in service.methods
+        if not (method.client_streaming or method.server_streaming)
+    ]
+
+
 SERVICE_CONFIG = {
     "methodConfig": [
-        {"name": [{"service": service} for service in _SERVICES], "retryPolicy": _RETRY},
-        {"name": list(_STREAMS)},
+        {"name": [{"service": service, "method": method} for service, method in unary_methods()], "retryPolicy": _RETRY},
     ]
 }
 

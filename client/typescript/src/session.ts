@@ -9,9 +9,15 @@ import {
   type ServiceError,
   type CallOptions as GrpcCallOptions,
   type ClientUnaryCall,
+  type ServiceDefinition,
 } from "@grpc/grpc-js";
 import { AssayError } from "./errors.js";
-import { type Limits, type Model, ModelServiceClient } from "./gen/assay/v1/model.js";
+import { AuditServiceService } from "./gen/assay/v1/audit_service.js";
+import { ConceptServiceService } from "./gen/assay/v1/concept_service.js";
+import { InterventionServiceService } from "./gen/assay/v1/intervention_service.js";
+import { type Limits, type Model, ModelServiceClient, ModelServiceService } from "./gen/assay/v1/model.js";
+import { ScoringServiceService } from "./gen/assay/v1/scoring.js";
+import { OperationsService } from "./gen/google/longrunning/operations.js";
 
 /** Where the server is and how to speak to it. */
 export interface ClientOptions {
@@ -46,40 +52,26 @@ const UNARY_RETRIES = {
   backoffMultiplier: 2,
   retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
 };
-const AUDIT_UNARY = [
-  "GetUpload",
-  "GetDataset",
-  "ListDatasets",
-  "DeleteDataset",
-  "CreateAudit",
-  "GetAudit",
-  "ListAudits",
-  "DeleteAudit",
-  "TestHypothesis",
-  "ListHypotheses",
-  "GetHypothesis",
-  "RecordDecision",
-  "ListDecisions",
+/** The contract's services. */
+export const SERVICES: readonly ServiceDefinition[] = [
+  ModelServiceService,
+  ScoringServiceService,
+  AuditServiceService,
+  ConceptServiceService,
+  InterventionServiceService,
+  OperationsService,
 ];
-const PLAN_UNARY = ["CreatePlan", "GetPlan", "ScoreRewards"];
-const SERVICE_CONFIG = {
-  methodConfig: [
-    {
-      // Not StreamPairs and UploadPairs: they resume by themselves, and gRPC would keep all that was sent for a second
-      // sending. Not ExportAudit: half a file cannot be sent twice.
-      name: [
-        { service: "assay.v1.ModelService" },
-        { service: "assay.v1.ScoringService", method: "ScorePairs" },
-        { service: "assay.v1.ScoringService", method: "ScoreResponses" },
-        { service: "assay.v1.ScoringService", method: "EncodeTokens" },
-        { service: "google.longrunning.Operations" },
-        ...PLAN_UNARY.map((method) => ({ service: "assay.v1.InterventionService", method })),
-        ...AUDIT_UNARY.map((method) => ({ service: "assay.v1.AuditService", method })),
-      ],
-      retryPolicy: UNARY_RETRIES,
-    },
-  ],
-};
+/**
+ * Every unary method of the contract, from its descriptors. Not streams: StreamPairs and UploadPairs resume by themselves, and
+ * gRPC would keep all that was sent for a second sending; half a file cannot be sent twice.
+ */
+export const UNARY_METHODS = SERVICES.flatMap((service) => Object.values(service))
+  .filter(({ requestStream, responseStream }) => !requestStream && !responseStream)
+  .map(({ path }) => {
+    const [, service = "", method = ""] = path.split("/");
+    return { service, method };
+  });
+const SERVICE_CONFIG = { methodConfig: [{ name: UNARY_METHODS, retryPolicy: UNARY_RETRIES }] };
 
 /** One channel to one server. */
 export class Session {

@@ -55,6 +55,7 @@ SERVICES = (
     scoring_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name,
     *KEEPING,
 )
+MIN_PING_INTERVAL_MS = 10_000  # gRPC's own is five minutes: a call that is silent for longer would die of "too many pings"
 STOP_SECONDS = 0.5  # what final trailers and open health watches have after the drain
 
 _HealthServicer: Any = vars(health)["aio"].HealthServicer
@@ -144,7 +145,8 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
 
     ``bdp_probe`` 0 keeps a paused stream from being pushed megabytes. The transport reads twice
     ``max_message_bytes``, so that a message somewhat too large is refused by name and number rather than by the
-    transport.
+    transport. ``max_concurrent_streams`` is the one bound that comes before authentication: without it one connection of
+    resets or half-open calls keeps every other client out.
     """
     return [
         ("grpc.so_reuseport", 0),  # a second server on the port is a mistake, not a share of the load
@@ -154,7 +156,8 @@ def server_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", round(config.keepalive_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
         ("grpc.max_connection_age_ms", round(config.max_connection_age_seconds * 1000)),
         ("grpc.max_connection_age_grace_ms", round(config.max_connection_age_grace_seconds * 1000)),
     ]

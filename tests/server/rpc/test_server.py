@@ -312,3 +312,42 @@ def self_sign(key: Path, cert: Path) -> None:
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
     names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     subprocess.run(["openssl", "req", "-x509", *curve, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+
+
+async def test_a_call_that_is_silent_for_longer_than_the_ping_interval_lives(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assay_server.rpc.server.MIN_PING_INTERVAL_MS", 20)  # seconds of silence instead of minutes
+    harness = await start()
+    options = [("grpc.keepalive_time_ms", 100), ("grpc.http2.max_pings_without_data", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(harness.address, options=options) as channel:
+        stream = harness.scoring_on(channel).StreamPairs()
+        await stream.write(head())
+        await stream.initial_metadata()
+        await asyncio.sleep(6)  # gRPC sends one ping a second at most, and three too early ones end a connection
+        await stream.write(batch(0))
+        assert (await stream.read()).sequence == 0
+        await stream.done_writing()
+        assert await stream.code() == grpc.StatusCode.OK
+
+
+async def test_one_connection_opens_no_more_calls_at_once_than_are_allowed(start: Start) -> None:
+    harness = await start(max_concurrent_streams=3)
+
+    async def one_call() -> None:
+        stream = harness.scoring.StreamPairs()
+        await stream.write(head())
+        await stream.initial_metadata()
+        opened.append(stream)
+        await stream.read()
+
+    opened: list[Any] = []
+    calls = [asyncio.create_task(one_call()) for _ in range(5)]
+    await until(lambda: len(opened) == 3)
+    await asyncio.sleep(0.2)
+    assert len(opened) == 3
+    await opened[0].done_writing()
+    await until(lambda: len(opened) == 4)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
