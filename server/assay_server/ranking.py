@@ -11,7 +11,7 @@ Invariants:
 A ``Ranker`` belongs to one thread.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -120,7 +120,7 @@ class Ranker:
 
 
 @contextmanager
-def _filled(scratch: NDArray[np.float32], ids: NDArray[np.int64], values: NDArray[np.float32]) -> Iterator[None]:
+def _filled(scratch: NDArray[np.float32], ids: NDArray[np.int64], values: NDArray[np.float32]) -> Generator[None]:
     """Values in the scratch for as long as the context lasts; whatever fails, the scratch is all zeros after it.
 
     Raises:
