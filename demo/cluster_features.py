@@ -22,7 +22,7 @@ from assay.data import read_pairs
 from assay_server.cache import LruCache
 from assay_server.concepts.clusters import ClusterOptions, cluster_features
 from assay_server.errors import AssayError
-from assay_server.jobs.cluster_jobs import to_stored
+from assay_server.jobs.concepts.clusters import to_stored
 from assay_server.scorer import Lane, Scored, ScoreOptions, ScorerLike, build_scorer
 from assay_server.store.clusters import StoredClusters, save_clusters
 from assay_server.subject.subject import Subject, load_subject

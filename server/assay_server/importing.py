@@ -10,7 +10,7 @@ from assay.errors import AssayError as ClientError
 from assay.pairs import Pair as ClientPair
 
 from assay_server.errors import InvalidItem
-from assay_server.jobs.imports import BadRow
+from assay_server.jobs.datasets.run import BadRow
 from assay_server.subject.types import Message, Pair
 
 

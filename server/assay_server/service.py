@@ -26,12 +26,12 @@ from assay_server.cache import FeatureCache, build_cache
 from assay_server.config import ConfigError, ServerConfig
 from assay_server.errors import AssayError
 from assay_server.importing import read_pair_file
+from assay_server.jobs.datasets.scoring import ScoringOptions, chunk_pairs_for
 from assay_server.jobs.library import Library, build_library
-from assay_server.jobs.plan_jobs import PlanOptions
-from assay_server.jobs.scoring import ScoringOptions, chunk_pairs_for
+from assay_server.jobs.plans.jobs import PlanOptions
 from assay_server.jobs.stored_jobs import StoreOptions
 from assay_server.labelling.endpoint import EndpointOptions
-from assay_server.labels import Labels, load_labels
+from assay_server.labelling.labels import Labels, load_labels
 from assay_server.rpc.server import AssayServer
 from assay_server.scorer import Scorer, build_scorer, default_batch_tokens
 from assay_server.store.clusters import StoredClusters, load_clusters

@@ -15,7 +15,7 @@ from assay import AsyncClient, Client, Flow, InvalidRequest, Pair, ScoreOptions,
 pytest.importorskip("assay_server.rpc.server", reason="the server's packages are not installed")
 
 from assay_server.config import ServerConfig
-from assay_server.labels import FeatureLabel, Labels
+from assay_server.labelling.labels import FeatureLabel, Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.telemetry.metrics import Metrics
 

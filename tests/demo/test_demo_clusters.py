@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from assay_server.labelling.labels import load_labels
 from assay_server.labelling.words import GroupWords
-from assay_server.labels import load_labels
 from assay_server.store.clusters import load_clusters
 from assay_server.subject.types import Pair
 

@@ -17,10 +17,10 @@ from assay.v1 import audit_pb2, audit_service_pb2_grpc, operations_pb2, pair_pb2
 from assay.v1 import audit_service_pb2 as service
 from assay_server.config import ServerConfig
 from assay_server.importing import read_pair_file
-from assay_server.jobs.operations import Operations
-from assay_server.jobs.scoring import ScoringOptions
+from assay_server.jobs.datasets.scoring import ScoringOptions
+from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
-from assay_server.labels import Labels
+from assay_server.labelling.labels import Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.store.files import DataDir
 from assay_server.telemetry.metrics import Metrics

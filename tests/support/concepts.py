@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from assay_server.errors import NotFound
-from assay_server.jobs.concept_jobs import ConceptJobs
-from assay_server.jobs.concept_sources import ConceptRequest, FitOptions, PairExamples, TextExamples
-from assay_server.jobs.concepts import LANES, Concepts, build_concepts
-from assay_server.jobs.operations import Operations
+from assay_server.jobs.concepts.build import LANES, Concepts, build_concepts
+from assay_server.jobs.concepts.jobs import ConceptJobs
+from assay_server.jobs.concepts.types import ConceptRequest, FitOptions, PairExamples, TextExamples
+from assay_server.jobs.operations.jobs import Operations
 from assay_server.labelling.endpoint import EndpointOptions
-from assay_server.labels import FeatureLabel, Labels
+from assay_server.labelling.labels import FeatureLabel, Labels
 from assay_server.scorer import ScorerLike
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptFiles

@@ -7,18 +7,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from assay_server.audit.comparison_agreement import Agreement, Estimate
-from assay_server.audit.comparison_control import positive_control
+from assay_server.audit.comparison.agreement import Agreement, Estimate
+from assay_server.audit.comparison.control import positive_control
 from assay_server.audit.findings import ViewKind
 from assay_server.errors import AssayError, Cancelled, FailedPrecondition, InvalidItem, NotFound
-from assay_server.jobs.api import (
+from assay_server.jobs.audits.types import (
     AuditInfo,
     AuditResult,
     AuditSettings,
     AuditState,
     ConceptRow,
     ConditionRow,
-    DatasetInfo,
     DecisionInfo,
     DecisionMode,
     EffectRow,
@@ -26,13 +25,13 @@ from assay_server.jobs.api import (
     HypothesisDetail,
     HypothesisRow,
     LabelText,
-    OperationInfo,
     StatedCondition,
-    SubjectRef,
-    UploadPosition,
     ViewSummary,
 )
-from assay_server.jobs.comparison_api import ComparisonHead, ComparisonRequest, ComparisonResult, ShiftRow
+from assay_server.jobs.comparisons.types import ComparisonHead, ComparisonRequest, ComparisonResult, ShiftRow
+from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
+from assay_server.jobs.operations.types import OperationInfo
+from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Message, Pair
 
 from tests.support.fake_scorer import INFO

@@ -13,14 +13,14 @@ from assay_server.cache import LruCache
 from assay_server.config import ServerConfig
 from assay_server.jobs.library import build_library
 from assay_server.jobs.stored_jobs import StoreOptions
-from assay_server.labels import Labels
+from assay_server.labelling.labels import Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.scorer import Scorer
 from assay_server.store.files import DataDir
 from assay_server.subject.decoder import DecoderRows
 from assay_server.telemetry.metrics import Metrics
 
-from tests.server.interventions.worlds import whole_subject
+from tests.server.jobs.plans.worlds import whole_subject
 from tests.support.tiny_subject import FEATURES
 
 

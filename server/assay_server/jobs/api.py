@@ -1,4 +1,4 @@
-"""What a transport asks of the audit jobs, and what they answer: plain data, and the protocol that ``rpc`` codes against.
+"""What a transport asks of the audit jobs: the protocol that ``rpc`` codes against.
 
 Invariants:
 - Names are resource names ("datasets/…", "audits/…", "audits/…/hypotheses/…", "operations/…"); instants are UNIX seconds.
@@ -9,137 +9,23 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from assay_server.errors import AssayError
-from assay_server.jobs.audits import (
-    AuditCondition,
+from assay_server.jobs.audits.types import (
     AuditInfo,
     AuditResult,
     AuditSettings,
-    AuditState,
-    ConceptFamily,
-    Cost,
-    MetadataValue,
-    Nuisance,
-    NuisanceSummary,
-    PromptConcept,
-    StatedCondition,
-    SubjectRef,
-    ViewSummary,
-)
-from assay_server.jobs.results import (
-    ConceptRow,
-    ConditionRow,
     DecisionInfo,
     DecisionMode,
-    EffectRow,
-    EvidencePair,
     HypothesisDetail,
-    HypothesisRow,
-    LabelLookup,
-    LabelText,
-    MarkedDirection,
+    StatedCondition,
 )
+from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
+from assay_server.jobs.operations.types import OperationInfo
 from assay_server.subject.types import Pair
 
 if TYPE_CHECKING:
-    from assay_server.jobs.comparison_api import ComparisonRequest, ComparisonResult
-
-__all__ = [
-    "AuditCondition",
-    "AuditInfo",
-    "AuditJobs",
-    "AuditResult",
-    "AuditSettings",
-    "AuditState",
-    "ConceptFamily",
-    "ConceptRow",
-    "ConditionRow",
-    "Cost",
-    "DatasetInfo",
-    "DecisionInfo",
-    "DecisionMode",
-    "EffectRow",
-    "EvidencePair",
-    "HypothesisDetail",
-    "HypothesisRow",
-    "LabelLookup",
-    "LabelText",
-    "MarkedDirection",
-    "MetadataValue",
-    "Nuisance",
-    "NuisanceSummary",
-    "OperationInfo",
-    "PromptConcept",
-    "StatedCondition",
-    "SubjectRef",
-    "UploadPosition",
-    "ViewSummary",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetInfo:
-    """A stored dataset; fields mean what ``assay.v1.Dataset`` says of them."""
-
-    name: str
-    display_name: str
-    fingerprint: str
-    pairs: int
-    unusable_pairs: int
-    prompts: int
-    metadata_keys: tuple[str, ...]
-    created: float
-    scored: bool
-
-
-@dataclass(frozen=True, slots=True)
-class UploadPosition:
-    """Where an upload stands: every batch before ``next_sequence`` is durable.
-
-    Attributes:
-        next_sequence: of the next batch; 0 once it is complete.
-        pairs: that are stored.
-        dataset: set once it is complete.
-        sent_bytes: bytes that its batches were sent as; 0 once it is complete.
-    """
-
-    next_sequence: int
-    pairs: int
-    dataset: DatasetInfo | None = None
-    sent_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class OperationInfo:
-    """Long work. ``done`` with ``error`` None: ``response`` names the resource that was made.
-
-    Attributes:
-        name: "operations/…".
-        kind: what runs: "audit", "test", "import", or what another module registered.
-        target: the resource that is being made; see ``OperationMetadata.target``.
-        response: the resource that the operation's response is: "datasets/…", "audits/…", "audits/…/hypotheses/stated-1",
-            "concepts/…"; "" until done.
-        phase: see ``OperationMetadata.phase``.
-        error: why it ended without a response (``Cancelled`` where it was cancelled).
-    """
-
-    name: str
-    kind: str
-    target: str
-    phase: str
-    pairs_done: int
-    pairs_total: int
-    pairs_per_second: float
-    seconds_left: float
-    created: float
-    updated: float
-    resumed: int
-    done: bool
-    response: str = ""
-    error: AssayError | None = None
+    from assay_server.jobs.comparisons.types import ComparisonRequest, ComparisonResult
 
 
 class AuditJobs(Protocol):

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from assay_server.concepts.neighbours import Decoder
-from assay_server.jobs.audit_jobs import ConceptAccess
-from assay_server.jobs.concepts import LANES as CONCEPT_LANES
-from assay_server.jobs.concepts import Concepts, build_concepts
-from assay_server.jobs.imports import ReadPairs
-from assay_server.jobs.operations import Operations
-from assay_server.jobs.plan_jobs import LANES as PLAN_LANES
-from assay_server.jobs.plan_jobs import PlanJobs, PlanOptions
-from assay_server.jobs.plan_making import ConceptSources
-from assay_server.jobs.plan_sources import decisions_of, finder
+from assay_server.jobs.audits.jobs import ConceptAccess
+from assay_server.jobs.concepts.build import LANES as CONCEPT_LANES
+from assay_server.jobs.concepts.build import Concepts, build_concepts
+from assay_server.jobs.datasets.run import ReadPairs
+from assay_server.jobs.operations.jobs import Operations
+from assay_server.jobs.operations.telemetry import Telemetry
+from assay_server.jobs.plans.jobs import LANES as PLAN_LANES
+from assay_server.jobs.plans.jobs import PlanJobs, PlanOptions
+from assay_server.jobs.plans.run import ConceptSources
+from assay_server.jobs.plans.sources import decisions_of, finder
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
-from assay_server.jobs.telemetry import Telemetry
 from assay_server.labelling.endpoint import EndpointOptions
-from assay_server.labels import Labels
+from assay_server.labelling.labels import Labels
 from assay_server.scorer import Scorer, ScorerLike
 from assay_server.store.clusters import StoredClusters
 from assay_server.store.datasets import Datasets

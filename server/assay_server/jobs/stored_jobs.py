@@ -13,33 +13,32 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from assay_server.jobs.api import (
+from assay_server.jobs.audits.files import AuditFiles
+from assay_server.jobs.audits.jobs import AuditLibrary, ConceptAccess
+from assay_server.jobs.audits.rows import no_labels
+from assay_server.jobs.audits.run import AuditRunner
+from assay_server.jobs.audits.types import (
     AuditInfo,
     AuditResult,
     AuditSettings,
-    DatasetInfo,
     DecisionInfo,
     DecisionMode,
     HypothesisDetail,
     LabelLookup,
-    OperationInfo,
     StatedCondition,
-    UploadPosition,
 )
-from assay_server.jobs.audit_files import AuditFiles
-from assay_server.jobs.audit_jobs import AuditLibrary, ConceptAccess
-from assay_server.jobs.auditing import AuditRunner
-from assay_server.jobs.comparison_api import ComparisonRequest, ComparisonResult
-from assay_server.jobs.comparison_files import ComparisonFiles
-from assay_server.jobs.comparison_jobs import ComparisonJobs
-from assay_server.jobs.comparison_run import ComparisonRunner
-from assay_server.jobs.dataset_jobs import DatasetJobs
-from assay_server.jobs.imports import Imports, ReadPairs
-from assay_server.jobs.operations import Operations
-from assay_server.jobs.plan_files import PlanFiles
-from assay_server.jobs.rows import no_labels
-from assay_server.jobs.scoring import ScoringOptions
-from assay_server.jobs.sweeping import sweep_results
+from assay_server.jobs.comparisons.files import ComparisonFiles
+from assay_server.jobs.comparisons.jobs import ComparisonJobs
+from assay_server.jobs.comparisons.run import ComparisonRunner
+from assay_server.jobs.comparisons.types import ComparisonRequest, ComparisonResult
+from assay_server.jobs.datasets.jobs import DatasetJobs
+from assay_server.jobs.datasets.run import Imports, ReadPairs
+from assay_server.jobs.datasets.scoring import ScoringOptions
+from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
+from assay_server.jobs.operations.jobs import Operations
+from assay_server.jobs.operations.sweeping import sweep_results
+from assay_server.jobs.operations.types import OperationInfo
+from assay_server.jobs.plans.files import PlanFiles
 from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import DataDir

@@ -27,8 +27,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from assay_server.labelling.labels import BadLabels, FeatureLabel, write_labels
 from assay_server.labelling.prompts import tidy
-from assay_server.labels import BadLabels, FeatureLabel, write_labels
 
 DETECTION = "eleuther_recall"
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".jsonl.gz")

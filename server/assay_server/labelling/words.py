@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from assay_server.labelling.evidence import METHOD as EVIDENCE
 from assay_server.labelling.evidence import quoted
-from assay_server.labels import FeatureLabel, GroupLabel, Labels
+from assay_server.labelling.labels import FeatureLabel, GroupLabel, Labels
 
 METHOD = "members/1"
 _TOKENS_A_MEMBER = 8

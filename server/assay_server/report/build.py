@@ -32,7 +32,8 @@ from assay_server.report.model import (
 from assay_server.report.payload import HYPOTHESES
 
 if TYPE_CHECKING:
-    from assay_server.jobs.api import AuditInfo, AuditResult, DatasetInfo, DecisionInfo, EffectRow, HypothesisRow, LabelText
+    from assay_server.jobs.audits.types import AuditInfo, AuditResult, DecisionInfo, EffectRow, HypothesisRow, LabelText
+    from assay_server.jobs.datasets.types import DatasetInfo
     from assay_server.subject.types import Pair
 
     Highlights = tuple[Sequence[Highlight], Sequence[Highlight]]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from assay_server.audit.comparison_agreement import Agreement, Estimate
+from assay_server.audit.comparison.agreement import Agreement, Estimate
 from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.scale import Scale, linear, tick_label

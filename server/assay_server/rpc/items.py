@@ -16,13 +16,13 @@ from assay.v1 import pair_pb2, scoring_pb2
 from google.rpc import status_pb2
 
 from assay_server.errors import AssayError, InvalidItem
-from assay_server.ranking import Ranker
-from assay_server.rpc import results
-from assay_server.rpc.concepts import Bounds
-from assay_server.rpc.convert import CallOptions, read_pair, read_response
+from assay_server.rpc import messages as results
 from assay_server.rpc.errors import code_of, to_status
+from assay_server.rpc.pairs import CallOptions, read_pair, read_response
+from assay_server.rpc.specs import Bounds
 from assay_server.rpc.state import Loaded
 from assay_server.scorer import Scored
+from assay_server.scorer.ranking import Ranker
 from assay_server.subject.checks import MAX_ID_BYTES
 from assay_server.subject.types import Pair, PromptedResponse
 from assay_server.telemetry.metrics import Metrics

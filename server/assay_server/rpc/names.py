@@ -7,7 +7,7 @@ name that quotes a metadata value may, and it is compared, never opened.
 import re
 
 from assay_server.errors import InvalidItem
-from assay_server.rpc.concepts import Bounds, unknown_feature
+from assay_server.rpc.specs import Bounds, unknown_feature
 
 MAX_DISPLAY_BYTES = 256
 

@@ -16,8 +16,8 @@ from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from assay_server.errors import AssayError, EngineFailure, InvalidItem
-from assay_server.jobs.api import OperationInfo
-from assay_server.rpc.audit_messages import operation_metadata
+from assay_server.jobs.operations.types import OperationInfo
+from assay_server.rpc.audits.messages import operation_metadata
 from assay_server.rpc.errors import to_status
 from assay_server.rpc.names import operation_name
 from assay_server.rpc.paging import Place, page_after

@@ -29,17 +29,17 @@ from grpc_reflection.v1alpha import reflection
 
 from assay_server.config import ConfigError, ServerConfig
 from assay_server.jobs.api import AuditJobs
-from assay_server.jobs.concepts import Concepts
-from assay_server.jobs.plan_jobs import PlanJobs
-from assay_server.labels import Labels
-from assay_server.rpc.audits import AuditServicer
+from assay_server.jobs.concepts.build import Concepts
+from assay_server.jobs.plans.jobs import PlanJobs
+from assay_server.labelling.labels import Labels
+from assay_server.rpc.audits.service import AuditServicer
 from assay_server.rpc.auth import BearerAuth
-from assay_server.rpc.concept_service import ConceptServicer
+from assay_server.rpc.concepts.service import ConceptServicer
 from assay_server.rpc.interceptors import Observe
-from assay_server.rpc.interventions import InterventionServicer
-from assay_server.rpc.model import ModelServicer
 from assay_server.rpc.operations import OperationMessages, OperationsServicer
-from assay_server.rpc.scoring import ScoringServicer
+from assay_server.rpc.plans.service import InterventionServicer
+from assay_server.rpc.scoring.model import ModelServicer
+from assay_server.rpc.scoring.service import ScoringServicer
 from assay_server.rpc.state import ServerState
 from assay_server.scorer import ScorerLike
 from assay_server.telemetry.metrics import Metrics

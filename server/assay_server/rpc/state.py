@@ -17,12 +17,12 @@ from assay_server import __version__
 from assay_server.config import ServerConfig
 from assay_server.errors import FailedPrecondition, NotReady, Overloaded
 from assay_server.jobs.api import AuditJobs
-from assay_server.jobs.concepts import Concepts
-from assay_server.jobs.plan_jobs import PlanJobs
-from assay_server.labels import Labels
-from assay_server.ranking import Ranker
-from assay_server.rpc.concepts import Bounds
+from assay_server.jobs.concepts.build import Concepts
+from assay_server.jobs.plans.jobs import PlanJobs
+from assay_server.labelling.labels import Labels
+from assay_server.rpc.specs import Bounds
 from assay_server.scorer import ScorerLike, default_batch_tokens
+from assay_server.scorer.ranking import Ranker
 from assay_server.subject.types import SubjectInfo
 from assay_server.telemetry.metrics import Metrics
 

@@ -36,7 +36,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 
 from tests.client.training.conftest import Served
 from tests.client.training.policies import policy
-from tests.server.interventions.worlds import whole_subject
+from tests.server.jobs.plans.worlds import whole_subject
 from tests.support.chat_tokenizers import build_tokenizer
 from tests.support.tiny_subject import FEATURES, HOOK, WIDTH, build_parts
 

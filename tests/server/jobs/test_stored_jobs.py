@@ -11,14 +11,7 @@ import pandas as pd
 import pytest
 from assay_server.audit.findings import ViewKind
 from assay_server.errors import Cancelled, FailedPrecondition, InvalidItem, NotFound, SubjectMismatch
-from assay_server.jobs.api import (
-    AuditCondition,
-    AuditState,
-    DecisionMode,
-    MetadataValue,
-    Nuisance,
-    PromptConcept,
-)
+from assay_server.jobs.audits.types import AuditCondition, AuditState, DecisionMode, MetadataValue, Nuisance, PromptConcept
 from assay_server.scorer import ScoreOptions, Scorer
 from assay_server.subject.types import Pair
 

@@ -9,9 +9,9 @@ import numpy as np
 from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.batching import Batcher, Planner
 from assay_server.cache import LruCache
-from assay_server.jobs.api import AuditInfo, AuditSettings
-from assay_server.jobs.operations import Operations
-from assay_server.jobs.scoring import ScoringOptions
+from assay_server.jobs.audits.types import AuditInfo, AuditSettings
+from assay_server.jobs.datasets.scoring import ScoringOptions
+from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
 from assay_server.scorer import Scorer, ScorerLike
 from assay_server.store.files import DataDir

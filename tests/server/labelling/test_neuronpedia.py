@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from assay_server.labelling.labels import BadLabels, FeatureLabel, load_labels
 from assay_server.labelling.neuronpedia import main, read_export
-from assay_server.labels import BadLabels, FeatureLabel, load_labels
 
 SOURCE = "20-gemmascope-res-16k"
 

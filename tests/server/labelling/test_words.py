@@ -1,8 +1,8 @@
 """Words for groups: what the members share and others do not, by weight."""
 
 from assay_server.labelling.evidence import METHOD as EVIDENCE
+from assay_server.labelling.labels import FeatureLabel, GroupLabel, Labels
 from assay_server.labelling.words import METHOD, GroupWords
-from assay_server.labels import FeatureLabel, GroupLabel, Labels
 
 
 def by_tokens(id: int, *tokens: str) -> FeatureLabel:

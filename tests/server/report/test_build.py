@@ -7,7 +7,7 @@ import pytest
 from assay_server.audit.findings import AuditOptions, Effects, TestedConcept, TestTable, ViewKind
 from assay_server.audit.findings import Condition as TableCondition
 from assay_server.audit.findings import Evidence as TableEvidence
-from assay_server.jobs.api import (
+from assay_server.jobs.audits.types import (
     AuditInfo,
     AuditResult,
     AuditSettings,
@@ -15,7 +15,6 @@ from assay_server.jobs.api import (
     ConceptRow,
     ConditionRow,
     Cost,
-    DatasetInfo,
     DecisionInfo,
     DecisionMode,
     EffectRow,
@@ -23,12 +22,13 @@ from assay_server.jobs.api import (
     LabelText,
     Nuisance,
     NuisanceSummary,
-    SubjectRef,
     ViewSummary,
 )
+from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.report import build_report, render_report, wanted_evidence
 from assay_server.report.build import evidence_rows
 from assay_server.report.model import Highlight
+from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Message, Pair
 
 DATASET = DatasetInfo("datasets/d1", "sample", "f" * 64, 40, 1, 39, ("topic",), 1.7e9, True)

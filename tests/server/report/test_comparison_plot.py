@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from assay_server.audit.comparison_agreement import Agreement, Estimate
+from assay_server.audit.comparison.agreement import Agreement, Estimate
 from assay_server.report import comparison_plot as module
 from assay_server.report.comparison_plot import NAMED, Point, comparison_plot
 from assay_server.report.markup import clean

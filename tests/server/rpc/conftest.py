@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from assay_server.config import ServerConfig
-from assay_server.labels import FeatureLabel, Labels
+from assay_server.labelling.labels import FeatureLabel, Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.telemetry.metrics import Metrics
 

@@ -12,13 +12,13 @@ import pytest
 from assay.v1 import audit_service_pb2 as audits
 from assay.v1 import model_pb2, scoring_pb2
 from assay_server.errors import AssayError
-from assay_server.jobs.api import AuditSettings
-from assay_server.rpc.audit_options import read_settings
-from assay_server.rpc.audit_requests import read_decision, read_stated
-from assay_server.rpc.concepts import Bounds
-from assay_server.rpc.convert import read_encode, read_options, read_pair, read_response, read_stored_pair
+from assay_server.jobs.audits.types import AuditSettings
+from assay_server.rpc.audits.hypotheses import check_question
+from assay_server.rpc.audits.options import read_settings
+from assay_server.rpc.audits.requests import read_decision, read_stated
 from assay_server.rpc.errors import to_status
-from assay_server.rpc.hypotheses import check_question
+from assay_server.rpc.pairs import read_encode, read_options, read_pair, read_response, read_stored_pair
+from assay_server.rpc.specs import Bounds
 from assay_server.scorer import Lane
 from assay_server.subject.checks import check_pair
 from assay_server.subject.types import Message as Turn

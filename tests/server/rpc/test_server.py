@@ -11,7 +11,7 @@ import grpc
 import pytest
 from assay.v1 import audit_service_pb2, model_pb2, model_pb2_grpc, scoring_pb2
 from assay_server.config import ConfigError, ServerConfig
-from assay_server.labels import Labels
+from assay_server.labelling.labels import Labels
 from assay_server.rpc.server import KEEPING, SERVICES, AssayServer
 from assay_server.telemetry.metrics import Metrics
 from google.longrunning import operations_pb2

@@ -1,0 +1,1 @@
+"""Audits: asked for, run, kept, read, decided about."""

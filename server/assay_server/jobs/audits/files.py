@@ -1,0 +1,237 @@
+"""Audits as files: what was asked, what came of it, and what was decided.
+
+    audits/{id}/audit.json                     the request, how far it is; once done, summaries and digests of the tables
+    audits/{id}/concepts.json                  the concepts as they stood when it was asked for
+    audits/{id}/scored.json                    the shards that it scored, for what it cost
+    audits/{id}/{view}.parquet                 one row a test, see ``jobs.tables``
+    audits/{id}/{view}-conditions.parquet      one row a condition
+    audits/{id}/decisions/{number}-{id}.json   what was decided, in order
+
+Invariant: an audit that says DONE has all its tables, whole; one that is damaged says so when it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
+from assay_server.errors import DataLoss, FailedPrecondition, NotFound
+from assay_server.jobs.audits.tables import TableHead, concatenated, from_parquet, head_of, to_parquet
+from assay_server.jobs.audits.types import (
+    AuditInfo,
+    AuditSettings,
+    AuditState,
+    ConceptFamily,
+    Cost,
+    DecisionInfo,
+    DecisionMode,
+    Nuisance,
+    NuisanceSummary,
+    ViewSummary,
+)
+from assay_server.store.files import Files, damaged, sha256
+from assay_server.subject.identity import SubjectRef
+
+_log = logging.getLogger(__name__)
+
+
+class AuditFiles:
+    """The audits of one data directory. Blocks: call it in a thread."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def write(self, info: AuditInfo) -> None:
+        """Store how an audit stands; the tables of a finished one come first, see ``finish``."""
+        self._files.write_json(_record(info.name), {**_info_record(info), "tables": {}})
+
+    def finish(self, info: AuditInfo, tables: Mapping[ViewKind, TestTable]) -> None:
+        """Store a finished audit with its tables."""
+        heads: dict[str, Any] = {}
+        for view, table in tables.items():
+            rows, conditions = to_parquet(table)
+            self._files.write(_table(info.name, view), rows)
+            self._files.write(_conditions(info.name, view), conditions)
+            head = asdict(head_of(table, info.settings.statistics.keep))
+            heads[view.value] = {**head, "sha256": sha256(rows), "conditions_sha256": sha256(conditions)}
+        self._files.write_json(_record(info.name), {**_info_record(info), "tables": heads})
+
+    def read(self, name: str) -> AuditInfo:
+        """How an audit stands. Raises NotFound, DataLoss."""
+        return _read_info(self._raw(name))
+
+    def all(self) -> list[AuditInfo]:
+        """Every audit that can be read, newest first."""
+        found: list[AuditInfo] = []
+        for id in self._files.names("audits"):
+            try:
+                found.append(self.read(f"audits/{id}"))
+            except (NotFound, DataLoss):
+                continue
+        return sorted(found, key=lambda info: (info.created, info.name), reverse=True)
+
+    def heads(self, name: str) -> dict[ViewKind, TableHead]:
+        """Heads of a finished audit's tables. Raises as ``tables``."""
+        return {view: head for view, (head, _, _) in self._heads(name).items()}
+
+    def tables(self, name: str) -> dict[ViewKind, TestTable]:
+        """A finished audit's tables.
+
+        Raises:
+            NotFound: there is no such audit.
+            FailedPrecondition: NOT_DONE, AUDIT_FAILED.
+            DataLoss: a file is damaged.
+        """
+        heads = self._heads(name)
+        return {
+            view: from_parquet(self._checked(_table(name, view), rows), self._checked(_conditions(name, view), conditions), head)
+            for view, (head, rows, conditions) in heads.items()
+        }
+
+    def parquet(self, name: str) -> bytes:
+        """All views as one Parquet file. Raises as ``tables``."""
+        return concatenated([self._checked(_table(name, view), rows) for view, (_, rows, _) in self._heads(name).items()])
+
+    def write_concepts(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep the concepts of an audit as they stand."""
+        self._files.write_json(f"{name}/concepts.json", record)
+
+    def read_concepts(self, name: str) -> dict[str, Any]:
+        """What ``write_concepts`` kept. Raises DataLoss."""
+        try:
+            return self._files.read_json(f"{name}/concepts.json")
+        except FileNotFoundError as error:
+            raise damaged(f"{name}/concepts.json") from error
+
+    def scored_shards(self, name: str, missing: Sequence[int]) -> list[int]:
+        """The shards that an audit has scored or is about to, those of its lives before a crash included; kept."""
+        path = f"{name}/scored.json"
+        try:
+            before = [int(shard) for shard in self._files.read_json(path)["shards"]]
+        except (FileNotFoundError, DataLoss):
+            before = []
+        shards = sorted({*before, *missing})
+        if shards != before:
+            self._files.write_json(path, {"shards": shards})
+        return shards
+
+    def delete(self, name: str) -> None:
+        """Delete an audit with its tables and decisions: the record first."""
+        self._files.delete(_record(name))
+        self._files.delete_tree(name)
+
+    def sweep(self) -> None:
+        """Remove what a deletion that was killed left; call it while nobody writes."""
+        for id in self._files.names("audits"):
+            if not self._files.exists(_record(f"audits/{id}")):
+                self._files.delete_tree(f"audits/{id}")
+
+    def write_decision(self, decision: DecisionInfo) -> None:
+        """Keep a decision after those that are there; one call at a time."""
+        audit, _, id = decision.name.partition("/decisions/")
+        number = len(self._files.names(f"{audit}/decisions"))
+        self._files.write_json(f"{audit}/decisions/{number:06d}-{id}.json", asdict(decision))
+
+    def decisions(self, name: str) -> list[DecisionInfo]:
+        """An audit's decisions, oldest first; one whose file is damaged is left out, and the log says so."""
+        found: list[DecisionInfo] = []
+        for file in self._files.names(f"{name}/decisions"):
+            try:
+                record = self._files.read_json(f"{name}/decisions/{file}")
+            except DataLoss as error:
+                _log.error("a decision is lost: %s", error.message)
+                continue
+            record["mode"] = DecisionMode(record["mode"])
+            found.append(DecisionInfo(**record))
+        return found
+
+    def _raw(self, name: str) -> dict[str, Any]:
+        try:
+            return self._files.read_json(_record(name))
+        except (FileNotFoundError, ValueError) as error:
+            raise NotFound(f"There is no audit {name!r}; ListAudits names those that are.", field="name") from error
+
+    def _heads(self, name: str) -> dict[ViewKind, tuple[TableHead, str, str]]:
+        raw = self._raw(name)
+        state = AuditState(raw["state"])
+        if state is AuditState.RUNNING:
+            raise FailedPrecondition(f"{name} is not done yet; wait for its operation.", reason="NOT_DONE", field="name")
+        if state is not AuditState.DONE:
+            raise FailedPrecondition(
+                f"{name} ended without a result ({state.value}). {raw['error']}".strip(), reason="AUDIT_FAILED", field="name"
+            )
+        heads: dict[ViewKind, tuple[TableHead, str, str]] = {}
+        for view in ViewKind:
+            if view.value in raw["tables"]:
+                record: dict[str, Any] = dict(raw["tables"][view.value])
+                digests = record.pop("sha256"), record.pop("conditions_sha256")
+                record["view"] = view
+                heads[view] = (TableHead(**record), *digests)
+        return heads
+
+    def _checked(self, path: str, digest: str) -> bytes:
+        try:
+            data = self._files.read(path)
+        except FileNotFoundError as error:
+            raise damaged(path) from error
+        if sha256(data) != digest:
+            raise damaged(path)
+        return data
+
+
+def settings_record(settings: AuditSettings) -> dict[str, Any]:
+    """Settings as JSON."""
+    return asdict(settings)
+
+
+def read_settings(record: Mapping[str, Any]) -> AuditSettings:
+    """Settings from JSON."""
+    known = {field.name for field in dataclasses.fields(AuditOptions)}
+    statistics: dict[str, Any] = {name: value for name, value in record["statistics"].items() if name in known}
+    statistics["views"] = tuple(ViewKind(view) for view in statistics["views"])
+    return AuditSettings(
+        statistics=AuditOptions(**statistics),
+        families=tuple(ConceptFamily(family) for family in record["families"]),
+        concepts=tuple(record["concepts"]),
+        nuisances=tuple(Nuisance(nuisance) for nuisance in record["nuisances"]),
+        metadata_keys=tuple(record["metadata_keys"]),
+    )
+
+
+def _info_record(info: AuditInfo) -> dict[str, Any]:
+    return asdict(info)
+
+
+def _read_info(raw: Mapping[str, Any]) -> AuditInfo:
+    record: dict[str, Any] = {field.name: raw[field.name] for field in dataclasses.fields(AuditInfo)}
+    nuisance = raw["nuisance"]
+    record |= {
+        "state": AuditState(raw["state"]),
+        "settings": read_settings(raw["settings"]),
+        "subject": SubjectRef(**raw["subject"]),
+        "views": tuple(_read_view(view) for view in raw["views"]),
+        "nuisance": NuisanceSummary(tuple(nuisance["names"]), tuple(nuisance["gamma"]), nuisance["accuracy"], nuisance["reason"]),
+        "cost": Cost(**raw["cost"]),
+    }
+    return AuditInfo(**record)
+
+
+def _read_view(raw: Mapping[str, Any]) -> ViewSummary:
+    record: dict[str, Any] = {**raw, "view": ViewKind(raw["view"])}
+    return ViewSummary(**record)
+
+
+def _record(name: str) -> str:
+    return f"{name}/audit.json"
+
+
+def _table(name: str, view: ViewKind) -> str:
+    return f"{name}/{view.value}.parquet"
+
+
+def _conditions(name: str, view: ViewKind) -> str:
+    return f"{name}/{view.value}-conditions.parquet"

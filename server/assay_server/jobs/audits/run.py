@@ -1,0 +1,260 @@
+"""Runs one audit from what was asked to what is stored: score what is missing, test, write. The handler behind its operation.
+
+It may begin again at any moment: shards that are stored are not scored again, and everything that was not written is computed
+again, to the same bits, from the same files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
+from assay_server.audit.passes import Survey, survey
+from assay_server.audit.run import run_views, test_stated
+from assay_server.audit.watch import Watch
+from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
+from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metadata_groups
+from assay_server.jobs.audits.files import AuditFiles
+from assay_server.jobs.audits.snapshots import Snapshot, from_record
+from assay_server.jobs.audits.tables import fingerprint, hypothesis_id
+from assay_server.jobs.audits.types import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary, ViewSummary
+from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing, total_cost
+from assay_server.jobs.datasets.shards import DatasetShards, Groups, NoGroups, ShardGone, ShardSpec, nuisance_names
+from assay_server.jobs.operations.progress import Progress
+from assay_server.jobs.operations.telemetry import NoTelemetry, Telemetry
+from assay_server.scorer import ScorerLike
+from assay_server.store.datasets import Dataset, Datasets
+from assay_server.store.features import DirectionSet, Features, ShardCost
+from assay_server.store.files import Files
+from assay_server.subject.identity import require_subject
+from assay_server.subject.types import SpanName
+
+_ATTEMPTS = 3
+_PHASES = {"evidence": "evidence", "grouping": "grouping", "condition": "grouping"}
+
+
+class AuditRunner:
+    """Runs audits over the datasets of one data directory. Confined to one event loop.
+
+    Args:
+        files: where features are.
+        audits: where audits are.
+        datasets: where pairs are.
+        scorer: the one path from pairs to features.
+        options: how datasets are scored.
+        telemetry: told of audits that are done.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        audits: AuditFiles,
+        datasets: Datasets,
+        scorer: ScorerLike,
+        options: ScoringOptions,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._files = files
+        self._audits = audits
+        self._datasets = datasets
+        self._scorer = scorer
+        self._options = options
+        self._telemetry = telemetry or NoTelemetry()
+
+    async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
+        """Handler of "audit" and "test". Returns the audit's name, or that of the one hypothesis."""
+        name = str(arguments["audit"])
+        info = await asyncio.to_thread(self._audits.read, name)
+        if info.state is not AuditState.DONE:
+            await self._run(info, progress)
+        return f"{name}/hypotheses/{hypothesis_id(ViewKind.STATED, 1)}" if is_stated(info) else name
+
+    async def failed(self, arguments: Mapping[str, Any], error: AssayError) -> None:
+        """The operation ended without a result: the audit says so. One that is done stays done: only telling it failed."""
+        info = await asyncio.to_thread(self._audits.read, str(arguments["audit"]))
+        if info.state is AuditState.DONE:
+            return
+        state = AuditState.CANCELLED if isinstance(error, Cancelled) else AuditState.FAILED
+        await asyncio.to_thread(self._audits.write, replace(info, state=state, ended=time.time(), error=error.message))
+
+    async def _run(self, info: AuditInfo, progress: Progress) -> None:
+        require_subject(info.subject, self._scorer.info)
+        dataset = await asyncio.to_thread(self._datasets.get, info.dataset.removeprefix("datasets/"))
+        features = Features(self._files, dataset.id, self._scorer.info)
+        asked = await asyncio.to_thread(self._audits.read_concepts, info.name)
+        snapshot = from_record(asked)
+        apart: list[ShardCost] = []
+        for _ in range(_ATTEMPTS):
+            scored: list[int] = []
+
+            async def told(missing: Sequence[int], scored: list[int] = scored) -> None:
+                scored += await asyncio.to_thread(self._audits.scored_shards, info.name, missing)
+
+            apart.append(await self._score(dataset, features, snapshot.vectors, progress, told))
+            began = time.monotonic()
+            testing = _Testing(info.settings, self._datasets, dataset, features, snapshot, self._scorer.info.d_sae, progress)
+            try:
+                found, tables = await progress.in_thread(lambda testing=testing: testing.run(asked.get("stated")))
+                cost = await asyncio.to_thread(_cost, dataset, features, scored, apart)
+            except ShardGone:
+                continue
+            progress.enter("writing")
+            cost = replace(cost, testing_seconds=time.monotonic() - began, device=self._scorer.info.device)
+            done = replace(info, state=AuditState.DONE, cost=cost, ended=time.time(), **found)
+            await asyncio.to_thread(self._audits.finish, done, tables)
+            self._telemetry.audited(dataset.pairs, cost.testing_seconds)
+            return
+        raise EngineFailure(
+            f"Feature shards were damaged {_ATTEMPTS} times while they were read: the data directory's disk is not sound.",
+            reason="STORE_UNSOUND",
+        )
+
+    async def scored(self, dataset: Dataset, directions: DirectionSet, progress: Progress) -> Features:
+        """A dataset's features; what is missing is scored first."""
+        features = Features(self._files, dataset.id, self._scorer.info)
+        await self._score(dataset, features, directions, progress)
+        return features
+
+    async def _score(
+        self,
+        dataset: Dataset,
+        features: Features,
+        directions: DirectionSet,
+        progress: Progress,
+        told: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+    ) -> ShardCost:
+        options = self._options
+        return await score_missing(self._scorer, self._datasets, dataset, features, directions, options, progress, told=told)
+
+
+def is_stated(info: AuditInfo) -> bool:
+    """Whether an audit is one stated hypothesis."""
+    return info.settings.statistics.views == (ViewKind.STATED,)
+
+
+class _Testing:
+    """The statistics of one audit; blocks, in a thread of its own."""
+
+    def __init__(
+        self,
+        settings: AuditSettings,
+        datasets: Datasets,
+        dataset: Dataset,
+        features: Features,
+        snapshot: Snapshot,
+        d_sae: int,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._datasets = datasets
+        self._dataset = dataset
+        self._features = features
+        self._snapshot = snapshot
+        self._d_sae = d_sae
+        self._progress = progress
+        self._watch = Watch(self._report, progress.check)
+
+    def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable]]:
+        """What is known of the audit once it is done, as fields of ``AuditInfo``, and its tables."""
+        self._progress.enter("testing")
+        groups = self._groups(stated)
+        shards = self._shards(groups)
+        known = survey(shards, self._report)
+        statistics = resolved(self._settings.statistics, shards.pairs)
+        if stated is None:
+            given = groups.conditions if isinstance(groups, MetadataGroups) else ()
+            firing = self._firing(shards) if ConceptFamily.FEATURES in self._settings.families else []
+            concepts = self._snapshot.columns(firing, self._d_sae)
+            tables = run_views(shards, concepts, statistics, given=given, watch=self._watch, known=known)
+        else:
+            tables = {ViewKind.STATED: self._stated(stated, shards, statistics, known)}
+        found = {
+            "settings": replace(self._settings, statistics=statistics),
+            "views": tuple(_summary(table, statistics.keep) for table in tables.values()),
+            "nuisance": self._nuisance(known),
+            "result_fingerprint": fingerprint(tables),
+        }
+        return found, tables
+
+    def _groups(self, stated: Mapping[str, Any] | None) -> Groups:
+        if stated is None:
+            least = self._settings.statistics.min_inside
+            keys = self._settings.metadata_keys
+            return metadata_groups(self._datasets, self._dataset, keys, least, check=self._progress.check)
+        return NoGroups() if stated["rows"] is None else RowGroup(np.array(stated["rows"], np.int64))
+
+    def _stated(self, stated: Mapping[str, Any], shards: DatasetShards, statistics: AuditOptions, known: Survey) -> TestTable:
+        condition = Condition(stated["condition"], tuple(stated["features"])) if stated["condition"] else None
+        everywhere = condition is None
+        inside = None if everywhere else stated["features"] if stated["rows"] is None else 0
+        concepts = self._snapshot.columns([], self._d_sae)
+        table = test_stated(shards, concepts, statistics, inside=inside, condition=condition, watch=self._watch, known=known)
+        if not len(table.concept):
+            raise FailedPrecondition(f"The hypothesis cannot be tested: {table.reason}.", reason="NOTHING_TO_TEST")
+        return table
+
+    def _shards(self, groups: Groups) -> DatasetShards:
+        unusable = 0
+        for shard in range(len(self._dataset.shards)):
+            self._progress.check()
+            try:
+                unusable += self._features.cost(shard)[1]
+            except (FileNotFoundError, DataLoss) as error:
+                raise ShardGone("A shard of features is gone.", details={"shard": shard}) from error
+        spec = ShardSpec(self._settings.nuisances, self._snapshot.vectors, self._snapshot.thresholds, groups)
+        pairs = self._dataset.pairs - unusable
+        return DatasetShards(self._datasets, self._dataset, self._features, self._d_sae, pairs, spec, self._progress.check)
+
+    def _firing(self, shards: DatasetShards) -> list[int]:
+        """Features that fire in some response."""
+        fires = np.zeros(self._d_sae, np.bool_)
+        for shard in shards.feature_shards():
+            for side in (SpanName.CHOSEN, SpanName.REJECTED):
+                fires[shard.spans[side].features] = True
+        return np.flatnonzero(fires).tolist()
+
+    def _nuisance(self, known: Survey) -> NuisanceSummary:
+        names = nuisance_names(self._settings.nuisances)
+        if known.fit is None:
+            return NuisanceSummary(names, reason="" if not names else "there are no pairs to fit it on")
+        return NuisanceSummary(names, tuple(known.fit.gamma.tolist()), known.nuisance_accuracy, known.fit.reason.text)
+
+    def _report(self, phase: str, done: int, total: int) -> None:
+        known = _PHASES.get(phase) or ("grouping" if phase.startswith("prompt ") else "testing")
+        self._progress.at(known, done, total)
+
+
+def _summary(table: TestTable, keep: int) -> ViewSummary:
+    return ViewSummary(
+        view=table.view,
+        tests=table.tests,
+        findings_raw=table.findings_raw,
+        findings_controlled=table.findings_controlled,
+        kept=min(keep, len(table.concept)),
+        conditions=len(table.conditions),
+        reason=table.reason,
+        note=table.note,
+        lessons=table.lessons,
+    )
+
+
+def _cost(dataset: Dataset, features: Features, scored: Sequence[int], apart: Sequence[ShardCost]) -> Cost:
+    """What scoring cost over all lives of an audit. Raises ShardGone."""
+    try:
+        stored = [features.cost(shard)[0] for shard in scored]
+    except (FileNotFoundError, DataLoss) as error:
+        raise ShardGone("A shard of features is gone.") from error
+    total = total_cost([*stored, *apart])
+    return Cost(
+        tokens_read=total.tokens_read,
+        tokens_shared=total.tokens_shared,
+        cache_hits=total.cache_hits,
+        pairs_scored=sum(dataset.shards[shard].pairs for shard in scored),
+        scoring_seconds=total.seconds,
+    )

@@ -1,0 +1,284 @@
+"""Audits as plain data: what is asked of one, how it stands, and the rows that say what came of it.
+
+Labels are looked up when rows are read; they are in no table and enter no test (METHOD.md §2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
+from assay_server.subject.identity import SubjectRef
+from assay_server.subject.types import Pair
+
+
+class DecisionMode(StrEnum):
+    """What is wanted of a concept."""
+
+    EXPLAIN_AWAY = "explain_away"
+    AMPLIFY = "amplify"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelText:
+    """A few words for people, and where they come from."""
+
+    text: str = ""
+    method: str = ""
+    detection_score: float | None = None
+
+
+LabelLookup = Callable[[str, Sequence[int]], LabelText]
+"""From a concept's or condition's name and its features, strongest first, to its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptRow:
+    """What a hypothesis is about."""
+
+    name: str
+    features: tuple[int, ...]
+    size: int
+    label: LabelText
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkedDirection:
+    """A concept that is a direction, as the audit scored it: a response shows it where some token's ⟨h, v⟩ passes the threshold.
+
+    Attributes:
+        vector: v, float32 [d_in].
+        threshold: in units of ⟨h, v⟩.
+    """
+
+    vector: NDArray[np.float32]
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionRow:
+    """Where a hypothesis holds."""
+
+    name: str
+    features: tuple[int, ...]
+    label: LabelText
+
+
+@dataclass(frozen=True, slots=True)
+class EffectRow:
+    """An effect and how sure it is; fields as in ``assay.v1.Effect``. ``reason`` is a sentence, "" where it was tested."""
+
+    estimate: float
+    low: float
+    high: float
+    z: float
+    p: float
+    q: float
+    q_by: float
+    p_max_t: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionInfo:
+    """What somebody wants done about a concept; ``strength`` None where it was not given."""
+
+    name: str
+    hypothesis: str
+    mode: DecisionMode
+    strength: float | None
+    note: str
+    author: str
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisRow:
+    """One tested statement; fields as in ``assay.v1.Hypothesis``, without evidence. ``rank`` counts from 1."""
+
+    name: str
+    view: ViewKind
+    concept: ConceptRow
+    condition: ConditionRow | None
+    raw: EffectRow
+    controlled: EffectRow | None
+    finding: bool
+    cohen_d: float
+    consistent: bool
+    delta_min: float
+    inside: int
+    outside: int
+    prompts: int
+    rank: int
+    rank_first_half: int
+    rank_second_half: int
+    rank_stable: bool
+    decision: DecisionInfo | None = None
+    lesson: int = 0
+    lesson_z: float | None = None  # where it leads its lesson
+
+
+@dataclass(frozen=True, slots=True)
+class EvidencePair:
+    """One pair that speaks for or against a hypothesis; ``disparity`` is the concept's u in it."""
+
+    row: int
+    pair: Pair
+    disparity: float
+
+
+@dataclass(frozen=True, slots=True)
+class HypothesisDetail:
+    """One hypothesis with its evidence, most telling first; ``direction`` where that is what its concept is."""
+
+    hypothesis: HypothesisRow
+    supporting: tuple[EvidencePair, ...]
+    contradicting: tuple[EvidencePair, ...]
+    direction: MarkedDirection | None = field(default=None, compare=False)
+
+
+class ConceptFamily(StrEnum):
+    """Which concepts an audit tests beside the stored ones that it names."""
+
+    FEATURES = "features"
+    CLUSTERS = "clusters"
+
+
+class Nuisance(StrEnum):
+    """What a difference may be explained by before a concept is."""
+
+    LENGTH = "length"
+    FORMAT = "format"
+
+
+class AuditState(StrEnum):
+    """How far an audit is."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """Every knob of an audit.
+
+    Attributes:
+        statistics: the knobs of the tests.
+        families: concepts that are tested.
+        concepts: stored concepts that are tested beside them, "concepts/…".
+        nuisances: what effects are controlled for; () for nothing.
+        metadata_keys: keys whose values are conditions too.
+    """
+
+    statistics: AuditOptions = field(default_factory=AuditOptions)
+    families: tuple[ConceptFamily, ...] = (ConceptFamily.FEATURES, ConceptFamily.CLUSTERS)
+    concepts: tuple[str, ...] = ()
+    nuisances: tuple[Nuisance, ...] = (Nuisance.LENGTH,)
+    metadata_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSummary:
+    """What one view tested and found; fields as in ``assay.v1.ViewSummary``. ``note``: what was done otherwise than asked."""
+
+    view: ViewKind
+    tests: int
+    findings_raw: int
+    findings_controlled: int
+    kept: int
+    conditions: int
+    reason: str = ""
+    note: str = ""
+    lessons: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NuisanceSummary:
+    """The fitted nuisance model; fields as in ``assay.v1.NuisanceSummary``."""
+
+    names: tuple[str, ...] = ()
+    gamma: tuple[float, ...] = ()
+    accuracy: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an audit cost; fields as in ``assay.v1.Cost``."""
+
+    tokens_read: int = 0
+    tokens_shared: int = 0
+    cache_hits: int = 0
+    pairs_scored: int = 0
+    scoring_seconds: float = 0.0
+    testing_seconds: float = 0.0
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditInfo:
+    """One audit. ``settings`` has every default that did not depend on the data; once it is done, those too.
+
+    ``views``, ``nuisance`` and ``result_fingerprint`` are set once it is done, ``ended`` once it is over.
+    """
+
+    name: str
+    dataset: str
+    display_name: str
+    state: AuditState
+    settings: AuditSettings
+    subject: SubjectRef
+    created: float
+    views: tuple[ViewSummary, ...] = ()
+    nuisance: NuisanceSummary = field(default_factory=NuisanceSummary)
+    cost: Cost = field(default_factory=Cost)
+    ended: float | None = None
+    error: str = ""
+    result_fingerprint: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class AuditResult:
+    """A finished audit: its tables as they were computed, and the kept rows of all views, in order of view and rank.
+
+    A table holds more rows than are kept where its view says so (the global one: every test). ``directions``: by name, of the
+    concepts that are one.
+    """
+
+    info: AuditInfo
+    tables: Mapping[ViewKind, TestTable]
+    hypotheses: tuple[HypothesisRow, ...]
+    directions: Mapping[str, MarkedDirection] = field(default_factory=dict[str, MarkedDirection])
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConcept:
+    """Condition: pairs whose prompt expresses this concept ("concepts/…" made of features, "feature/17", "cluster/3")."""
+
+    concept: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCondition:
+    """Condition: a condition of an audit of the same dataset and subject, "audits/{audit}/conditions/{Condition.name}"."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataValue:
+    """Condition: pairs whose metadata holds exactly this."""
+
+    key: str
+    value: str
+
+
+StatedCondition = PromptConcept | AuditCondition | MetadataValue

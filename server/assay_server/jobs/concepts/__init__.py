@@ -1,0 +1,1 @@
+"""Concepts, feature clusters and labels."""

@@ -1,0 +1,1 @@
+"""Datasets: uploads, imports, deletion, and scoring what is missing of them."""

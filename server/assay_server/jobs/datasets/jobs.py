@@ -1,0 +1,291 @@
+"""Datasets: uploads that survive, deletion that asks first. Imports are in ``jobs.imports``.
+
+Invariants:
+- What an upload acknowledged or counts is on disk.
+- An upload is complete once its sender said how many pairs it has, and so many are stored.
+- Of one upload one call writes at a time; calls of different uploads do not wait for each other.
+- Completing an upload twice, or two uploads of equal pairs, give one dataset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
+from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
+from assay_server.jobs.operations.jobs import Operations, check_request_id
+from assay_server.store.datasets import Dataset, Datasets
+from assay_server.store.features import Features, delete_features
+from assay_server.store.files import Files
+from assay_server.store.uploads import Position, Upload, Uploads
+from assay_server.subject.types import Pair, SubjectInfo
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Open:
+    """An upload that is under way, as this process knows it."""
+
+    upload: Upload
+    position: Position
+    touched: float = field(default_factory=time.monotonic)
+
+    def stands(self) -> UploadPosition:
+        return UploadPosition(self.position.next_sequence, self.position.pairs, sent_bytes=self.position.sent_bytes)
+
+
+class DatasetJobs:
+    """The datasets of one data directory. Confined to one event loop.
+
+    Args:
+        files: the data directory's.
+        datasets: those in it.
+        uploads: those in it.
+        operations: work that may use a dataset.
+        info: the loaded subject.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        datasets: Datasets,
+        uploads: Uploads,
+        operations: Operations,
+        info: SubjectInfo,
+    ) -> None:
+        self._files = files
+        self._datasets = datasets
+        self._uploads = uploads
+        self._operations = operations
+        self._info = info
+        self._open: dict[str, _Open] = {}
+        self._guards: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+
+    # Uploads
+
+    async def begin(self, request_id: str, display_name: str) -> UploadPosition:
+        """See ``AuditJobs.begin_upload``."""
+        _require_request_id(request_id)
+        async with self._guarded(request_id):
+            upload, position = await asyncio.to_thread(self._uploads.begin, request_id, display_name)
+            if upload.dataset:
+                if (known := await self._known(upload.dataset)) is not None:
+                    return UploadPosition(0, known.pairs, known)
+                await asyncio.to_thread(self._uploads.reopen, request_id, upload)
+                upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+            self._open[request_id] = _Open(upload, position)
+            return self._open[request_id].stands()
+
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
+        """See ``AuditJobs.append``."""
+        async with self._guarded(request_id):
+            held = await self._held(request_id)
+            if held.upload.dataset:
+                raise _complete(request_id)
+            store = asyncio.to_thread(self._uploads.append, request_id, held.position, sequence, pairs, sent_bytes)
+            try:
+                held.position = await _to_the_end(store)
+            except BaseException:  # a cancelled caller's batch may be stored: the disk knows
+                self._open.pop(request_id, None)
+                raise
+            held.touched = time.monotonic()
+            return held.stands()
+
+    async def finish(self, request_id: str, pairs: int) -> DatasetInfo:
+        """See ``AuditJobs.finish_upload``."""
+        async with self._guarded(request_id):
+            held = await self._held(request_id)
+            if held.upload.dataset:
+                known = await self.get(f"datasets/{held.upload.dataset}")
+                if known.pairs != pairs:
+                    raise _other(request_id, known.pairs, pairs)
+                return known
+            if held.position.pairs != pairs:
+                raise _incomplete(request_id, held.position, pairs)
+            self._open.pop(request_id, None)  # whatever comes of it, the disk knows
+            return await self._info_of(await _to_the_end(asyncio.to_thread(self._complete, request_id, held)))
+
+    async def position(self, request_id: str) -> UploadPosition:
+        """See ``AuditJobs.get_upload``."""
+        _require_request_id(request_id)
+        async with self._guarded(request_id):
+            # An upload under way is asked about every few MiB, and its folder takes longer to read the more it holds.
+            held = self._open.get(request_id)
+            if held is None or held.upload.dataset:
+                try:
+                    upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+                except NotFound:
+                    return UploadPosition(0, 0)
+                if upload.dataset:
+                    known = await self._known(upload.dataset)
+                    return UploadPosition(0, 0) if known is None else UploadPosition(0, known.pairs, known)
+                held = self._open[request_id] = _Open(upload, position)
+            held.touched = time.monotonic()
+            return held.stands()
+
+    async def expire(self, max_age_seconds: float) -> None:
+        """Remove uploads that began longer ago, but for those that somebody added to meanwhile."""
+        young = {id for id, held in self._open.items() if time.monotonic() - held.touched < max_age_seconds}
+        gone = await asyncio.to_thread(self._uploads.expire, max_age_seconds, keep=young)
+        for request_id in gone:
+            self._open.pop(request_id, None)
+        if gone:
+            _log.info("removed %d uploads that were older than %.0f s", len(gone), max_age_seconds)
+
+    # Datasets
+
+    async def get(self, name: str) -> DatasetInfo:
+        """See ``AuditJobs.get_dataset``."""
+        return await self._info_of(await self.find(name))
+
+    async def all(self) -> list[DatasetInfo]:
+        """See ``AuditJobs.list_datasets``."""
+        found = [_unscored(dataset) for dataset in await asyncio.to_thread(self._readable)]
+        return sorted(found, key=lambda info: (info.created, info.name), reverse=True)
+
+    async def find(self, name: str, field: str = "name") -> Dataset:
+        """A dataset's manifest. Raises NotFound, DataLoss."""
+        id = name.removeprefix("datasets/")
+        try:
+            if not name.startswith("datasets/") or "/" in id:
+                raise NotFound(f"There is no dataset {name!r}; ListDatasets names those that are.")
+            return await asyncio.to_thread(self._datasets.get, id)
+        except NotFound as error:
+            raise NotFound(error.message, field=field) from error
+
+    async def delete(self, name: str) -> None:
+        """See ``AuditJobs.delete_dataset``."""
+        with suppress(DataLoss):  # a damaged one goes too
+            await self.find(name)
+        open_work = self._operations.open_arguments()
+        if any(name in (arguments.get("dataset"), *arguments.get("datasets", ())) for arguments in open_work):
+            raise FailedPrecondition(
+                f"{name} is being worked on; wait for its operations, or cancel them.", reason="IN_USE", field="name"
+            )
+        id = name.removeprefix("datasets/")
+        await asyncio.to_thread(self._datasets.delete, id)
+        await asyncio.to_thread(delete_features, self._files, id)
+
+    async def read(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
+        """See ``AuditJobs.read_pairs``."""
+        chunks = self._datasets.chunks(await self.find(name), start)
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            yield chunk
+
+    @asynccontextmanager
+    async def _guarded(self, request_id: str) -> AsyncGenerator[None]:
+        """One call of an upload at a time."""
+        guard = self._guards.setdefault(request_id, asyncio.Lock())
+        self._users[request_id] += 1
+        try:
+            async with guard:
+                yield
+        finally:
+            self._users[request_id] -= 1
+            if not self._users[request_id]:
+                del self._users[request_id], self._guards[request_id]
+
+    async def _held(self, request_id: str) -> _Open:
+        _require_request_id(request_id)
+        if request_id not in self._open:
+            upload, position = await asyncio.to_thread(self._uploads.get, request_id)
+            self._open[request_id] = _Open(upload, position)
+        return self._open[request_id]
+
+    def _complete(self, request_id: str, held: _Open) -> Dataset:
+        dataset = self._datasets.write(lambda: self._uploads.pairs(request_id, held.position), held.upload.display_name)
+        self._uploads.complete(request_id, held.upload, dataset.id)
+        return dataset
+
+    def _readable(self) -> list[Dataset]:
+        """Manifests of all datasets; one that is damaged is left out, and the log says so."""
+        found: list[Dataset] = []
+        for id in self._datasets.ids():
+            try:
+                found.append(self._datasets.get(id))
+            except NotFound:  # deleted meanwhile
+                continue
+            except DataLoss as error:
+                _log.error("a dataset is not listed: %s", error.message)
+        return found
+
+    async def _known(self, id: str) -> DatasetInfo | None:
+        try:
+            return await self.get(f"datasets/{id}")
+        except NotFound:
+            return None
+
+    async def _info_of(self, dataset: Dataset) -> DatasetInfo:
+        features = Features(self._files, dataset.id, self._info)
+        scored, unusable = await asyncio.to_thread(features.summary, dataset.shards)
+        return replace(_unscored(dataset), unusable_pairs=unusable, scored=scored)
+
+
+def _unscored(dataset: Dataset) -> DatasetInfo:
+    """What a manifest alone tells."""
+    return DatasetInfo(
+        name=f"datasets/{dataset.id}",
+        display_name=dataset.display_name,
+        fingerprint=dataset.fingerprint,
+        pairs=dataset.pairs,
+        unusable_pairs=0,
+        prompts=dataset.prompts,
+        metadata_keys=dataset.metadata_keys,
+        created=dataset.created,
+        scored=False,
+    )
+
+
+async def _to_the_end(work: Any) -> Any:
+    """Await work that must not be left half known: where the caller is cancelled, it is waited for before the next one begins."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
+def _require_request_id(request_id: str) -> None:
+    if not request_id:
+        raise InvalidItem("request_id is missing; give the upload a name.", reason="INVALID_REQUEST_ID", field="request_id")
+    check_request_id(request_id)
+
+
+def _complete(request_id: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The upload {request_id} is complete; use another request_id for other pairs.",
+        reason="UPLOAD_COMPLETE",
+        field="request_id",
+    )
+
+
+def _incomplete(request_id: str, position: Position, announced: int) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{position.pairs} pairs of the upload {request_id} are stored, and its end announces {announced}. Ask GetUpload where "
+        f"it stands, and go on from next_sequence, which is {position.next_sequence}.",
+        reason="UPLOAD_INCOMPLETE",
+        field="end.pairs",
+        details={"stored": position.pairs, "announced": announced, "next_sequence": position.next_sequence},
+    )
+
+
+def _other(request_id: str, stored: int, announced: int) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The upload {request_id} is complete with {stored} pairs, and this end announces {announced}. Use another request_id "
+        "for other pairs.",
+        reason="UPLOAD_INCOMPLETE",
+        field="end.pairs",
+        details={"stored": stored, "announced": announced},
+    )

@@ -1,0 +1,1 @@
+"""Plans of interventions: compiled, kept, measured, applied."""

@@ -1,0 +1,214 @@
+"""What plans are made from: names of concepts and decisions to targets, and stored datasets to what compiling reads."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
+from assay_server.interventions.apply import pair_digest
+from assay_server.interventions.compile import ScoredShard, Specification
+from assay_server.interventions.targets import Target
+from assay_server.interventions.types import EditedSpan, Family, MaskUnit, Mode, Parameters, Placement, RowOrder, Side, Statistic
+from assay_server.interventions.vectors import unit
+from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.audits.types import DecisionMode, HypothesisDetail, LabelLookup
+from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
+from assay_server.store.clusters import Cluster
+from assay_server.store.concepts import ConceptKind, StoredConcept
+from assay_server.store.features import DirectionSet, Features
+from assay_server.subject.identity import require_subject
+from assay_server.subject.types import SubjectInfo
+
+FindConcept = Callable[[str, str], "int | Cluster | StoredConcept"]
+"""What a name stands for, and the field it was given in: a feature's id, a cluster, a stored concept. Raises NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision as a plan needs it: what it is about, and where it was made."""
+
+    target: Target
+    mode: Mode
+    strength: float
+    dataset: str
+
+
+FindDecision = Callable[[str, str], Awaitable[Decided]]
+"""A decision by name, and the field it was given in. Raises NotFound; InvalidItem (NOTHING_TO_DO) for KEEP; what is not as it
+was when it was audited: SubjectMismatch, FailedPrecondition (CONCEPT_CHANGED)."""
+
+
+def target_of(name: str, found: int | Cluster | StoredConcept, label: str = "") -> Target:
+    """A concept as interventions need it; a cluster's features count alike, and its score is their mean `max`."""
+    if isinstance(found, int):
+        return Target(name, label, np.array([found], np.int64), np.ones(1))
+    if isinstance(found, Cluster):
+        features = np.array(found.features, np.int64)
+        return Target(name, label or found.label, features, np.full(len(features), 1.0 / len(features)))
+    title = label or found.display_name
+    if found.kind is ConceptKind.DIRECTION:
+        assert found.direction is not None
+        threshold = None if found.report is None else found.report.threshold
+        return Target(name, title, direction=unit(found.direction), threshold=threshold)
+    return Target(name, title, found.features, found.weights.astype(np.float64))
+
+
+def finder(stored: Callable[[str, str], StoredConcept], clusters: Callable[[], Sequence[Cluster]], d_sae: int) -> FindConcept:
+    """How names are looked up among the SAE's features, the clusters in use, and the stored concepts."""
+
+    def find(name: str, field: str) -> int | Cluster | StoredConcept:
+        kind, _, id = name.partition("/")
+        if kind == "feature" and id.isdigit():
+            if int(id) < d_sae:
+                return int(id)
+            raise NotFound(f"Feature {id} does not exist; the loaded SAE has features 0 to {d_sae - 1}.", field=field)
+        if kind == "cluster" and id.isdigit():
+            known = clusters()
+            if int(id) < len(known):
+                return known[int(id)]
+            raise NotFound(f"There is no cluster {id}; {len(known)} are in use.", field=field, details={"clusters": len(known)})
+        return stored(name, field)
+
+    return find
+
+
+def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup, info: SubjectInfo) -> FindDecision:
+    """How decisions are looked up in the audit jobs.
+
+    A decision is about what was audited: its subject must be the loaded one (SubjectMismatch, OTHER_SUBJECT), and a concept that
+    was made anew under the same name since is refused (FailedPrecondition, CONCEPT_CHANGED).
+    """
+
+    async def decided(name: str, field: str) -> Decided:
+        audit = "/".join(name.split("/")[:2])
+        decision = next((one for one in await jobs.list_decisions(audit) if one.name == name), None)
+        if decision is None:
+            raise NotFound("There is no such decision; ListDecisions names those that are.", field=field)
+        if decision.mode is DecisionMode.KEEP:
+            raise InvalidItem(
+                "This decision keeps the concept as it is, so there is nothing to apply.", reason="NOTHING_TO_DO", field=field
+            )
+        audited = await jobs.get_audit(audit)
+        require_subject(audited.subject, info)
+        detail = await jobs.get_hypothesis(decision.hypothesis)
+        concept = detail.hypothesis.concept
+        label = concept.label.text or look_up(concept.name, concept.features).text
+        if concept.name.startswith(("feature/", "cluster/", "concepts/")):
+            target = target_of(concept.name, find(concept.name, field), label)
+            _require_unchanged(target, detail, field)
+        else:  # a cluster that the audit made for itself: its features as it names them
+            features = np.unique(np.array(concept.features, np.int64))
+            target = Target(concept.name, label, features, np.full(len(features), 1.0 / max(1, len(features))))
+        mode = Mode.EXPLAIN_AWAY if decision.mode is DecisionMode.EXPLAIN_AWAY else Mode.AMPLIFY
+        strength = 1.0 if decision.strength is None else decision.strength
+        return Decided(target, mode, strength, audited.dataset)
+
+    return decided
+
+
+def _require_unchanged(target: Target, detail: HypothesisDetail, field: str) -> None:
+    """Raises FailedPrecondition (CONCEPT_CHANGED) where a name stands for something else than it did when it was audited."""
+    audited, direction = detail.hypothesis.concept, detail.direction
+    if target.direction is not None:
+        same = direction is not None and np.array_equal(unit(direction.vector), target.direction)
+    else:  # audits test sets: weights that differ among features were not audited
+        same = set(audited.features) == set(target.features.tolist()) and len(np.unique(target.weights)) == 1
+    if not same:
+        raise FailedPrecondition(
+            f"{audited.name} was made anew since it was audited: it had {audited.size} features then and has "
+            f"{len(target.features)} now, or others. Audit again, or give the concept itself.",
+            reason="CONCEPT_CHANGED",
+            field=field,
+            details={"concept": audited.name, "audited": audited.size, "found": len(target.features)},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PlanShards:
+    """A dataset as compiling reads it: features, digests, and scores along the plan's directions.
+
+    ``digests`` False leaves them out ([] each): then no pair is read.
+    """
+
+    shards: DatasetShards
+    features: Features
+    directions: DirectionSet
+    digests: bool = True
+
+    def __call__(self) -> Iterator[ScoredShard]:
+        """The shards in order. Raises ShardGone, DataLoss."""
+        source, dataset = self.shards, self.shards.dataset
+        for index, shard in enumerate(source):
+            entry = dataset.shards[index]
+            keep = shard.rows - entry.start
+            digests: list[bytes] = []
+            if self.digests:
+                pairs = source.datasets.read(dataset, index)
+                digests = [pair_digest(pairs[place]) for place in keep.tolist()]
+            empty = np.zeros((len(keep), 0), np.float32)
+            along = (empty, empty)
+            if len(self.directions.vectors):
+                stored = self.features.read_directions(self.directions, index, entry)
+                if stored is None:
+                    raise ShardGone(f"Shard {index} of the directions is missing or damaged; it has to be scored again.")
+                along = (stored[0][keep], stored[1][keep])
+            yield ScoredShard(shard, digests, along)
+
+
+def specification_record(one: Specification) -> dict[str, Any]:
+    """A specification as JSON."""
+    target = one.target
+    return {
+        "target": {
+            "name": target.name,
+            "label": target.label,
+            "features": target.features.tolist(),
+            "weights": target.weights.tolist(),
+            "direction": None if target.direction is None else target.direction.tolist(),
+            "threshold": target.threshold,
+        },
+        "mode": one.mode,
+        "strength": one.strength,
+        "family": one.family,
+        "parameters": asdict(one.parameters),
+        "decision": one.decision,
+    }
+
+
+def read_specification(record: Mapping[str, Any]) -> Specification:
+    """The inverse of ``specification_record``."""
+    target, raw = record["target"], dict(record["parameters"])
+    kinds = {
+        "statistic": Statistic,
+        "side": Side,
+        "span": EditedSpan,
+        "order": RowOrder,
+        "unit": MaskUnit,
+        "placement": Placement,
+    }
+    values: dict[str, Any] = {key: kinds[key](v) if key in kinds and v is not None else v for key, v in raw.items()}
+    return Specification(
+        target=Target(
+            name=target["name"],
+            label=target["label"],
+            features=np.array(target["features"], np.int64),
+            weights=np.array(target["weights"], np.float64),
+            direction=None if target["direction"] is None else np.array(target["direction"], np.float64),
+            threshold=target["threshold"],
+        ),
+        mode=Mode(record["mode"]),
+        strength=record["strength"],
+        family=Family(record["family"]),
+        parameters=Parameters(**values),
+        decision=record["decision"],
+    )
+
+
+def direction_set(targets: Sequence[Target]) -> DirectionSet:
+    """The targets' directions, in their order."""
+    vectors = [target.direction.astype(np.float32) for target in targets if target.direction is not None]
+    return DirectionSet(np.stack(vectors) if vectors else np.zeros((0, 0), np.float32))

@@ -1,0 +1,257 @@
+"""Audits out: what the jobs answer, to protobuf. Translation only; nothing here looks anything up or decides."""
+
+from collections.abc import Mapping
+
+from assay.v1 import audit_pb2, operations_pb2, pair_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from assay_server.jobs.audits.types import (
+    AuditInfo,
+    AuditState,
+    ConceptRow,
+    ConditionRow,
+    Cost,
+    DecisionInfo,
+    DecisionMode,
+    EffectRow,
+    EvidencePair,
+    HypothesisDetail,
+    HypothesisRow,
+    ViewSummary,
+)
+from assay_server.jobs.datasets.types import DatasetInfo
+from assay_server.jobs.operations.types import OperationInfo
+from assay_server.report.model import Highlight
+from assay_server.rpc.audits.highlights import Sides
+from assay_server.rpc.audits.options import settings_message, view_number
+from assay_server.subject.identity import SubjectRef
+from assay_server.subject.types import Pair
+
+MAX_NAMED_FEATURES = 64
+MAX_METADATA_KEYS = 64
+
+MODES: Mapping[int, DecisionMode] = {
+    audit_pb2.Decision.MODE_EXPLAIN_AWAY: DecisionMode.EXPLAIN_AWAY,
+    audit_pb2.Decision.MODE_AMPLIFY: DecisionMode.AMPLIFY,
+    audit_pb2.Decision.MODE_KEEP: DecisionMode.KEEP,
+}
+_MODE_NUMBERS: Mapping[DecisionMode, audit_pb2.Decision.Mode] = {
+    DecisionMode.EXPLAIN_AWAY: audit_pb2.Decision.MODE_EXPLAIN_AWAY,
+    DecisionMode.AMPLIFY: audit_pb2.Decision.MODE_AMPLIFY,
+    DecisionMode.KEEP: audit_pb2.Decision.MODE_KEEP,
+}
+_STATES: Mapping[AuditState, audit_pb2.Audit.State] = {
+    AuditState.RUNNING: audit_pb2.Audit.STATE_RUNNING,
+    AuditState.DONE: audit_pb2.Audit.STATE_DONE,
+    AuditState.FAILED: audit_pb2.Audit.STATE_FAILED,
+    AuditState.CANCELLED: audit_pb2.Audit.STATE_CANCELLED,
+}
+
+
+def dataset(info: DatasetInfo) -> audit_pb2.Dataset:
+    """A dataset."""
+    return audit_pb2.Dataset(
+        name=info.name,
+        display_name=info.display_name,
+        fingerprint=info.fingerprint,
+        pairs=info.pairs,
+        unusable_pairs=info.unusable_pairs,
+        prompts=info.prompts,
+        metadata_keys=info.metadata_keys[:MAX_METADATA_KEYS],
+        create_time=instant(info.created),
+        scored=info.scored,
+    )
+
+
+def audit(info: AuditInfo) -> audit_pb2.Audit:
+    """An audit, with its options as they were used."""
+    nuisance = info.nuisance
+    return audit_pb2.Audit(
+        name=info.name,
+        dataset=info.dataset,
+        display_name=info.display_name,
+        state=_STATES[info.state],
+        options=settings_message(info.settings),
+        subject=subject(info.subject),
+        views=[_view(summary) for summary in info.views],
+        nuisance=audit_pb2.NuisanceSummary(
+            names=nuisance.names, gamma=nuisance.gamma, accuracy=nuisance.accuracy, reason=nuisance.reason
+        ),
+        cost=_cost(info.cost),
+        create_time=instant(info.created),
+        end_time=None if info.ended is None else instant(info.ended),
+        error=info.error,
+        result_fingerprint=info.result_fingerprint,
+    )
+
+
+def hypothesis(row: HypothesisRow) -> audit_pb2.Hypothesis:
+    """A hypothesis without its evidence."""
+    return audit_pb2.Hypothesis(
+        name=row.name,
+        view=view_number(row.view),
+        concept=concept(row.concept),
+        condition=None if row.condition is None else _condition(row.condition),
+        raw=_effect(row.raw),
+        controlled=None if row.controlled is None else _effect(row.controlled),
+        finding=row.finding,
+        cohen_d=row.cohen_d,
+        consistent=row.consistent,
+        delta_min=row.delta_min,
+        inside=row.inside,
+        outside=row.outside,
+        prompts=row.prompts,
+        rank=row.rank,
+        rank_first_half=row.rank_first_half,
+        rank_second_half=row.rank_second_half,
+        rank_stable=row.rank_stable,
+        lesson=row.lesson,
+        lesson_z=row.lesson_z,
+        decision=None if row.decision is None else decision(row.decision),
+    )
+
+
+def hypothesis_detail(detail: HypothesisDetail, highlights: Mapping[int, Sides]) -> audit_pb2.Hypothesis:
+    """A hypothesis with its evidence, highlighted where ``highlights`` says so."""
+    message = hypothesis(detail.hypothesis)
+    message.supporting.extend([_evidence(pair, highlights) for pair in detail.supporting])
+    message.contradicting.extend([_evidence(pair, highlights) for pair in detail.contradicting])
+    return message
+
+
+def decision(info: DecisionInfo) -> audit_pb2.Decision:
+    """A decision as it was recorded."""
+    return audit_pb2.Decision(
+        name=info.name,
+        hypothesis=info.hypothesis,
+        mode=_MODE_NUMBERS[info.mode],
+        strength=info.strength,
+        note=info.note,
+        author=info.author,
+        create_time=instant(info.created),
+    )
+
+
+def operation_metadata(info: OperationInfo) -> operations_pb2.OperationMetadata:
+    """How far an operation is."""
+    return operations_pb2.OperationMetadata(
+        target=info.target,
+        phase=info.phase,
+        pairs_done=info.pairs_done,
+        pairs_total=info.pairs_total,
+        pairs_per_second=info.pairs_per_second,
+        seconds_left=info.seconds_left,
+        create_time=instant(info.created),
+        update_time=instant(info.updated),
+        resumed=info.resumed,
+    )
+
+
+def pair(item: Pair) -> pair_pb2.Pair:
+    """A pair as it was uploaded."""
+    metadata = {_sendable(key): _sendable(value) for key, value in item.metadata.items()}
+    message = pair_pb2.Pair(
+        id=_sendable(item.id), chosen=_sendable(item.chosen), rejected=_sendable(item.rejected), metadata=metadata
+    )
+    if isinstance(item.prompt, str):
+        message.text = _sendable(item.prompt)
+    else:
+        turns = [pair_pb2.Message(role=_sendable(turn.role), content=_sendable(turn.content)) for turn in item.prompt]
+        message.conversation.CopyFrom(pair_pb2.Conversation(messages=turns))
+    return message
+
+
+def instant(seconds: float) -> Timestamp:
+    """A UNIX time, to the microsecond."""
+    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
+    return Timestamp(seconds=whole, nanos=micros * 1000)
+
+
+def _sendable(text: str) -> str:
+    """Lone surrogates, which a JSON file can spell, become "?": protobuf carries UTF-8 only. Offsets stay what they are."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
+    """Which subject read something."""
+    return audit_pb2.SubjectRef(
+        model_id=ref.model_id,
+        model_fingerprint=ref.model_fingerprint,
+        sae_id=ref.sae_id,
+        sae_fingerprint=ref.sae_fingerprint,
+        tokenizer_fingerprint=ref.tokenizer_fingerprint,
+        template_fingerprint=ref.template_fingerprint,
+        hook=ref.hook,
+        dtype=ref.dtype,
+    )
+
+
+def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:
+    return audit_pb2.ViewSummary(
+        view=view_number(summary.view),
+        tests=summary.tests,
+        findings_raw=summary.findings_raw,
+        findings_controlled=summary.findings_controlled,
+        kept=summary.kept,
+        conditions=summary.conditions,
+        reason=summary.reason,
+        note=summary.note,
+        lessons=summary.lessons,
+    )
+
+
+def _cost(cost: Cost) -> audit_pb2.Cost:
+    return audit_pb2.Cost(
+        tokens_read=cost.tokens_read,
+        tokens_shared=cost.tokens_shared,
+        cache_hits=cost.cache_hits,
+        pairs_scored=cost.pairs_scored,
+        scoring_seconds=cost.scoring_seconds,
+        testing_seconds=cost.testing_seconds,
+        device=cost.device,
+    )
+
+
+def concept(row: ConceptRow) -> audit_pb2.ConceptRef:
+    """A concept, with its first features."""
+    return audit_pb2.ConceptRef(
+        name=row.name,
+        label=row.label.text,
+        label_method=row.label.method,
+        detection_score=row.label.detection_score,
+        features=row.features[:MAX_NAMED_FEATURES],
+        size=row.size,
+    )
+
+
+def _condition(row: ConditionRow) -> audit_pb2.Condition:
+    return audit_pb2.Condition(name=row.name, label=row.label.text, features=row.features[:MAX_NAMED_FEATURES])
+
+
+def _effect(row: EffectRow) -> audit_pb2.Effect:
+    return audit_pb2.Effect(
+        estimate=row.estimate,
+        low=row.low,
+        high=row.high,
+        z=row.z,
+        p=row.p,
+        q=row.q,
+        q_by=row.q_by,
+        p_max_t=row.p_max_t,
+        reason=row.reason,
+    )
+
+
+def _evidence(evidence: EvidencePair, highlights: Mapping[int, Sides]) -> audit_pb2.Evidence:
+    chosen, rejected = highlights.get(evidence.row, ((), ()))
+    return audit_pb2.Evidence(
+        row=evidence.row,
+        pair=pair(evidence.pair),
+        disparity=evidence.disparity,
+        chosen=[_highlight(highlight) for highlight in chosen],
+        rejected=[_highlight(highlight) for highlight in rejected],
+    )
+
+
+def _highlight(highlight: Highlight) -> audit_pb2.Highlight:
+    return audit_pb2.Highlight(start=highlight.start, end=highlight.end, value=highlight.value)

@@ -1,0 +1,111 @@
+"""The HTML report of an audit: fetches what the page shows, has the model read the evidence again, and renders.
+
+Invariants:
+- A report is made whatever is missing: without the dataset it has no texts; without the subject, or as long as the model is too
+  busy, no highlights.
+- The model reads at most ``HIGHLIGHTED_ROWS`` pairs again, the evidence of the surest findings first.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from assay_server.errors import FailedPrecondition, NotFound
+from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.audits.types import AuditInfo, AuditResult, DecisionInfo, MarkedDirection
+from assay_server.jobs.datasets.types import DatasetInfo
+from assay_server.report import build_report, render_report, wanted_evidence
+from assay_server.report.build import evidence_rows
+from assay_server.rpc.audits.highlights import Sides, Wanted, check_same_subject, read_again
+from assay_server.rpc.state import Loaded
+from assay_server.subject.types import Pair
+
+HIGHLIGHTED_ROWS = 100
+READING_SHARE = 0.7  # of the time that the call has left; the rest is for the page to get there
+PATIENCE_SECONDS = 30.0  # with a scorer that is busy
+
+
+async def render_audit(jobs: AuditJobs, loaded: Loaded, name: str, *, deadline: float | None) -> str:
+    """The page.
+
+    Args:
+        jobs: where the audit is.
+        loaded: what reads the evidence again.
+        name: the audit.
+        deadline: ``time.monotonic()`` instant past which nothing is read again.
+
+    Raises:
+        NotFound: there is no such audit.
+        FailedPrecondition: it is not done, or failed.
+    """
+    result = await jobs.hypotheses(name)
+    dataset, pairs = await _texts(jobs, result)
+    found = await _highlights(result, pairs, loaded, deadline)
+    decisions = await jobs.list_decisions(name)
+    return await asyncio.to_thread(_render, result, dataset, pairs, found, decisions)
+
+
+async def pairs_at(jobs: AuditJobs, dataset: str, rows: Sequence[int]) -> dict[int, Pair]:
+    """The pairs of some rows, ascending; only the chunks that hold one are read."""
+    found: dict[int, Pair] = {}
+    wanted = list(rows)
+    while wanted:
+        before = len(wanted)
+        async for first, chunk in jobs.read_pairs(dataset, start=wanted[0]):
+            here = [row for row in wanted if row < first + len(chunk)]
+            found.update({row: chunk[row - first] for row in here})
+            wanted = wanted[len(here) :]
+            break
+        if len(wanted) == before:
+            break  # past the dataset's end
+    return found
+
+
+def _render(
+    result: AuditResult,
+    dataset: DatasetInfo,
+    pairs: dict[int, Pair],
+    found: dict[tuple[str, int], Sides],
+    decisions: list[DecisionInfo],
+) -> str:
+    report = build_report(result, dataset, pairs=pairs, highlights=lambda name, row: found.get((name, row)), decisions=decisions)
+    return render_report(report)
+
+
+async def _texts(jobs: AuditJobs, result: AuditResult) -> tuple[DatasetInfo, dict[int, Pair]]:
+    name = result.info.dataset
+    try:
+        return await jobs.get_dataset(name), await pairs_at(jobs, name, evidence_rows(result))
+    except NotFound:
+        return _gone(result.info), {}
+
+
+def _gone(info: AuditInfo) -> DatasetInfo:
+    """What is left to say of a dataset that was deleted."""
+    return DatasetInfo(info.dataset, info.display_name, "", 0, 0, 0, (), info.created, False)
+
+
+async def _highlights(
+    result: AuditResult, pairs: dict[int, Pair], loaded: Loaded, deadline: float | None
+) -> dict[tuple[str, int], Sides]:
+    try:
+        check_same_subject(result.info.subject, loaded.scorer.info)
+    except FailedPrecondition:
+        return {}
+    most = loaded.bounds.limits.max_features_per_request
+    along = result.directions
+    asked = [item for item in wanted_evidence(result) if item.row in pairs and (item.features or item.concept in along)]
+    sought: dict[int, tuple[dict[int, None], dict[str, MarkedDirection]]] = {}
+    for item in asked:
+        if item.row in sought or len(sought) < HIGHLIGHTED_ROWS:
+            features, directions = sought.setdefault(item.row, ({}, {}))
+            room = most - len(features) - len(directions)
+            features.update(dict.fromkeys(item.features[: max(0, room)]))
+            if item.concept in along and room > 0:
+                directions[item.concept] = along[item.concept]
+    wanted = {row: Wanted(pairs[row], tuple(features), directions) for row, (features, directions) in sought.items()}
+    now = time.monotonic()
+    until = None if deadline is None else now + READING_SHARE * (deadline - now)
+    read = await read_again(loaded.scorer, wanted, deadline=until, patience=PATIENCE_SECONDS, partial=True)
+    found = ((item, read[item.row]) for item in asked if item.row in read)
+    return {(item.hypothesis, item.row): pair.highlights(item.features, item.concept) for item, pair in found}

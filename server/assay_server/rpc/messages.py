@@ -1,0 +1,232 @@
+"""Results out: what the engine knows of an item to protobuf, ranked and cut to what the call asked for.
+
+Invariant: one item's translation never awaits, so that a ``Ranker``'s scratch is never seen half-used; callers yield
+between items.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from assay.v1 import concept_pb2, model_pb2, pair_pb2, scoring_pb2
+from google.rpc import status_pb2
+from numpy.typing import NDArray
+
+from assay_server.labelling.labels import FeatureLabel
+from assay_server.rpc.pairs import CallOptions
+from assay_server.scorer import CacheState, Scored, Timings
+from assay_server.scorer.ranking import Ranker, Ranking, span_freq, span_max
+from assay_server.subject.types import EncodedTokens, Pooled, PooledSpan, SpanName, SubjectInfo
+
+MODEL_NAME = "models/default"
+
+_CACHE_STATES: Mapping[CacheState, scoring_pb2.CacheState] = {
+    CacheState.HIT: scoring_pb2.CACHE_STATE_HIT,
+    CacheState.MISS: scoring_pb2.CACHE_STATE_MISS,
+    CacheState.SHARED: scoring_pb2.CACHE_STATE_SHARED,
+    CacheState.BYPASS: scoring_pb2.CACHE_STATE_BYPASS,
+}
+
+
+def pair_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -> scoring_pb2.PairResult:
+    """What separates the two sides of a pair."""
+    pooled = scored.pooled
+    chosen, rejected = pooled.spans[SpanName.CHOSEN], pooled.spans[SpanName.REJECTED]
+    by_max, by_freq = ranker.pair(chosen, rejected, options.top_k)
+    result = scoring_pb2.PairResult(
+        id=id,
+        score=scoring_pb2.PairScore(
+            tokens=_tokens(pooled, chosen.tokens, rejected.tokens),
+            by_max=_ranking(by_max),
+            by_freq=_ranking(by_freq),
+            concepts=_concepts(pooled, options, ranker),
+            timings=timings(scored.timings),
+        ),
+    )
+    score = result.score  # filled in place: large fields are not copied
+    if options.include_features or options.include_mean_residual:
+        _fill(score.chosen_features, chosen, options)
+        _fill(score.rejected_features, rejected, options)
+        if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
+            _fill(score.prompt_features, prompt, options)
+    return result
+
+
+def pair_error(id: str, error: status_pb2.Status) -> scoring_pb2.PairResult:
+    """Why a pair has no score."""
+    return scoring_pb2.PairResult(id=id, error=error)
+
+
+def response_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -> scoring_pb2.ResponseResult:
+    """What a single response expresses."""
+    pooled = scored.pooled
+    span = pooled.spans[SpanName.CHOSEN]
+    by_max, by_freq = ranker.single(span, options.top_k)
+    result = scoring_pb2.ResponseResult(
+        id=id,
+        score=scoring_pb2.ResponseScore(
+            tokens=_tokens(pooled, span.tokens, 0),
+            by_max=_ranking(by_max),
+            by_freq=_ranking(by_freq),
+            concepts=_concepts(pooled, options, ranker),
+            timings=timings(scored.timings),
+        ),
+    )
+    score = result.score  # filled in place: large fields are not copied
+    if options.include_features or options.include_mean_residual:
+        _fill(score.features, span, options)
+        if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
+            _fill(score.prompt_features, prompt, options)
+    return result
+
+
+def response_error(id: str, error: status_pb2.Status) -> scoring_pb2.ResponseResult:
+    """Why a response has no score."""
+    return scoring_pb2.ResponseResult(id=id, error=error)
+
+
+def encoded(tokens: EncodedTokens, features: tuple[int, ...], took: Timings) -> scoring_pb2.EncodeTokensResponse:
+    """Tokens and the features' activations on them, zeros left out."""
+    response = scoring_pb2.EncodeTokensResponse(
+        tokens=[
+            scoring_pb2.Token(id=token.id, text=token.text, message=token.message, start=token.start, end=token.end)
+            for token in tokens.tokens
+        ],
+        timings=timings(took),
+    )
+    for feature, row in zip(features, tokens.activations, strict=True):
+        fires = np.flatnonzero(row)
+        response.activations.add(feature=feature, tokens=fires.tolist(), values=row[fires].tolist())
+    return response
+
+
+def timings(took: Timings) -> scoring_pb2.Timings:
+    """Where an item's time went."""
+    return scoring_pb2.Timings(
+        tokenize_seconds=took.tokenize_seconds,
+        queue_seconds=took.queue_seconds,
+        forward_seconds=took.forward_seconds,
+        cache_seconds=took.cache_seconds,
+        cache_state=_CACHE_STATES[took.cache_state],
+    )
+
+
+def feature(label: FeatureLabel) -> concept_pb2.Feature:
+    """A feature's label and evidence."""
+    return concept_pb2.Feature(
+        name=f"{MODEL_NAME}/features/{label.id}",
+        id=label.id,
+        label=label.label,
+        label_method=label.label_method,
+        detection_score=label.detection_score,
+        top_tokens=label.top_tokens,
+        promoted_tokens=label.promoted_tokens,
+        firing_rate=label.firing_rate,
+        contexts=label.contexts,
+    )
+
+
+def model(info: SubjectInfo, limits: model_pb2.Limits, *, version: str, labelled: int) -> model_pb2.Model:
+    """The loaded subject and what this server accepts."""
+    return model_pb2.Model(
+        name=MODEL_NAME,
+        model_id=info.model_id,
+        model_fingerprint=info.model_fingerprint,
+        model_architecture=info.model_architecture,
+        tokenizer_fingerprint=info.tokenizer_fingerprint,
+        template_fingerprint=info.template_fingerprint,
+        hook=info.hook,
+        hook_module=info.hook_module,
+        blocks_run=info.blocks_run,
+        blocks_total=info.blocks_total,
+        d_in=info.d_in,
+        d_sae=info.d_sae,
+        sae_architecture=info.sae_architecture,
+        sae_id=info.sae_id,
+        sae_fingerprint=info.sae_fingerprint,
+        dtype=info.dtype,
+        device=info.device,
+        context_tokens=info.context_tokens,
+        explained_variance=info.explained_variance,
+        mean_l0=info.mean_l0,
+        calibration_tokens=info.calibration_tokens,
+        overrides=info.overrides,
+        limits=limits,
+        server_version=version,
+        labelled_features=labelled,
+        whole_model_fingerprint=info.whole_model_fingerprint,
+    )
+
+
+def _tokens(pooled: Pooled, chosen: int, rejected: int) -> scoring_pb2.TokenCounts:
+    return scoring_pb2.TokenCounts(
+        prompt=pooled.prompt_tokens,
+        chosen=chosen,
+        rejected=rejected,
+        read=pooled.read,
+        shared=pooled.shared,
+        truncated=pooled.truncated,
+    )
+
+
+def _ranking(ranking: Ranking) -> scoring_pb2.FeatureRanking:
+    return scoring_pb2.FeatureRanking(
+        features=ranking.features.tolist(), chosen=ranking.chosen.tolist(), rejected=ranking.rejected.tolist()
+    )
+
+
+def _concepts(pooled: Pooled, options: CallOptions, ranker: Ranker) -> list[scoring_pb2.ConceptScore]:
+    if not options.concepts:
+        return []
+    chosen = _side(pooled, SpanName.CHOSEN, options, ranker)
+    rejected = _side(pooled, SpanName.REJECTED, options, ranker) if SpanName.REJECTED in pooled.spans else [0.0] * len(chosen)
+    return [
+        scoring_pb2.ConceptScore(name=concept.name, chosen=a, rejected=b)
+        for concept, a, b in zip(options.concepts, chosen, rejected, strict=True)
+    ]
+
+
+def _side(pooled: Pooled, side: SpanName, options: CallOptions, ranker: Ranker) -> list[float]:
+    """Each concept's score on one side, in the order of the options."""
+    stack = options.weighted
+    weighted = iter(() if stack is None else ranker.weighted(pooled.spans[side], stack).tolist())
+    directions = pooled.directions.get(side)
+    scores: list[float] = []
+    for concept in options.concepts:
+        if concept.weighted is not None:
+            scores.append(next(weighted))
+        elif directions is not None:
+            scores.append(float(directions[concept.direction]))
+        else:
+            raise RuntimeError("the scorer answered without the directions that it was given")
+    return scores
+
+
+def _fill(features: scoring_pb2.PooledFeatures, span: PooledSpan, options: CallOptions) -> None:
+    if options.include_features:
+        features.indices.extend(span.indices.tolist())
+        # On the wire a packed float field is its little-endian bytes, which is what numpy holds: 3x faster than Python floats.
+        features.MergeFromString(
+            _packed(scoring_pb2.PooledFeatures.MAX_FIELD_NUMBER, span_max(span))
+            + _packed(scoring_pb2.PooledFeatures.FREQ_FIELD_NUMBER, span_freq(span))
+        )
+    if options.include_mean_residual:
+        values = span.mean_residual.astype("<f4", copy=False)
+        residual = features.mean_residual
+        residual.dtype = pair_pb2.Tensor.DTYPE_FLOAT32
+        residual.shape.extend(values.shape)
+        residual.data = values.tobytes()
+
+
+def _packed(field: int, values: NDArray[np.float32]) -> bytes:
+    """A packed float field as protobuf's wire format spells it: tag, length, elements."""
+    data = values.astype("<f4", copy=False).tobytes()
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def _varint(value: int) -> bytes:
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)

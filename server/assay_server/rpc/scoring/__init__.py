@@ -1,0 +1,1 @@
+"""ModelService and ScoringService."""

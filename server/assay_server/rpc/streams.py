@@ -1,0 +1,175 @@
+"""One open StreamPairs: batches in, answers out in order, several batches in flight so that the device is always fed.
+
+Invariants:
+- At most ``stream_batches`` batches and about ``stream_bytes`` request bytes are between the socket in and the socket
+  out; past that nothing is read, and the client feels it as flow control. A client that does not read its answers
+  stops its own stream only.
+- Whatever ends the reading (half-close, a bad message, a server that stops), the batches accepted before are answered
+  first.
+- However the stream ends, no task and no scorer call of it stays behind.
+- Where more is asked for than may be in flight, a bulk stream's batches wait in line, in the order in which they came: a
+  refusal would lose the stream's work and its place. An interactive stream's batch that finds no room is tried again
+  for a while before the stream is given up.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grpc
+from assay.v1 import scoring_pb2
+
+from assay_server.errors import InvalidItem, Overloaded
+from assay_server.rpc.items import PAIRS, Call, score_items
+from assay_server.rpc.pairs import CallOptions, check_count, read_options
+from assay_server.rpc.receiving import receive
+from assay_server.rpc.state import Loaded, ServerState, deadline_of
+from assay_server.scorer import Lane
+
+MAX_HOLD_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A batch in flight: its size on the wire, and the task that answers it."""
+
+    size: int
+    answer: asyncio.Task[Any]
+
+
+Answer = Callable[[scoring_pb2.PairBatch], Awaitable[Any]]
+"""From one batch to its response."""
+
+
+class PairStream:
+    """Runs one stream to its end. Streams of pairs that are answered with something else override ``open``."""
+
+    def __init__(self, state: ServerState, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self.state = self._state = state
+        self._context = context
+        self.deadline = deadline_of(context)
+        self._window: deque[_Accepted] = deque()
+        self._bytes = 0
+        self._last = -1
+        self._changed = asyncio.Event()
+        self._read_all: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Answers every batch that was accepted, then ends as the reading ended.
+
+        Raises:
+            AssayError: the stream broke the contract, the server stops, or it stayed overloaded.
+        """
+        head = await self._receive()
+        if head is None:
+            return
+        loaded = self._state.loaded
+        answer = await self.open(head, loaded)
+        await self._context.send_initial_metadata(())
+        self._read_all = reading = asyncio.create_task(self._read_batches(loaded, answer))
+        reading.add_done_callback(lambda _: self._changed.set())
+        try:
+            while await self._has_next():
+                await self._context.write(await self._window[0].answer)
+                self._bytes -= self._window.popleft().size
+                self._changed.set()
+            await reading
+        finally:
+            await self._abandon(reading)
+
+    async def open(self, head: Any, loaded: Loaded) -> Answer:
+        """How the stream's batches are answered, from its first message.
+
+        Raises:
+            AssayError: the message cannot open such a stream.
+        """
+        options = _read_head(head, loaded)
+        call = Call("StreamPairs", "batch.pairs", loaded, options, self.deadline, self._state.metrics)
+
+        async def answer(batch: scoring_pb2.PairBatch) -> scoring_pb2.StreamPairsResponse:
+            results = await score_items(PAIRS, batch.pairs, call)
+            return scoring_pb2.StreamPairsResponse(sequence=batch.sequence, results=results)
+
+        return answer
+
+    async def _has_next(self) -> bool:
+        """Waits for a batch in flight; False once the reading has ended and every batch is answered."""
+        while not self._window:
+            if self._read_all is not None and self._read_all.done():
+                return False
+            await self._wait_for_change()
+        return True
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _read_batches(self, loaded: Loaded, answer: Answer) -> None:
+        """Accepts batches until the client half-closes. Raises what ends the stream early."""
+        while (message := await self._receive()) is not None:
+            self._check_batch(message, loaded)
+            size = message.ByteSize()
+            await self._wait_for_room(size)
+            self._window.append(_Accepted(size, asyncio.create_task(self._answer(message.batch, answer))))
+            self._bytes += size
+            self._changed.set()
+
+    def _check_batch(self, message: Any, loaded: Loaded) -> None:
+        kind = message.WhichOneof("payload")
+        if kind != "batch":
+            what = "carries options again" if kind == "options" else "carries nothing"
+            raise InvalidItem(
+                f"A message after the first {what}; every later message carries a batch.",
+                reason="STREAM_ORDER",
+                field=kind or "payload",
+            )
+        if message.batch.sequence <= self._last:
+            raise InvalidItem(
+                f"Sequence {message.batch.sequence} follows {self._last}; sequences start at 0 or above and grow.",
+                reason="SEQUENCE_ORDER",
+                field="batch.sequence",
+                details={"sequence": message.batch.sequence, "last": self._last},
+            )
+        limit = loaded.bounds.limits.max_pairs_per_message
+        check_count(len(message.batch.pairs), limit, "max_pairs_per_message", "batch.pairs")
+        self._last = message.batch.sequence
+
+    async def _wait_for_room(self, size: int) -> None:
+        config = self._state.config
+        while self._window and (len(self._window) >= config.stream_batches or self._bytes + size > config.stream_bytes):
+            await self._wait_for_change()
+
+    async def _answer(self, batch: scoring_pb2.PairBatch, answer: Answer) -> Any:
+        patience = time.monotonic() + self._state.config.stream_patience_seconds
+        while True:
+            try:
+                return await answer(batch)
+            except Overloaded as overload:
+                hold = min(max(overload.retry_after_seconds, 0.001), MAX_HOLD_SECONDS)
+                if time.monotonic() + hold > patience or self._state.draining.is_set():
+                    raise
+            await asyncio.sleep(hold)
+
+    async def _receive(self) -> Any | None:
+        return await receive(self._context, self._state)
+
+    async def _abandon(self, reading: asyncio.Task[None]) -> None:
+        tasks: list[asyncio.Task[Any]] = [reading, *(accepted.answer for accepted in self._window)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _read_head(head: scoring_pb2.StreamPairsRequest, loaded: Loaded) -> CallOptions:
+    if head.WhichOneof("payload") != "options":
+        raise InvalidItem(
+            "The first message carries no options; open a stream with StreamOptions, empty if the defaults are right.",
+            reason="STREAM_ORDER",
+            field="options",
+        )
+    options = read_options(head.options.score, loaded.bounds, lane=Lane.BULK, path="options.score")
+    # A stream's batches keep their places in the line for room: what a stream has under way is bounded already.
+    return replace(options, engine=replace(options.engine, patient=True))

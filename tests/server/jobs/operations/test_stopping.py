@@ -1,0 +1,105 @@
+"""Statistics run in a thread: a cancellation or a stopping server ends them at their next question; the next start goes on."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from assay_server.errors import Cancelled
+from assay_server.jobs.audits.types import AuditState
+from assay_server.jobs.operations.progress import Progress
+from assay_server.scorer import Scorer
+
+from tests.server.jobs.worlds import QUICK, audit, everywhere, lesson, open_jobs, tiny_scorer, upload
+
+PAIRS = lesson(70)
+SLOW = everywhere(QUICK, lambda statistics: replace(statistics, max_t_flips=4_096))
+SHARES = (0.05, 0.5, 0.98)
+
+
+class Questions:
+    """The questions that the statistics' thread asks; at one of them it waits until it was asked to stop."""
+
+    def __init__(self, hold: int) -> None:
+        self.hold = hold
+        self.asked = 0
+        self.held = threading.Event()
+        self.refused = 0
+
+    def ask(self, progress: Progress, check: Callable[[Progress], None]) -> None:
+        if threading.current_thread().name != "assay-job":
+            check(progress)
+            return
+        self.asked += 1
+        if self.asked == self.hold:
+            self.held.set()
+            assert _stopped(progress)
+        try:
+            check(progress)
+        except Cancelled:
+            self.refused += 1
+            raise
+
+
+def _stopped(progress: Progress) -> bool:
+    until = time.monotonic() + 30
+    while not progress.stopping and time.monotonic() < until:
+        time.sleep(0.001)
+    return progress.stopping
+
+
+@contextmanager
+def questions(monkeypatch: pytest.MonkeyPatch, hold: int = 0) -> Iterator[Questions]:
+    seen, check = Questions(hold), Progress.check
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "check", lambda progress: seen.ask(progress, check))
+        yield seen
+
+
+@pytest.fixture
+async def scorer() -> AsyncIterator[Scorer]:
+    async with tiny_scorer() as scorer:
+        yield scorer
+
+
+@pytest.fixture
+async def calm(tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
+    """What an undisturbed audit says, and how often its statistics ask."""
+    async with open_jobs(tmp_path / "calm", scorer) as jobs:
+        dataset = await upload(jobs, PAIRS)
+        with questions(monkeypatch) as seen:
+            return (await audit(jobs, dataset, SLOW)).result_fingerprint, seen.asked
+
+
+async def test_an_audit_ends_at_the_next_question_and_goes_on_to_the_same_bits(
+    tmp_path: Path, scorer: Scorer, calm: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, asked = calm
+    assert asked > 150
+    for share in SHARES:
+        hold, folder = max(1, int(share * asked)), tmp_path / f"stormy-{share}"
+        async with open_jobs(folder, scorer) as jobs:
+            dataset = await upload(jobs, PAIRS)
+            with questions(monkeypatch, hold) as seen:
+                operation = await jobs.create_audit(dataset, SLOW)
+                assert await asyncio.to_thread(seen.held.wait, 60)
+                await jobs.cancel_operation(operation.name)
+                end = await jobs.wait_operation(operation.name, 60)
+            assert isinstance(end.error, Cancelled)
+            assert (seen.asked, seen.refused) == (hold, 1)
+            assert (await jobs.get_audit(operation.target)).state is AuditState.CANCELLED
+
+        with questions(monkeypatch, hold) as seen:
+            async with open_jobs(folder, scorer) as jobs:
+                operation = await jobs.create_audit(dataset, SLOW)
+                assert await asyncio.to_thread(seen.held.wait, 60)
+            assert (seen.asked, seen.refused) == (hold, 1)
+
+        async with open_jobs(folder, scorer) as jobs:
+            end = await jobs.wait_operation(operation.name, 60)
+            assert (end.error, end.resumed) == (None, 1)
+            assert (await jobs.get_audit(end.response)).result_fingerprint == expected

@@ -1,0 +1,77 @@
+"""An audit of a direction from end to end: its evidence and its report are highlighted by what it was tested by."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from assay_server.config import ServerConfig
+from assay_server.jobs.audits.jobs import ConceptAccess
+from assay_server.jobs.audits.types import AuditResult
+from assay_server.jobs.stored_jobs import StoredAuditJobs
+from assay_server.labelling.labels import Labels
+from assay_server.rpc.audits.highlights import Wanted, read_again
+from assay_server.rpc.audits.reports import render_audit
+from assay_server.rpc.state import Loaded, limits_in_force
+from assay_server.scorer import Scored, ScoreOptions, Scorer
+from assay_server.store.concepts import ConceptKind, ConceptReport, StoredConcept
+from assay_server.subject.types import Directions, SpanName
+
+from tests.server.jobs.worlds import QUICK, audit, lesson, open_jobs, tiny_scorer, upload
+from tests.support.tiny_subject import FEATURES, WIDTH
+
+PAIRS = [pair for pair in lesson(40) if pair.rejected]
+VECTOR = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
+NAME = "concepts/loud"
+
+
+@pytest.fixture
+async def scorer() -> AsyncIterator[Scorer]:
+    async with tiny_scorer() as scorer:
+        yield scorer
+
+
+async def loud(scorer: Scorer) -> StoredConcept:
+    """A direction whose threshold half of the responses pass."""
+    scored = await scorer.score(PAIRS, ScoreOptions(directions=Directions(VECTOR[None], b"d")))
+    sides = (SpanName.CHOSEN, SpanName.REJECTED)
+    scores = [one.pooled.directions[side][0] for one in scored if isinstance(one, Scored) for side in sides]
+    report = ConceptReport(8, 8, 4, 4, 0.9, 0.8, 1.0, 0.9, 0.5, 0.8, float(np.median(scores)), 0.5, 0.6)
+    return StoredConcept("loud", "Loud", ConceptKind.DIRECTION, "s", 0.0, direction=VECTOR, report=report)
+
+
+class Undirected:
+    """Jobs that say nothing of directions: their report has no highlights of them."""
+
+    def __init__(self, jobs: StoredAuditJobs) -> None:
+        self._jobs = jobs
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._jobs, name)
+
+    async def hypotheses(self, audit: str) -> AuditResult:
+        return replace(await self._jobs.hypotheses(audit), directions={})
+
+
+async def test_evidence_and_report_show_where_a_direction_fires(tmp_path: Path, scorer: Scorer) -> None:
+    concept = await loud(scorer)
+    async with open_jobs(tmp_path, scorer, concepts=ConceptAccess(get=lambda _: concept)) as jobs:
+        done = await audit(jobs, await upload(jobs, PAIRS), replace(QUICK, families=(), concepts=(NAME,)))
+        detail = await jobs.get_hypothesis(f"{done.name}/hypotheses/global-1")
+        assert detail.hypothesis.concept.name == NAME
+        assert detail.direction is not None
+        evidence = (*detail.supporting, *detail.contradicting)
+        assert {one.disparity for one in evidence} == {1.0, -1.0}
+        wanted = {one.row: Wanted(one.pair, (), {NAME: detail.direction}) for one in evidence}
+        read = await read_again(scorer, wanted, deadline=None)
+        for one in evidence:
+            chosen, rejected = read[one.row].highlights((), NAME)
+            assert (bool(chosen), bool(rejected)) == (one.disparity > 0, one.disparity < 0)
+
+        config = ServerConfig(model="m", sae="s")
+        loaded = Loaded(scorer, Labels(FEATURES), limits_in_force(config, scorer.info))
+        page = await render_audit(jobs, loaded, done.name, deadline=None)
+        plain = await render_audit(Undirected(jobs), loaded, done.name, deadline=None)  # type: ignore[arg-type]
+        assert len(page) > len(plain)
