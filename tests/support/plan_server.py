@@ -18,6 +18,7 @@ from assay_server.rpc.server import AssayServer
 from assay_server.scorer import Scorer
 from assay_server.store.files import DataDir
 from assay_server.subject.decoder import DecoderRows
+from assay_server.subject.subject import Subject
 from assay_server.telemetry.metrics import Metrics
 
 from tests.server.jobs.plans.worlds import whole_subject
@@ -32,8 +33,9 @@ class PlanServer:
 
 
 @contextmanager
-def plan_server(folder: Path) -> Iterator[PlanServer]:
-    """Serves the tiny subject over a data directory; everything is stopped on leaving."""
+def plan_server(folder: Path, subject: Subject | None = None, **options: Any) -> Iterator[PlanServer]:
+    """Serves the tiny subject, or a stored one, over a data directory kept by these options; all is stopped on leaving."""
+    subject = subject or whole_subject()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="plan-server", daemon=True)
     thread.start()
@@ -43,13 +45,14 @@ def plan_server(folder: Path) -> Iterator[PlanServer]:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(60)
 
     async def begin() -> AssayServer:
-        batcher = Batcher(whole_subject(), Planner(512))
+        batcher = Batcher(subject, Planner(512))
         batcher.start()
-        scorer = Scorer(whole_subject(), LruCache(64 << 20), batcher)
+        scorer = Scorer(subject, LruCache(64 << 20), batcher)
         stack.push_async_callback(scorer.aclose)
         labels = Labels(FEATURES)
         data = stack.enter_context(DataDir(str(folder)))
-        library = build_library(data, scorer, labels, DecoderRows(whole_subject().sae), StoreOptions(shard_pairs=25))
+        kept = StoreOptions(**{"shard_pairs": 25, **options})
+        library = build_library(data, scorer, labels, DecoderRows(subject.sae), kept)
         await library.start()
         stack.push_async_callback(library.aclose)
         server = AssayServer(ServerConfig(port=0, drain_seconds=2.0), Metrics())
