@@ -18,6 +18,7 @@ TS := client/typescript
 GOOGLEAPIS := .build/googleapis/google/rpc/status.proto
 PYTHON_READY := .venv/.ready
 NODE_READY := $(TS)/node_modules/.ready
+SITE_READY := .venv/.site-ready
 CHECKS := lint types imports proto-check buf ts-check
 # pytest's own options: make test PYTEST_ARGS="-k cache -x"
 PYTEST_ARGS ?=
@@ -124,6 +125,15 @@ bench-training: $(PYTHON_READY) model ## Train real policies with and without pl
 docs-tables: $(PYTHON_READY) ## Write the tables of README and docs from benchmarks/results.
 	$(BIN)/python -m benchmarks.tables
 
+##@ Documentation
+
+docs-reference: $(PYTHON_READY) ## Write docs/configuration.md and docs/architecture.svg.
+	$(BIN)/python scripts/configuration.py
+	$(BIN)/python scripts/architecture.py
+
+site: $(SITE_READY) ## Build the documentation, with the API reference, into .build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 ##@ Housekeeping
 
 clean: ## Remove what was built and cached; the environments stay.
@@ -140,10 +150,14 @@ $(PYTHON_READY): pyproject.toml
 	@$(PIP) --editable '.[cli,server,dev]'
 	@touch $@
 
+$(SITE_READY): $(PYTHON_READY)
+	@$(PIP) --editable '.[docs]'
+	@touch $@
+
 $(NODE_READY): $(TS)/package.json $(TS)/package-lock.json
 	@echo 'Installing the TypeScript client'"'"'s packages.'
 	@cd $(TS) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 .PHONY: help setup demo loop test serve check lint types imports format pytest ts-test proto proto-check buf proto-baseline \
-  ts ts-check model sae bench bench-gpu bench-training docs-tables clean distclean
+  ts ts-check model sae bench bench-gpu bench-training docs-tables docs-reference site clean distclean
