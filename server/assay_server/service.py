@@ -28,7 +28,7 @@ from assay_server.errors import AssayError
 from assay_server.importing import read_pair_file
 from assay_server.jobs.datasets.scoring import ScoringOptions, chunk_pairs_for
 from assay_server.jobs.library import Library, build_library
-from assay_server.jobs.plans.jobs import PlanOptions
+from assay_server.jobs.plans.types import PlanOptions
 from assay_server.jobs.stored_jobs import StoreOptions
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labelling.labels import Labels, load_labels

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from assay_server.errors import AssayError, FailedPrecondition, InvalidItem
 from assay_server.interventions.offsets import Offsets, log_ratio, no_offsets, reward_shaping, shaped_rewards
-from assay_server.interventions.plan_checks import offset_interventions, reward_interventions
+from assay_server.interventions.plan_checks import require_family
 from assay_server.interventions.plans import CompiledPlan, Intervention, Plan
 from assay_server.interventions.reading import Change, Engine, Prompting, Reading, Steering, log_ratios
 from assay_server.interventions.targets import Target, directions_of, span_score
-from assay_server.interventions.types import Family
+from assay_server.interventions.types import OFFSETS, REWARDING, Family
 from assay_server.scorer import CacheState, Item, Scored, ScoreOptions
 from assay_server.store.pairs import canonical
 from assay_server.subject.types import Pair, PromptedResponse, SpanName
@@ -97,7 +97,7 @@ async def pair_offsets(
         FailedPrecondition: NO_SUCH_FAMILY.
         Overloaded, Expired, NotReady: the call as a whole.
     """
-    interventions = offset_interventions(index.compiled.plan)
+    interventions = require_family(index.compiled.plan, OFFSETS, "offsets")
     outcomes: list[PairOffset | AssayError | None] = [None] * len(pairs)
     places = [_placed(index, pair) for pair in pairs]
     for slot, place in enumerate(places):
@@ -124,7 +124,7 @@ async def response_rewards(
     engine: Engine, compiled: CompiledPlan, responses: Sequence[PromptedResponse], rewards: Sequence[float], how: Reading
 ) -> list[Reward | AssayError]:
     """Shaped rewards of fresh responses (METHOD.md §4, online reward); an error in a bad response's place. Raises as above."""
-    interventions = reward_interventions(compiled.plan)
+    interventions = require_family(compiled.plan, REWARDING, "rewards")
     targets = [compiled.targets[one.id - 1] for one in interventions]
     outcomes = await engine.score(responses, _options(targets, how), deadline=how.deadline)
     results: list[Reward | AssayError] = []

@@ -55,6 +55,11 @@ class Row:
     rejected_mask: TokenMask | None = None
     error: AssayError | None = None
 
+    @property
+    def offset(self) -> float:
+        """o⁺ − o⁻."""
+        return self.offset_chosen - self.offset_rejected
+
 
 @dataclass(frozen=True, eq=False)
 class Columns:
@@ -181,21 +186,24 @@ def _row(compiled: CompiledPlan, columns: Columns, place: int, id: str, masks: _
     )
 
 
-def parquet_of(plan: Plan, tokenizer_fingerprint: str, rows: Sequence[Row]) -> bytes:
+_COLUMNS: dict[str, Any] = {
+    "row": pa.int64(),
+    "id": pa.string(),
+    "weight": pa.float64(),
+    "flip": pa.bool_(),
+    "offset": pa.float64(),
+    "offset_chosen": pa.float64(),
+    "offset_rejected": pa.float64(),
+    "texts": pa.list_(pa.int32()),
+    "steered_by": pa.list_(pa.string()),
+    "differences": pa.list_(pa.float64()),
+}
+
+
+def parquet_of(plan: Plan, rows: Sequence[Row]) -> bytes:
     """The rows as one Parquet file; what all share (plan, fingerprints, texts) stands in the schema's metadata."""
-    columns: dict[str, Any] = {
-        "row": pa.array([row.row for row in rows], pa.int64()),
-        "id": pa.array([row.id for row in rows], pa.string()),
-        "weight": pa.array([row.weight for row in rows], pa.float64()),
-        "flip": pa.array([row.flip for row in rows], pa.bool_()),
-        "offset": pa.array([row.offset_chosen - row.offset_rejected for row in rows], pa.float64()),
-        "offset_chosen": pa.array([row.offset_chosen for row in rows], pa.float64()),
-        "offset_rejected": pa.array([row.offset_rejected for row in rows], pa.float64()),
-        "texts": pa.array([list(row.texts) for row in rows], pa.list_(pa.int32())),
-        "steered_by": pa.array([list(row.steered_by) for row in rows], pa.list_(pa.string())),
-        "differences": pa.array([list(row.differences) for row in rows], pa.list_(pa.float64())),
-        "error": pa.array(["" if row.error is None else row.error.reason for row in rows], pa.string()),
-    }
+    columns = {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in _COLUMNS.items()}
+    columns["error"] = pa.array(["" if row.error is None else row.error.reason for row in rows], pa.string())
     for side in ("chosen", "rejected"):
         masks = [getattr(row, f"{side}_mask") for row in rows]
         for kind in ("tokens", "starts", "ends"):
@@ -205,7 +213,7 @@ def parquet_of(plan: Plan, tokenizer_fingerprint: str, rows: Sequence[Row]) -> b
         "plan": plan.name,
         "plan_fingerprint": plan.fingerprint,
         "dataset_fingerprint": plan.dataset_fingerprint,
-        "tokenizer_fingerprint": tokenizer_fingerprint,
+        "tokenizer_fingerprint": plan.subject.tokenizer_fingerprint,
         **{f"text_{at}": text.text for at, text in enumerate(texts_of(plan))},
         **{f"placement_{at}": text.placement.value for at, text in enumerate(texts_of(plan))},
     }

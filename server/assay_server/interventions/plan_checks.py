@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay_server.errors import FailedPrecondition, InvalidItem
-from assay_server.interventions.plans import Binding, Intervention, Plan
+from assay_server.interventions.plans import Intervention, Plan
 from assay_server.interventions.targets import Target
-from assay_server.interventions.types import BLOCK_ONLY, OFFSETS, PROMPTED, REWARDING, Family, Mode, Parameters, Statistic
+from assay_server.interventions.types import (
+    BLOCK_ONLY,
+    MAX_STRENGTH,
+    PROMPTED,
+    Family,
+    Mode,
+    Parameters,
+    Statistic,
+)
+from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import SubjectInfo
 
 
@@ -26,7 +35,7 @@ def check_subject(plan: Plan, info: SubjectInfo, *, needs_whole_model: bool = Fa
     Raises:
         FailedPrecondition: MODEL_MISMATCH or TOKENIZER_MISMATCH, with both fingerprints; WHOLE_MODEL_REQUIRED.
     """
-    made, loaded = plan.binding, Binding.of(info)
+    made, loaded = plan.subject, SubjectRef.of(info)
     for what in ("model", "sae", "tokenizer", "template"):
         key = f"{what}_fingerprint"
         reason = "TOKENIZER_MISMATCH" if what in ("tokenizer", "template") else "MODEL_MISMATCH"
@@ -45,8 +54,8 @@ def check_target(plan: Plan, applied: Applied) -> None:
         FailedPrecondition: MODEL_MISMATCH, TOKENIZER_MISMATCH or DATASET_MISMATCH, with both fingerprints.
     """
     for what, made, met in (
-        ("model", plan.binding.model_fingerprint, applied.model_fingerprint),
-        ("tokenizer", plan.binding.tokenizer_fingerprint, applied.tokenizer_fingerprint),
+        ("model", plan.subject.model_fingerprint, applied.model_fingerprint),
+        ("tokenizer", plan.subject.tokenizer_fingerprint, applied.tokenizer_fingerprint),
         ("dataset", plan.dataset_fingerprint, applied.dataset_fingerprint),
     ):
         if met:
@@ -78,14 +87,16 @@ def require_family(plan: Plan, families: frozenset[Family], what: str, field: st
     return found
 
 
-def offset_interventions(plan: Plan) -> tuple[Intervention, ...]:
-    """Raises as ``require_family``."""
-    return require_family(plan, OFFSETS, "offsets")
-
-
-def reward_interventions(plan: Plan) -> tuple[Intervention, ...]:
-    """Raises as ``require_family``."""
-    return require_family(plan, REWARDING, "rewards")
+def check_strength(strength: float, path: str) -> float:
+    """The same strength. Raises InvalidItem (OUT_OF_RANGE) for one that is negative, not finite, or so large as to overflow."""
+    if not 0 <= strength <= MAX_STRENGTH:  # NaN is not in the range either
+        raise InvalidItem(
+            f"strength is {strength:g}; give 0 to {MAX_STRENGTH:g}. Which way an intervention pushes is said by its mode.",
+            reason="OUT_OF_RANGE",
+            field=path,
+            details={"strength": strength, "max_strength": MAX_STRENGTH},
+        )
+    return strength
 
 
 def check_specification(family: Family, mode: Mode, parameters: Parameters, target: Target, path: str) -> None:

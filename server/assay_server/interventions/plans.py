@@ -10,28 +10,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay_server.errors import NotFound
-from assay_server.interventions.dose import DosePoint, DoseResponse
+from assay_server.interventions.dose import DoseResponse
 from assay_server.interventions.targets import Target
-from assay_server.interventions.types import (
-    EditedSpan,
-    Family,
-    MaskUnit,
-    Mode,
-    Parameters,
-    Placement,
-    RowOrder,
-    Side,
-    Statistic,
-)
+from assay_server.interventions.types import Family, Mode, Parameters
 from assay_server.interventions.zscore import ZScore
-from assay_server.subject.types import SubjectInfo
+from assay_server.store.records import read_record
+from assay_server.subject.identity import SubjectRef
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -56,26 +47,6 @@ class PlanWarning:
 
     code: WarningCode
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """The subject that a plan was compiled with; fields as in ``assay.v1.SubjectRef``."""
-
-    model_id: str
-    model_fingerprint: str
-    sae_id: str
-    sae_fingerprint: str
-    tokenizer_fingerprint: str
-    template_fingerprint: str
-    hook: str
-    hook_module: str
-    dtype: str
-
-    @classmethod
-    def of(cls, info: SubjectInfo) -> Binding:
-        """The loaded subject's."""
-        return cls(**{name: getattr(info, name) for name in cls.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +114,8 @@ class Plan:
     created: float
     dataset: str
     dataset_fingerprint: str
-    binding: Binding
+    subject: SubjectRef  # that it was compiled with
+    hook_module: str
     whole_model_fingerprint: str
     interventions: tuple[Intervention, ...]
     pairs: int
@@ -168,7 +140,7 @@ class Plan:
             }
             for one in self.interventions
         ]
-        binding = {key: value for key, value in asdict(self.binding).items() if not key.endswith("_id")}
+        binding = {key: value for key, value in _binding(self).items() if not key.endswith("_id")}
         body = ["assay-plan-1", self.dataset_fingerprint, self.whole_model_fingerprint, binding, applied]
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
@@ -226,54 +198,17 @@ class CompiledPlan:
 
 def plan_record(plan: Plan) -> dict[str, Any]:
     """The plan as JSON."""
-    return asdict(plan)
+    record = asdict(plan)
+    del record["subject"], record["hook_module"]
+    return {**record, "binding": _binding(plan)}
 
 
 def read_plan(record: Mapping[str, Any]) -> Plan:
     """The inverse of ``plan_record``. Raises KeyError, TypeError or ValueError for what it is not."""
-    interventions = tuple(_read_intervention(one) for one in record["interventions"])
-    values: dict[str, Any] = {**record, "binding": Binding(**record["binding"]), "interventions": interventions}
-    return Plan(**values)
+    values, subject = dict(record), dict(record["binding"])
+    del values["binding"]
+    return read_record(Plan, {**values, "hook_module": subject.pop("hook_module"), "subject": subject})
 
 
-_ENUMS: Mapping[str, type[Enum]] = {
-    "statistic": Statistic,
-    "side": Side,
-    "span": EditedSpan,
-    "order": RowOrder,
-    "unit": MaskUnit,
-    "placement": Placement,
-}
-
-
-def _read_intervention(raw: Mapping[str, Any]) -> Intervention:
-    parameters: dict[str, Any] = {
-        key: _ENUMS[key](value) if key in _ENUMS and value is not None else value for key, value in raw["parameters"].items()
-    }
-    curve = raw["dose_response"]
-    if curve is not None:
-        fields: dict[str, Any] = {**curve, "points": tuple(DosePoint(**point) for point in curve["points"])}
-        curve = DoseResponse(**fields)
-    values: dict[str, Any] = {
-        **raw,
-        "concept": _read_concept(raw["concept"]),
-        "mode": Mode(raw["mode"]),
-        "family": Family(raw["family"]),
-        "parameters": Parameters(**parameters),
-        "z": ZScore(**raw["z"]),
-        "expected": Expected(**raw["expected"]),
-        "side_effects": tuple(_read_effect(effect) for effect in raw["side_effects"]),
-        "warnings": tuple(PlanWarning(WarningCode(one["code"]), one["text"]) for one in raw["warnings"]),
-        "dose_response": curve,
-    }
-    return Intervention(**values)
-
-
-def _read_effect(raw: Mapping[str, Any]) -> SideEffect:
-    values: dict[str, Any] = {**raw, "concept": _read_concept(raw["concept"])}
-    return SideEffect(**values)
-
-
-def _read_concept(raw: Mapping[str, Any]) -> ConceptName:
-    values: dict[str, Any] = {**raw, "features": tuple(raw["features"])}
-    return ConceptName(**values)
+def _binding(plan: Plan) -> dict[str, str]:
+    return {**asdict(plan.subject), "hook_module": plan.hook_module}

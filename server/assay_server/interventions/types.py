@@ -6,6 +6,7 @@ only place where a mode becomes a sign.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -111,12 +112,30 @@ class Parameters:
     rank: int = 0
 
 
+_EDITING = frozenset({Family.STEERING_VECTOR, Family.ABLATION, Family.SAE_CLAMP})
+READ_BY: Mapping[str, frozenset[Family]] = {
+    "coefficient": STEERED,
+    "share": PICKING,
+    "order": PICKING,
+    "threshold": frozenset({Family.TOKEN_FILTER}),
+    "unit": frozenset({Family.TOKEN_FILTER}),
+    "prompt": PROMPTED,
+    "placement": PROMPTED,
+    "rank": frozenset({Family.ABLATION}),
+    "side": _EDITING | {Family.TOKEN_FILTER},
+    "span": _EDITING | {Family.STEERING},
+    "statistic": PICKING | {Family.REWARD_SHAPING, Family.REWEIGHT, Family.ONLINE_REWARD},
+}
+"""Which families read a parameter; set for another family it is a mistake, and is refused. Plans show no others either."""
+
+
 DEFAULT_SHARES = {
     Family.EXAMPLE_FILTER: 0.05,
     Family.LABEL_FLIP: 0.05,
     Family.STEERING_VECTOR: 0.1,
     Family.INOCULATION_ROWS: 0.1,
 }
+MAX_STRENGTH = 1e6
 PUBLISHED_STRENGTH = (0.5, 5.0)
 PUBLISHED_SHARES = {
     Family.EXAMPLE_FILTER: (0.01, 0.05),

@@ -13,9 +13,9 @@ from assay_server.jobs.datasets.run import ReadPairs
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.telemetry import Telemetry
 from assay_server.jobs.plans.jobs import LANES as PLAN_LANES
-from assay_server.jobs.plans.jobs import PlanJobs, PlanOptions
-from assay_server.jobs.plans.run import ConceptSources
-from assay_server.jobs.plans.sources import decisions_of, finder
+from assay_server.jobs.plans.jobs import PlanJobs
+from assay_server.jobs.plans.sources import ConceptSources, decisions_of, finder
+from assay_server.jobs.plans.types import PlanOptions
 from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labelling.labels import Labels

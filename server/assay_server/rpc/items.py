@@ -1,105 +1,101 @@
-"""From received items to results: read each, score the good ones together, translate each answer in its place.
+"""From received items to results: read each, answer the good ones together, translate each answer in its place.
 
 Invariants:
-- Results stand in the order of the items; a bad item's result is its error, and the items beside it are scored.
+- Results stand in the order of the items; a bad item's result is its error, and the items beside it are answered.
 - Translation never holds the event loop for long: after a few milliseconds of it, others have their turn.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
-
-from assay.v1 import pair_pb2, scoring_pb2
-from google.rpc import status_pb2
+from typing import Any, Generic, Protocol, TypeVar
 
 from assay_server.errors import AssayError, InvalidItem
-from assay_server.rpc import messages as results
 from assay_server.rpc.errors import code_of, to_status
-from assay_server.rpc.pairs import CallOptions, read_pair, read_response
 from assay_server.rpc.specs import Bounds
-from assay_server.rpc.state import Loaded
-from assay_server.scorer import Scored
-from assay_server.scorer.ranking import Ranker
 from assay_server.subject.checks import MAX_ID_BYTES
-from assay_server.subject.types import Pair, PromptedResponse
 from assay_server.telemetry.metrics import Metrics
 
 TURN_SECONDS = 0.004
 
-ItemT = TypeVar("ItemT", pair_pb2.Pair, pair_pb2.PromptedResponse)
-ResultT = TypeVar("ResultT", scoring_pb2.PairResult, scoring_pb2.ResponseResult)
+
+class Item(Protocol):
+    """A pair or a response as received."""
+
+    @property
+    def id(self) -> str:
+        """The caller's."""
+        ...
+
+
+ItemT = TypeVar("ItemT", bound=Item)
+ReadT = TypeVar("ReadT")
+AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Generic[ItemT, ResultT]):
-    """How one kind of item is read and answered."""
-
-    read: Callable[[ItemT, Bounds], Pair | PromptedResponse]
-    result: Callable[[str, Scored, CallOptions, Ranker], ResultT]
-    error: Callable[[str, status_pb2.Status], ResultT]
-
-
-PAIRS = Form(read_pair, results.pair_result, results.pair_error)
-RESPONSES = Form(read_response, results.response_result, results.response_error)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What the items of one message share.
+class Call(Generic[ItemT, ReadT, AnswerT, ResultT]):
+    """How the items of a request, or of each message of a stream, are answered.
 
     Attributes:
         method: the method's name, for metrics.
         path: where the items stand in the request, for errors: "pairs".
-        loaded: what answers.
-        options: what was asked.
-        deadline: ``time.monotonic()`` instant past which nothing is started; None waits.
+        bounds: what items are checked against.
         metrics: what counts the items.
+        read: checks and translates an item; raises InvalidItem.
+        answer: answers what was read together, an error in a bad one's place; given too: their places among the items.
+        result: an item's result, from its id and its answer.
+        failed: an item's result, from its ``id`` and its ``error``.
     """
 
     method: str
     path: str
-    loaded: Loaded
-    options: CallOptions
-    deadline: float | None
+    bounds: Bounds
     metrics: Metrics
+    read: Callable[[ItemT, Bounds], ReadT]
+    answer: Callable[[Sequence[ReadT], Sequence[int]], Awaitable[Sequence[AnswerT | AssayError]]]
+    result: Callable[[str, AnswerT], ResultT]
+    failed: Callable[..., ResultT]
 
 
-async def score_items(form: Form[ItemT, ResultT], items: Sequence[ItemT], call: Call) -> list[ResultT]:
+AnyCall = Call[Any, Any, Any, Any]
+
+
+async def answer_items(items: Sequence[ItemT], call: Call[ItemT, ReadT, AnswerT, ResultT]) -> list[ResultT]:
     """One result for each item, in order.
 
     Raises:
         AssayError: the call as a whole fails (overload, deadline, a server that stops).
     """
     turn = Turn()
-    outcomes: list[Pair | PromptedResponse | Scored | AssayError] = []
-    for item in items:
+    good: dict[int, ReadT] = {}
+    outcomes: dict[int, AnswerT | AssayError] = {}
+    for place, item in enumerate(items):
         try:
-            outcomes.append(form.read(item, call.loaded.bounds))
+            good[place] = call.read(item, call.bounds)
         except InvalidItem as error:
-            outcomes.append(error)
+            outcomes[place] = error
         await turn.pause()
-    good = [(place, outcome) for place, outcome in enumerate(outcomes) if isinstance(outcome, Pair | PromptedResponse)]
     if good:
-        answers = await call.loaded.scorer.score([item for _, item in good], call.options.engine, deadline=call.deadline)
-        for (place, _), answer in zip(good, answers, strict=True):
-            outcomes[place] = answer
+        answers = await call.answer(list(good.values()), list(good))
+        outcomes.update(zip(good, answers, strict=True))
         turn = Turn()
     codes: Counter[str] = Counter()
-    answered: list[ResultT] = []
-    for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
-        if isinstance(outcome, Scored):
-            codes["OK"] += 1
-            answered.append(form.result(item.id, outcome, call.options, call.loaded.ranker))
-        else:
-            assert isinstance(outcome, AssayError), "every good item was answered"
+    results: list[ResultT] = []
+    for place, item in enumerate(items):
+        outcome = outcomes[place]
+        if isinstance(outcome, AssayError):
             codes[code_of(outcome).name] += 1
-            answered.append(form.error(_short(item.id), to_status(outcome, within=f"{call.path}[{place}]")))
+            results.append(call.failed(id=_short(item.id), error=to_status(outcome, within=f"{call.path}[{place}]")))
+        else:
+            codes["OK"] += 1
+            results.append(call.result(item.id, outcome))
         await turn.pause()
     call.metrics.pairs(call.method, codes)
-    return answered
+    return results
 
 
 class Turn:

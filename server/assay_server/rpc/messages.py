@@ -4,14 +4,12 @@ Invariant: one item's translation never awaits, so that a ``Ranker``'s scratch i
 between items.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from assay.v1 import concept_pb2, model_pb2, pair_pb2, scoring_pb2
-from google.rpc import status_pb2
 from numpy.typing import NDArray
 
 from assay_server.labelling.labels import FeatureLabel
+from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.pairs import CallOptions
 from assay_server.scorer import CacheState, Scored, Timings
 from assay_server.scorer.ranking import Ranker, Ranking, span_freq, span_max
@@ -19,12 +17,7 @@ from assay_server.subject.types import EncodedTokens, Pooled, PooledSpan, SpanNa
 
 MODEL_NAME = "models/default"
 
-_CACHE_STATES: Mapping[CacheState, scoring_pb2.CacheState] = {
-    CacheState.HIT: scoring_pb2.CACHE_STATE_HIT,
-    CacheState.MISS: scoring_pb2.CACHE_STATE_MISS,
-    CacheState.SHARED: scoring_pb2.CACHE_STATE_SHARED,
-    CacheState.BYPASS: scoring_pb2.CACHE_STATE_BYPASS,
-}
+_CACHE_STATES = EnumMap(scoring_pb2.CacheState, CacheState)
 
 
 def pair_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -> scoring_pb2.PairResult:
@@ -51,11 +44,6 @@ def pair_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -
     return result
 
 
-def pair_error(id: str, error: status_pb2.Status) -> scoring_pb2.PairResult:
-    """Why a pair has no score."""
-    return scoring_pb2.PairResult(id=id, error=error)
-
-
 def response_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -> scoring_pb2.ResponseResult:
     """What a single response expresses."""
     pooled = scored.pooled
@@ -77,11 +65,6 @@ def response_result(id: str, scored: Scored, options: CallOptions, ranker: Ranke
         if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
             _fill(score.prompt_features, prompt, options)
     return result
-
-
-def response_error(id: str, error: status_pb2.Status) -> scoring_pb2.ResponseResult:
-    """Why a response has no score."""
-    return scoring_pb2.ResponseResult(id=id, error=error)
 
 
 def encoded(tokens: EncodedTokens, features: tuple[int, ...], took: Timings) -> scoring_pb2.EncodeTokensResponse:
@@ -106,7 +89,7 @@ def timings(took: Timings) -> scoring_pb2.Timings:
         queue_seconds=took.queue_seconds,
         forward_seconds=took.forward_seconds,
         cache_seconds=took.cache_seconds,
-        cache_state=_CACHE_STATES[took.cache_state],
+        cache_state=_CACHE_STATES.number(took.cache_state),
     )
 
 

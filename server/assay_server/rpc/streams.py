@@ -1,4 +1,4 @@
-"""One open StreamPairs: batches in, answers out in order, several batches in flight so that the device is always fed.
+"""One open stream of pairs: batches in, answers out in order, several batches in flight so that the device is always fed.
 
 Invariants:
 - At most ``stream_batches`` batches and about ``stream_bytes`` request bytes are between the socket in and the socket
@@ -16,18 +16,17 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from assay.v1 import scoring_pb2
 
 from assay_server.errors import InvalidItem, Overloaded
-from assay_server.rpc.items import PAIRS, Call, score_items
-from assay_server.rpc.pairs import CallOptions, check_count, read_options
+from assay_server.rpc.items import AnyCall, answer_items
+from assay_server.rpc.pairs import check_count
 from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import Loaded, ServerState, deadline_of
-from assay_server.scorer import Lane
 
 MAX_HOLD_SECONDS = 1.0
 
@@ -40,17 +39,34 @@ class _Accepted:
     answer: asyncio.Task[Any]
 
 
-Answer = Callable[[scoring_pb2.PairBatch], Awaitable[Any]]
-"""From one batch to its response."""
+OpenCall = Callable[[Any, Loaded, float | None], Awaitable[AnyCall]]
+"""From a stream's options, what the server has loaded, and the deadline, to how its batches are answered. Raises AssayError."""
 
 
 class PairStream:
-    """Runs one stream to its end. Streams of pairs that are answered with something else override ``open``."""
+    """Runs one stream to its end.
 
-    def __init__(self, state: ServerState, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        self.state = self._state = state
+    Args:
+        state: the server's.
+        context: the stream's.
+        open_call: reads the options.
+        response: a batch's answer, from its ``sequence`` and ``results``.
+        options: what the first message carries, for people.
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        context: grpc.aio.ServicerContext[Any, Any],
+        open_call: OpenCall,
+        response: Callable[..., Any],
+        options: str,
+    ) -> None:
+        self._state = state
         self._context = context
-        self.deadline = deadline_of(context)
+        self._open_call = open_call
+        self._response = response
+        self._options = options
         self._window: deque[_Accepted] = deque()
         self._bytes = 0
         self._last = -1
@@ -61,15 +77,28 @@ class PairStream:
         """Answers every batch that was accepted, then ends as the reading ended.
 
         Raises:
-            AssayError: the stream broke the contract, the server stops, or it stayed overloaded.
+            AssayError: the stream broke the contract, the server stops, too many streams are open, or it stayed overloaded.
         """
+        self._state.enter_stream()
+        try:
+            await self._run()
+        finally:
+            self._state.leave_stream()
+
+    async def _run(self) -> None:
         head = await self._receive()
         if head is None:
             return
         loaded = self._state.loaded
-        answer = await self.open(head, loaded)
+        if head.WhichOneof("payload") != "options":
+            raise InvalidItem(
+                f"The first message carries no options; open a stream with {self._options}.",
+                reason="STREAM_ORDER",
+                field="options",
+            )
+        call = await self._open_call(head.options, loaded, deadline_of(self._context))
         await self._context.send_initial_metadata(())
-        self._read_all = reading = asyncio.create_task(self._read_batches(loaded, answer))
+        self._read_all = reading = asyncio.create_task(self._read_batches(loaded, call))
         reading.add_done_callback(lambda _: self._changed.set())
         try:
             while await self._has_next():
@@ -79,21 +108,6 @@ class PairStream:
             await reading
         finally:
             await self._abandon(reading)
-
-    async def open(self, head: Any, loaded: Loaded) -> Answer:
-        """How the stream's batches are answered, from its first message.
-
-        Raises:
-            AssayError: the message cannot open such a stream.
-        """
-        options = _read_head(head, loaded)
-        call = Call("StreamPairs", "batch.pairs", loaded, options, self.deadline, self._state.metrics)
-
-        async def answer(batch: scoring_pb2.PairBatch) -> scoring_pb2.StreamPairsResponse:
-            results = await score_items(PAIRS, batch.pairs, call)
-            return scoring_pb2.StreamPairsResponse(sequence=batch.sequence, results=results)
-
-        return answer
 
     async def _has_next(self) -> bool:
         """Waits for a batch in flight; False once the reading has ended and every batch is answered."""
@@ -107,13 +121,13 @@ class PairStream:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _read_batches(self, loaded: Loaded, answer: Answer) -> None:
+    async def _read_batches(self, loaded: Loaded, call: AnyCall) -> None:
         """Accepts batches until the client half-closes. Raises what ends the stream early."""
         while (message := await self._receive()) is not None:
             self._check_batch(message, loaded)
             size = message.ByteSize()
             await self._wait_for_room(size)
-            self._window.append(_Accepted(size, asyncio.create_task(self._answer(message.batch, answer))))
+            self._window.append(_Accepted(size, asyncio.create_task(self._answer(message.batch, call))))
             self._bytes += size
             self._changed.set()
 
@@ -142,11 +156,11 @@ class PairStream:
         while self._window and (len(self._window) >= config.stream_batches or self._bytes + size > config.stream_bytes):
             await self._wait_for_change()
 
-    async def _answer(self, batch: scoring_pb2.PairBatch, answer: Answer) -> Any:
+    async def _answer(self, batch: scoring_pb2.PairBatch, call: AnyCall) -> Any:
         patience = time.monotonic() + self._state.config.stream_patience_seconds
         while True:
             try:
-                return await answer(batch)
+                return self._response(sequence=batch.sequence, results=await answer_items(batch.pairs, call))
             except Overloaded as overload:
                 hold = min(max(overload.retry_after_seconds, 0.001), MAX_HOLD_SECONDS)
                 if time.monotonic() + hold > patience or self._state.draining.is_set():
@@ -161,15 +175,3 @@ class PairStream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _read_head(head: scoring_pb2.StreamPairsRequest, loaded: Loaded) -> CallOptions:
-    if head.WhichOneof("payload") != "options":
-        raise InvalidItem(
-            "The first message carries no options; open a stream with StreamOptions, empty if the defaults are right.",
-            reason="STREAM_ORDER",
-            field="options",
-        )
-    options = read_options(head.options.score, loaded.bounds, lane=Lane.BULK, path="options.score")
-    # A stream's batches keep their places in the line for room: what a stream has under way is bounded already.
-    return replace(options, engine=replace(options.engine, patient=True))

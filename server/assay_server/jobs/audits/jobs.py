@@ -45,7 +45,7 @@ from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.clusters import StoredClusters
 from assay_server.store.concepts import StoredConcept
 from assay_server.store.datasets import MAX_METADATA_KEYS, Datasets
-from assay_server.subject.identity import subject_ref
+from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair, SubjectInfo
 
 AUDIT, TEST = "audit", "test"
@@ -259,7 +259,7 @@ class AuditLibrary:
             display_name=display_name,
             state=AuditState.RUNNING,
             settings=settings,
-            subject=subject_ref(self._info),
+            subject=SubjectRef.of(self._info),
             created=time.time(),
         )
         await asyncio.to_thread(self._files.write_concepts, name, record)

@@ -32,7 +32,6 @@ from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, ShardCost
 from assay_server.store.files import Files
-from assay_server.subject.identity import require_subject
 from assay_server.subject.types import SpanName
 
 _ATTEMPTS = 3
@@ -84,7 +83,7 @@ class AuditRunner:
         await asyncio.to_thread(self._audits.write, replace(info, state=state, ended=time.time(), error=error.message))
 
     async def _run(self, info: AuditInfo, progress: Progress) -> None:
-        require_subject(info.subject, self._scorer.info)
+        info.subject.require(self._scorer.info)
         dataset = await asyncio.to_thread(self._datasets.get, info.dataset.removeprefix("datasets/"))
         features = Features(self._files, dataset.id, self._scorer.info)
         asked = await asyncio.to_thread(self._audits.read_concepts, info.name)

@@ -17,7 +17,6 @@ from assay_server.jobs.audits.types import AuditCondition, AuditInfo, MetadataVa
 from assay_server.store.clusters import StoredClusters
 from assay_server.store.concepts import StoredConcept
 from assay_server.store.datasets import Dataset, Datasets
-from assay_server.subject.identity import require_subject
 from assay_server.subject.types import SubjectInfo
 
 
@@ -120,7 +119,7 @@ class Stating:
                 reason="OTHER_DATASET",
                 field="audit_condition",
             )
-        require_subject(audit.subject, info)
+        audit.subject.require(info)
         for table in tables.values():
             for place, one in enumerate(table.conditions):
                 if one.name == condition:

@@ -31,7 +31,7 @@ from assay_server.jobs.operations.jobs import Operations, check_request_id
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.concepts import StoredConcept
 from assay_server.store.datasets import Dataset, Datasets
-from assay_server.subject.identity import subject_ref
+from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import SubjectInfo
 
 KIND = "comparison"
@@ -128,7 +128,7 @@ class ComparisonJobs:
         fingerprint = ""
         if request.plan:
             fingerprint = await asyncio.to_thread(self._checked_plan, request.plan, dataset)
-        return Asked(request, subject_ref(self._info), self._snapshot(request), fingerprint, time.time())
+        return Asked(request, SubjectRef.of(self._info), self._snapshot(request), fingerprint, time.time())
 
     def _snapshot(self, request: ComparisonRequest) -> dict[str, Any]:
         clusters = self._concepts.clusters()

@@ -45,7 +45,6 @@ from assay_server.jobs.datasets.shards import DatasetShards, ShardGone, ShardSpe
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
 from assay_server.store.datasets import Dataset, Datasets
-from assay_server.subject.identity import require_subject
 from assay_server.subject.types import SubjectInfo
 
 FEWEST_PROMPTS = 2  # of rollouts: one varies from nothing
@@ -110,7 +109,7 @@ class ComparisonRunner:
         if await asyncio.to_thread(self._comparisons.exists, name):
             return name  # a process that was killed had come to the end
         asked = await asyncio.to_thread(self._comparisons.request, name)
-        require_subject(asked.subject, self._info)
+        asked.subject.require(self._info)
         request, snapshot = asked.request, from_record(asked.concepts)
         names = (request.dataset, request.rollouts, request.noise)
         datasets = [await asyncio.to_thread(self._datasets.get, one.removeprefix("datasets/")) for one in names]

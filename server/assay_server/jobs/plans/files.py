@@ -140,7 +140,7 @@ class PlanFiles:
 
 def no_plan(id: str) -> NotFound:
     """The refusal of a name that is no plan's."""
-    return NotFound(f"There is no plan 'plans/{id}'; ListPlans names those that are.", field="name")
+    return NotFound(f"There is no plan 'plans/{id}'; `assay plans` lists them.", field="name")
 
 
 def _plan(id: str, record: Mapping[str, Any]) -> Plan:

@@ -12,7 +12,8 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from assay_server.errors import FailedPrecondition, InvalidItem
 from assay_server.interventions.apply import PlanIndex
 from assay_server.interventions.compile import Specification
-from assay_server.interventions.plan_checks import check_subject, require_whole_model
+from assay_server.interventions.plan_checks import Applied, check_subject, check_target, require_whole_model
 from assay_server.interventions.plans import Plan
 from assay_server.interventions.reading import Engine
 from assay_server.interventions.sweep import SweepOptions, check_options, measure, texts_of
@@ -29,45 +30,19 @@ from assay_server.jobs.datasets.scoring import ScoringOptions
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.types import OperationInfo
+from assay_server.jobs.plans.applied import AppliedPlan
 from assay_server.jobs.plans.files import PLAN_ID, PlanFiles
-from assay_server.jobs.plans.ranking import MAX_ROWS, PromptRanker, RankingRequest
-from assay_server.jobs.plans.run import ConceptSources, PlanMaker, told
-from assay_server.jobs.plans.sources import specification_record
+from assay_server.jobs.plans.ranking import PromptRanker
+from assay_server.jobs.plans.run import PlanMaker, told
+from assay_server.jobs.plans.sources import ConceptSources, resolve
+from assay_server.jobs.plans.types import PlanOptions, PlanRequest, RankingRequest
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
+from assay_server.store.records import record_of
 from assay_server.subject.identity import require_recorded, subject_record
 
 KIND, MEASURE, RANK = "plan", "plan-measure", "prompt-ranking"
 LANES = {"plans": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class PlanOptions:
-    """What plans may cost.
-
-    Attributes:
-        max_interventions: in one plan.
-        max_scores: interventions of one plan times pairs of its dataset; making one takes about 60 bytes for each.
-        max_ranking_rows: pairs that prompts are ranked on.
-        held_rows: rows of compiled plans in memory, about 150 bytes each and 17 for each intervention; the plan that was used
-            last stays, however large.
-    """
-
-    max_interventions: int = 64
-    max_scores: int = 50_000_000
-    max_ranking_rows: int = MAX_ROWS
-    held_rows: int = 8_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRequest:
-    """A plan that is asked for, its targets resolved and checked."""
-
-    dataset: str
-    specifications: tuple[Specification, ...]
-    plan_id: str = ""
-    display_name: str = ""
-    request_id: str = ""
 
 
 class PlanJobs:
@@ -95,17 +70,17 @@ class PlanJobs:
         options: PlanOptions | None = None,
         lane: str = "plans",
     ) -> None:
-        self.engine = engine
-        self.sources = sources
+        self._engine = engine
+        self._sources = sources
         self.options = options or PlanOptions()
         self._plans = PlanFiles(files)
         self._operations = operations
-        self.maker = PlanMaker(files, self._plans, engine, datasets, sources, scoring or ScoringOptions())
+        self._maker = PlanMaker(files, self._plans, engine, datasets, sources, scoring or ScoringOptions())
         self._kept: OrderedDict[str, PlanIndex] = OrderedDict()
         self._creating = asyncio.Lock()
-        operations.register(KIND, self.maker.run, lane=lane)
+        operations.register(KIND, self._maker.run, lane=lane)
         operations.register(MEASURE, self._measure, lane=lane)
-        operations.register(RANK, PromptRanker(self.maker, self._plans).run, lane=lane)
+        operations.register(RANK, PromptRanker(self._maker, self._plans).run, lane=lane)
 
     async def start(self) -> None:
         """Remove what a killed process left; before the operations start."""
@@ -117,22 +92,24 @@ class PlanJobs:
         Raises:
             InvalidItem: INVALID_ID, ALREADY_EXISTS, LIMIT_EXCEEDED; NotFound: the dataset.
             FailedPrecondition: WHOLE_MODEL_REQUIRED.
+            AssayError: as ``resolve``.
         """
-        dataset = await self.maker.dataset(request.dataset)
-        self._check_size(len(request.specifications), dataset.pairs)
-        whole_model = any(_needs_whole_model(one) for one in request.specifications)
+        name, specifications = await resolve(request, self._sources)
+        dataset = await self._maker.dataset(name)
+        self._check_size(len(specifications), dataset.pairs)
+        whole_model = any(_needs_whole_model(one) for one in specifications)
         if whole_model:
-            require_whole_model(self.engine.info)
+            require_whole_model(self._engine.info)
         async with self._creating:
             known = self._operations.find(KIND, request.request_id)
             id = await self._free_id(request) if known is None else known.target.removeprefix("plans/")
             arguments = {
                 "id": id,
                 "asked_id": request.plan_id,
-                "dataset": request.dataset,
+                "dataset": name,
                 "display_name": request.display_name,
-                "specifications": [specification_record(one) for one in request.specifications],
-                "subject": subject_record(self.engine.info, whole_model=whole_model),
+                "specifications": [record_of(one) for one in specifications],
+                "subject": subject_record(self._engine.info, whole_model=whole_model),
             }
             return await self._operations.submit(
                 KIND, target=f"plans/{id}", arguments=arguments, request_id=request.request_id, defaults=("id", "subject")
@@ -150,7 +127,7 @@ class PlanJobs:
                 reason="NOTHING_TO_MEASURE",
                 field="name",
             )
-        subject = subject_record(self.engine.info, whole_model=True)
+        subject = subject_record(self._engine.info, whole_model=True)
         arguments = {"plan": name, "id": id, "options": asdict(options), "subject": subject}
         target = f"{name}/interventions/{id}"
         return await self._operations.submit(
@@ -159,11 +136,12 @@ class PlanJobs:
 
     async def rank(self, request: RankingRequest) -> OperationInfo:
         """Rank inoculation prompts. Raises InvalidItem, NotFound, FailedPrecondition."""
-        require_whole_model(self.engine.info)
-        await self.maker.dataset(request.dataset)
+        self._sources.find(request.concept, "concept")
+        require_whole_model(self._engine.info)
+        await self._maker.dataset(request.dataset)
         arguments = {**asdict(request), "id": request.request_id or secrets.token_hex(8)}
         arguments.pop("request_id")
-        arguments["subject"] = subject_record(self.engine.info, whole_model=True)
+        arguments["subject"] = subject_record(self._engine.info, whole_model=True)
         target = f"rankings/{arguments['id']}"
         return await self._operations.submit(
             RANK, target=target, arguments=arguments, request_id=request.request_id, defaults=("id", "subject")
@@ -205,13 +183,19 @@ class PlanJobs:
         while len(self._kept) > 1 and sum(one.rows for one in self._kept.values()) > self.options.held_rows:
             self._kept.popitem(last=False)
         families = {one.family for one in index.compiled.plan.interventions}
-        check_subject(index.compiled.plan, self.engine.info, needs_whole_model=bool(families & WHOLE_MODEL))
+        check_subject(index.compiled.plan, self._engine.info, needs_whole_model=bool(families & WHOLE_MODEL))
         return index
+
+    async def applied(self, name: str, target: Applied) -> AppliedPlan:
+        """A plan for what its caller applies it to. Raises as ``compiled``; FailedPrecondition (DATASET_MISMATCH, ...)."""
+        index = await self.compiled(name)
+        check_target(index.compiled.plan, target)
+        return AppliedPlan(self._engine, index, partial(self._maker.pairs, index.compiled.plan.dataset))
 
     # Handlers
 
     async def _measure(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        require_recorded(arguments["subject"], self.engine.info)
+        require_recorded(arguments["subject"], self._engine.info)
         plan, id = await self.plan(str(arguments["plan"])), int(arguments["id"])
         self._check_measurable(plan)
         raw = arguments["options"]
@@ -219,7 +203,7 @@ class PlanJobs:
         compiled = await asyncio.to_thread(self._plans.read, plan.id)
         progress.enter("fitting", texts_of(options))
         curve = await measure(
-            self.engine,
+            self._engine,
             compiled.targets[id - 1],
             compiled.tensors.directions[id].astype(np.float64),
             plan.intervention(id).parameters.span,
@@ -241,8 +225,8 @@ class PlanJobs:
             )
 
     def _check_measurable(self, plan: Plan) -> None:
-        require_whole_model(self.engine.info)
-        check_subject(plan, self.engine.info, needs_whole_model=bool(plan.whole_model_fingerprint))
+        require_whole_model(self._engine.info)
+        check_subject(plan, self._engine.info, needs_whole_model=bool(plan.whole_model_fingerprint))
 
     async def _free_id(self, request: PlanRequest) -> str:
         id = request.plan_id or _id_for(request.request_id)

@@ -21,22 +21,8 @@ from assay_server.jobs.plans.run import PlanMaker
 from assay_server.jobs.plans.sources import PlanShards, target_of
 from assay_server.subject.identity import require_recorded
 
-DEFAULT_ROWS, MAX_ROWS = 64, 1024
 CHUNK = 8  # pairs that are read together
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class RankingRequest:
-    """A ranking that is asked for; see ``assay.v1.RankInoculationPromptsRequest``."""
-
-    dataset: str
-    concept: str
-    prompts: tuple[str, ...] = ()
-    description: str = ""
-    rows: int = DEFAULT_ROWS
-    placement: Placement = Placement.AUTO
-    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from assay_server.audit.matrices import Floats
 from assay_server.errors import AssayError, EngineFailure, FailedPrecondition, NotFound
 from assay_server.interventions.compile import Compiled, Concepts, Specification, compile_plan
 from assay_server.interventions.plans import (
-    Binding,
     CompiledPlan,
     Intervention,
     Plan,
@@ -31,41 +30,24 @@ from assay_server.interventions.token_masks import default_threshold
 from assay_server.interventions.tokens import token_scores
 from assay_server.interventions.types import PROMPTED, STEERED, WHOLE_MODEL, Family, Mode
 from assay_server.interventions.vectors import ablation_basis, feature_direction
-from assay_server.jobs.audits.types import LabelLookup
 from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing
 from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
-from assay_server.jobs.plans.sources import FindConcept, FindDecision, PlanShards, direction_set, read_specification
+from assay_server.jobs.plans.sources import ConceptSources, PlanShards, direction_set
 from assay_server.scorer import Lane, Scored, ScoreOptions
 from assay_server.store.clusters import Cluster
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import Features
 from assay_server.store.files import Files
-from assay_server.subject.identity import require_recorded
+from assay_server.store.records import read_record
+from assay_server.subject.identity import SubjectRef, require_recorded
 from assay_server.subject.types import Pair, SpanName
 
 MEAN_PAIRS = 256  # pairs whose residuals an ablation's mean is taken over
 MASK_PAIRS = 128  # pairs whose token scores a filter's threshold is taken from
 _ATTEMPTS = 3
 Vectors = dict[int, NDArray[np.float32]]
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptSources:
-    """Where plans find concepts.
-
-    Attributes:
-        find: by name.
-        label: what they are called.
-        clusters: those in use, whose side effects are looked for.
-        decision: decisions by name.
-    """
-
-    find: FindConcept
-    label: LabelLookup
-    clusters: Callable[[], Sequence[Cluster]]
-    decision: FindDecision
 
 
 class PlanMaker:
@@ -103,7 +85,7 @@ class PlanMaker:
         if await asyncio.to_thread(self._plans.exists, id):
             return f"plans/{id}"  # a process that was killed had come to the end
         dataset = await self.dataset(str(arguments["dataset"]))
-        specifications = await self._placed([read_specification(one) for one in arguments["specifications"]])
+        specifications = await self._placed([read_record(Specification, one) for one in arguments["specifications"]])
         compiled = await self._compile(dataset, specifications, progress)
         targets = tuple(one.target for one in specifications)
         interventions = await self._masked(dataset, compiled.interventions, targets)
@@ -116,7 +98,8 @@ class PlanMaker:
             created=time.time(),
             dataset=f"datasets/{dataset.id}",
             dataset_fingerprint=dataset.fingerprint,
-            binding=Binding.of(self.engine.info),
+            subject=SubjectRef.of(self.engine.info),
+            hook_module=self.engine.info.hook_module,
             whole_model_fingerprint=self.engine.info.whole_model_fingerprint if needs_whole else "",
             interventions=interventions,
             pairs=len(compiled.rows.rows),

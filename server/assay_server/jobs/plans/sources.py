@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
 from assay_server.interventions.apply import pair_digest
 from assay_server.interventions.compile import ScoredShard, Specification
+from assay_server.interventions.plan_checks import check_specification, check_strength
 from assay_server.interventions.targets import Target
-from assay_server.interventions.types import EditedSpan, Family, MaskUnit, Mode, Parameters, Placement, RowOrder, Side, Statistic
+from assay_server.interventions.types import Mode
 from assay_server.interventions.vectors import unit
 from assay_server.jobs.api import AuditJobs
 from assay_server.jobs.audits.types import DecisionMode, HypothesisDetail, LabelLookup
 from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
+from assay_server.jobs.plans.types import DecisionName, InterventionRequest, NamedConcept, PlanRequest
 from assay_server.store.clusters import Cluster
 from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.store.features import DirectionSet, Features
-from assay_server.subject.identity import require_subject
 from assay_server.subject.types import SubjectInfo
 
 FindConcept = Callable[[str, str], "int | Cluster | StoredConcept"]
@@ -40,6 +40,63 @@ class Decided:
 FindDecision = Callable[[str, str], Awaitable[Decided]]
 """A decision by name, and the field it was given in. Raises NotFound; InvalidItem (NOTHING_TO_DO) for KEEP; what is not as it
 was when it was audited: SubjectMismatch, FailedPrecondition (CONCEPT_CHANGED)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConceptSources:
+    """Where plans find concepts.
+
+    Attributes:
+        find: by name.
+        label: what they are called.
+        clusters: those in use, whose side effects are looked for.
+        decision: decisions by name.
+    """
+
+    find: FindConcept
+    label: LabelLookup
+    clusters: Callable[[], Sequence[Cluster]]
+    decision: FindDecision
+
+
+async def resolve(request: PlanRequest, sources: ConceptSources) -> tuple[str, tuple[Specification, ...]]:
+    """The name of the dataset that a plan is for, and its interventions with their targets looked up.
+
+    Raises:
+        InvalidItem: MISSING_MODE, MISSING_DATASET, or as ``check_specification``, with the field's path.
+        NotFound, SubjectMismatch, FailedPrecondition: as ``FindConcept`` and ``FindDecision``.
+    """
+    specifications: list[Specification] = []
+    datasets: set[str] = set()
+    for at, asked in enumerate(request.interventions):
+        specification, dataset = await _resolve(asked, sources, f"interventions[{at}]")
+        specifications.append(specification)
+        datasets |= {dataset} - {""}
+    if request.dataset:
+        return request.dataset, tuple(specifications)
+    if len(datasets) == 1:
+        return datasets.pop(), tuple(specifications)
+    found = f"its decisions were made on {len(datasets)} datasets" if datasets else "no intervention names a decision"
+    raise InvalidItem(f"dataset is not set, and {found}; name one dataset.", reason="MISSING_DATASET", field="dataset")
+
+
+async def _resolve(asked: InterventionRequest, sources: ConceptSources, path: str) -> tuple[Specification, str]:
+    """An intervention with its target, and the dataset of its decision ("" where it names none)."""
+    target, mode, strength, decision, dataset = asked.target, asked.mode, asked.strength, "", ""
+    if isinstance(target, DecisionName):
+        decided = await sources.decision(target.name, f"{path}.decision")
+        if strength is None:
+            strength = check_strength(decided.strength, f"{path}.strength")
+        decision, dataset, mode, target = target.name, decided.dataset, mode or decided.mode, decided.target
+    elif isinstance(target, NamedConcept):
+        target = target_of(target.name, sources.find(target.name, f"{path}.{target.field}"), target.label)
+    if mode is None:
+        raise InvalidItem(
+            "mode is not set, and no decision says it; give EXPLAIN_AWAY or AMPLIFY.", reason="MISSING_MODE", field=f"{path}.mode"
+        )
+    check_specification(asked.family, mode, asked.parameters, target, path)
+    strength = 1.0 if strength is None else strength
+    return Specification(target, mode, strength, asked.family, asked.parameters, decision), dataset
 
 
 def target_of(name: str, found: int | Cluster | StoredConcept, label: str = "") -> Target:
@@ -87,13 +144,13 @@ def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup, info:
         audit = "/".join(name.split("/")[:2])
         decision = next((one for one in await jobs.list_decisions(audit) if one.name == name), None)
         if decision is None:
-            raise NotFound("There is no such decision; ListDecisions names those that are.", field=field)
+            raise NotFound("There is no such decision; `assay decisions` lists them.", field=field)
         if decision.mode is DecisionMode.KEEP:
             raise InvalidItem(
                 "This decision keeps the concept as it is, so there is nothing to apply.", reason="NOTHING_TO_DO", field=field
             )
         audited = await jobs.get_audit(audit)
-        require_subject(audited.subject, info)
+        audited.subject.require(info)
         detail = await jobs.get_hypothesis(decision.hypothesis)
         concept = detail.hypothesis.concept
         label = concept.label.text or look_up(concept.name, concept.features).text
@@ -157,55 +214,6 @@ class PlanShards:
                     raise ShardGone(f"Shard {index} of the directions is missing or damaged; it has to be scored again.")
                 along = (stored[0][keep], stored[1][keep])
             yield ScoredShard(shard, digests, along)
-
-
-def specification_record(one: Specification) -> dict[str, Any]:
-    """A specification as JSON."""
-    target = one.target
-    return {
-        "target": {
-            "name": target.name,
-            "label": target.label,
-            "features": target.features.tolist(),
-            "weights": target.weights.tolist(),
-            "direction": None if target.direction is None else target.direction.tolist(),
-            "threshold": target.threshold,
-        },
-        "mode": one.mode,
-        "strength": one.strength,
-        "family": one.family,
-        "parameters": asdict(one.parameters),
-        "decision": one.decision,
-    }
-
-
-def read_specification(record: Mapping[str, Any]) -> Specification:
-    """The inverse of ``specification_record``."""
-    target, raw = record["target"], dict(record["parameters"])
-    kinds = {
-        "statistic": Statistic,
-        "side": Side,
-        "span": EditedSpan,
-        "order": RowOrder,
-        "unit": MaskUnit,
-        "placement": Placement,
-    }
-    values: dict[str, Any] = {key: kinds[key](v) if key in kinds and v is not None else v for key, v in raw.items()}
-    return Specification(
-        target=Target(
-            name=target["name"],
-            label=target["label"],
-            features=np.array(target["features"], np.int64),
-            weights=np.array(target["weights"], np.float64),
-            direction=None if target["direction"] is None else np.array(target["direction"], np.float64),
-            threshold=target["threshold"],
-        ),
-        mode=Mode(record["mode"]),
-        strength=record["strength"],
-        family=Family(record["family"]),
-        parameters=Parameters(**values),
-        decision=record["decision"],
-    )
 
 
 def direction_set(targets: Sequence[Target]) -> DirectionSet:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from assay.v1 import audit_pb2, audit_service_pb2
 
 from assay_server.errors import InvalidItem
+from assay_server.interventions.types import MAX_STRENGTH
 from assay_server.jobs.audits.types import AuditCondition, DecisionMode, MetadataValue, PromptConcept, StatedCondition
 from assay_server.rpc.audits.messages import MODES
 from assay_server.rpc.names import audit_condition_name, audit_name, concept_name, hypothesis_name, short_text
@@ -16,7 +17,6 @@ from assay_server.subject.checks import MAX_METADATA_BYTES
 MAX_NOTE_BYTES = 4096
 MAX_AUTHOR_BYTES = 256
 MAX_URI_BYTES = 4096
-MAX_STRENGTH = 1e6
 ALL_AUDITS = "audits/-"
 
 Format = audit_service_pb2.ExportAuditRequest.Format

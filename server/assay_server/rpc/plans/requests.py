@@ -1,28 +1,24 @@
-"""Requests of InterventionService in: protobuf to what the plan jobs are asked, with every check that needs no model.
+"""Requests of InterventionService in: protobuf to what the plan jobs are asked, with every check that needs no look-up.
 
-Invariants as in ``convert``: what passes is well-formed, refusals name the path and both numbers. A strength that is negative or
-not finite never passes, nor one so large that what is made of it could overflow: which way an intervention pushes is its mode's
-business.
+Invariants as in ``pairs``: what passes is well-formed, refusals name the path and both numbers. A strength that is negative, not
+finite, or so large that what is made of it could overflow, never passes: which way an intervention pushes is its mode's business.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service_pb
-from assay.v1 import scoring_pb2
 
 from assay_server.errors import InvalidItem
-from assay_server.interventions.compile import Specification
-from assay_server.interventions.plan_checks import Applied, check_specification
+from assay_server.interventions.plan_checks import Applied, check_strength
 from assay_server.interventions.reading import Reading
 from assay_server.interventions.sweep import DEFAULT_TOKENS, PERPLEXITY_LIMIT, SweepOptions
 from assay_server.interventions.targets import Target
 from assay_server.interventions.types import (
-    PICKING,
-    PROMPTED,
-    STEERED,
+    READ_BY,
     EditedSpan,
     Family,
     MaskUnit,
@@ -34,73 +30,51 @@ from assay_server.interventions.types import (
     Statistic,
 )
 from assay_server.interventions.vectors import unit
-from assay_server.jobs.plans.jobs import PlanRequest
-from assay_server.jobs.plans.ranking import DEFAULT_ROWS, RankingRequest
-from assay_server.jobs.plans.run import ConceptSources
-from assay_server.jobs.plans.sources import target_of
+from assay_server.jobs.plans.types import (
+    DEFAULT_ROWS,
+    DecisionName,
+    InterventionRequest,
+    NamedConcept,
+    PlanRequest,
+    RankingRequest,
+)
 from assay_server.rpc import names
-from assay_server.rpc.audits.requests import MAX_STRENGTH
-from assay_server.rpc.pairs import choose
+from assay_server.rpc.audits.options import MAX_COUNT, Range, within
+from assay_server.rpc.enums import BULK_LANES, TRUNCATIONS, EnumMap
 from assay_server.rpc.specs import Bounds, out_of_bounds, read_concepts
-from assay_server.scorer import Lane
-from assay_server.subject.types import Truncation
 
 MAX_PROMPT_BYTES = 4096
 MAX_PROMPTS = 64
-MAX_COEFFICIENT = 1e6
 # Over and under what any trainer uses; within them no offset or shift that is made of finite numbers overflows.
 MIN_BETA, MAX_BETA = 1e-9, 1e6
 
-MODES: Mapping[int, Mode] = {
-    pb.INTERVENTION_MODE_EXPLAIN_AWAY: Mode.EXPLAIN_AWAY,
-    pb.INTERVENTION_MODE_AMPLIFY: Mode.AMPLIFY,
+MODES = EnumMap(pb.InterventionMode, Mode)
+FAMILIES = EnumMap(pb.InterventionFamily, Family, Family.REWARD_SHAPING)
+SIDES = EnumMap(pb.ResponseSide, Side)
+SPANS = EnumMap(pb.EditedSpan, EditedSpan)
+PLACEMENTS = EnumMap(pb.PromptPlacement, Placement, Placement.AUTO)
+PARAMETER_ENUMS: Mapping[str, EnumMap[Any]] = {
+    "statistic": EnumMap(pb.ScoreStatistic, Statistic),
+    "side": SIDES,
+    "span": SPANS,
+    "order": EnumMap(pb.RowOrder, RowOrder),
+    "unit": EnumMap(pb.MaskUnit, MaskUnit),
+    "placement": PLACEMENTS,
 }
-FAMILIES: Mapping[int, Family] = {pb.InterventionFamily.Value(f"INTERVENTION_FAMILY_{one.name}"): one for one in Family}
-STATISTICS: Mapping[int, Statistic] = {pb.ScoreStatistic.Value(f"SCORE_STATISTIC_{one.name}"): one for one in Statistic}
-SIDES: Mapping[int, Side] = {pb.ResponseSide.Value(f"RESPONSE_SIDE_{one.name}"): one for one in Side}
-SPANS: Mapping[int, EditedSpan] = {pb.EditedSpan.Value(f"EDITED_SPAN_{one.name}"): one for one in EditedSpan}
-ORDERS: Mapping[int, RowOrder] = {pb.RowOrder.Value(f"ROW_ORDER_{one.name}"): one for one in RowOrder}
-UNITS: Mapping[int, MaskUnit] = {pb.MaskUnit.Value(f"MASK_UNIT_{one.name}"): one for one in MaskUnit}
-PLACEMENTS: Mapping[int, Placement] = {
-    pb.PROMPT_PLACEMENT_UNSPECIFIED: Placement.AUTO,
-    pb.PROMPT_PLACEMENT_SYSTEM: Placement.SYSTEM,
-    pb.PROMPT_PLACEMENT_USER: Placement.USER,
-}
-_TRUNCATIONS: Mapping[int, Truncation] = {
-    scoring_pb2.TRUNCATION_UNSPECIFIED: Truncation.REFUSE,
-    scoring_pb2.TRUNCATION_PROMPT_START: Truncation.PROMPT_START,
-    scoring_pb2.TRUNCATION_RESPONSE_END: Truncation.RESPONSE_END,
-}
-_LANES: Mapping[int, Lane] = {
-    scoring_pb2.LANE_UNSPECIFIED: Lane.BULK,
-    scoring_pb2.LANE_INTERACTIVE: Lane.INTERACTIVE,
-    scoring_pb2.LANE_BULK: Lane.BULK,
-}
-_EDITING = frozenset({Family.STEERING_VECTOR, Family.ABLATION, Family.SAE_CLAMP})
-# Which families read a parameter; set beside another one it is a mistake, and is refused. Plans tell no others either.
-READ_BY: Mapping[str, frozenset[Family]] = {
-    "coefficient": STEERED,
-    "share": PICKING,
-    "order": PICKING,
-    "threshold": frozenset({Family.TOKEN_FILTER}),
-    "unit": frozenset({Family.TOKEN_FILTER}),
-    "prompt": PROMPTED,
-    "placement": PROMPTED,
-    "rank": frozenset({Family.ABLATION}),
-    "side": _EDITING | {Family.TOKEN_FILTER},
-    "span": _EDITING | {Family.STEERING},
-    "statistic": PICKING | {Family.REWARD_SHAPING, Family.REWEIGHT, Family.ONLINE_REWARD},
+_RANGES: Mapping[str, Range] = {
+    "coefficient": Range(0.0, 1e6, open_low=True),
+    "share": Range(0.0, 1.0, open_low=True),
+    "threshold": Range(-math.inf, math.inf, open_low=True, open_high=True),
+    "rank": Range(0, MAX_COUNT),
 }
 _PRESENT = ("coefficient", "share", "threshold")  # parameters whose zero is not their absence
 
 
-async def read_plan_request(
-    request: service_pb.CreatePlanRequest, bounds: Bounds, sources: ConceptSources, most: int
-) -> PlanRequest:
-    """Checks a request for a plan of at most so many interventions, and looks up what it is about.
+def read_plan_request(request: service_pb.CreatePlanRequest, bounds: Bounds, most: int) -> PlanRequest:
+    """Checks and translates a request for a plan of at most so many interventions.
 
     Raises:
-        InvalidItem, NotFound, SubjectMismatch: with the field's path.
+        InvalidItem: with the field's path.
     """
     count = len(request.interventions)
     if not 1 <= count <= most:
@@ -110,10 +84,9 @@ async def read_plan_request(
             field="interventions",
             details={"interventions": count, "max_plan_interventions": most},
         )
-    found = [await _specification(spec, bounds, sources, f"interventions[{at}]") for at, spec in enumerate(request.interventions)]
     return PlanRequest(
-        dataset=_dataset(request.dataset, [dataset for _, dataset in found]),
-        specifications=tuple(specification for specification, _ in found),
+        dataset=names.dataset_name(request.dataset, "dataset") if request.dataset else "",
+        interventions=tuple(_intervention(spec, bounds, f"interventions[{at}]") for at, spec in enumerate(request.interventions)),
         plan_id=request.plan_id,
         display_name=names.short_text(request.display_name, "display_name"),
         request_id=names.request_id(request.request_id, "request_id"),
@@ -127,12 +100,12 @@ def read_applied(target: service_pb.PlanTarget) -> Applied:
 
 def read_beta(options: service_pb.OffsetOptions) -> float | None:
     """The trainer's β, from 1e-9 to 1e6; None where no shift is asked for."""
-    return _within(options.beta, MIN_BETA, MAX_BETA, "options.beta") if options.HasField("beta") else None
+    return within("beta", options.beta, Range(MIN_BETA, MAX_BETA), "options") if options.HasField("beta") else None
 
 
 def read_reading(truncation: int, lane: int, path: str, deadline: float | None) -> Reading:
     """How texts are read."""
-    return Reading(choose(_TRUNCATIONS, truncation, f"{path}truncation"), choose(_LANES, lane, f"{path}lane"), deadline)
+    return Reading(TRUNCATIONS.read(truncation, f"{path}truncation"), BULK_LANES.read(lane, f"{path}lane"), deadline)
 
 
 def read_sweep(request: service_pb.MeasureInterventionRequest) -> SweepOptions:
@@ -159,7 +132,7 @@ def read_ranking(request: service_pb.RankInoculationPromptsRequest, bounds: Boun
         prompts=tuple(prompts),
         description=names.short_text(request.description, "description"),
         rows=request.rows or min(DEFAULT_ROWS, most),
-        placement=choose(PLACEMENTS, request.placement, "placement"),
+        placement=PLACEMENTS.read(request.placement, "placement"),
         request_id=names.request_id(request.request_id, "request_id"),
     )
 
@@ -180,112 +153,53 @@ def read_rewards(request: service_pb.ScoreRewardsRequest) -> list[float]:
     return rewards or [0.0] * count
 
 
-async def _specification(
-    spec: pb.InterventionSpec, bounds: Bounds, sources: ConceptSources, path: str
-) -> tuple[Specification, str]:
-    """A specification, and the dataset of its decision ("" where it has none)."""
-    family = choose({pb.INTERVENTION_FAMILY_UNSPECIFIED: Family.REWARD_SHAPING, **FAMILIES}, spec.family, f"{path}.family")
-    mode = choose(MODES, spec.mode, f"{path}.mode") if spec.mode else None
-    strength: float | None = spec.strength if spec.HasField("strength") else None
-    kind, decision, dataset = spec.WhichOneof("target"), "", ""
-    if kind == "decision":
-        decided = await sources.decision(spec.decision, f"{path}.decision")
-        target, decision, dataset = decided.target, spec.decision, decided.dataset
-        mode, strength = mode or decided.mode, decided.strength if strength is None else strength
-    elif kind == "concept":
-        name = names.concept_name(spec.concept, bounds, f"{path}.concept")
-        target = target_of(name, sources.find(name, f"{path}.concept"))
-    elif kind == "spec":
-        target = _inline(spec, bounds, sources, f"{path}.spec")
-    else:
-        raise InvalidItem(
-            "The intervention is about nothing; set decision, concept or spec.", reason="MISSING_TARGET", field=path
-        )
-    if mode is None:
-        raise InvalidItem(
-            "mode is not set, and no decision says it; give EXPLAIN_AWAY or AMPLIFY.", reason="MISSING_MODE", field=f"{path}.mode"
-        )
-    strength = _strength(1.0 if strength is None else strength, f"{path}.strength")
-    parameters = _parameters(spec.parameters, family, f"{path}.parameters")
-    check_specification(family, mode, parameters, target, path)
-    return Specification(target, mode, strength, family, parameters, decision), dataset
-
-
-def _inline(spec: pb.InterventionSpec, bounds: Bounds, sources: ConceptSources, path: str) -> Target:
-    if spec.spec.WhichOneof("kind") == "stored":
-        name = names.stored_concept_name(spec.spec.stored, f"{path}.stored")
-        return target_of(name, sources.find(name, f"{path}.stored"), spec.spec.name)
-    (concept,), directions = read_concepts([spec.spec], bounds, path)
-    name = f"spec/{spec.spec.name}"
-    if concept.weighted is not None:
-        return Target(name, spec.spec.name, concept.weighted.indices, concept.weighted.weights.astype(np.float64))
-    assert directions is not None, "a concept is made of features or a direction"
-    return Target(name, spec.spec.name, direction=unit(directions.vectors[0]))
-
-
-def _parameters(raw: pb.InterventionParameters, family: Family, path: str) -> Parameters:
-    for name, families in READ_BY.items():
-        given = raw.HasField(name) if name in _PRESENT else bool(getattr(raw, name))  # pyright: ignore[reportArgumentType]
-        if given and family not in families:
-            raise InvalidItem(
-                f"{family.name} does not read {name}; leave it unset.", reason="UNUSED_PARAMETER", field=f"{path}.{name}"
-            )
-    share = raw.share if raw.HasField("share") else None
-    if share is not None and not 0 < share <= 1:
-        raise InvalidItem(f"share is {share:g}; give more than 0 and at most 1.", reason="OUT_OF_RANGE", field=f"{path}.share")
-    threshold = raw.threshold if raw.HasField("threshold") else None
-    if threshold is not None and not math.isfinite(threshold):
-        raise InvalidItem(f"threshold is {threshold}; give a finite number.", reason="OUT_OF_RANGE", field=f"{path}.threshold")
-    if raw.rank < 0:
-        raise InvalidItem(f"rank is {raw.rank}; give 0 or more.", reason="OUT_OF_RANGE", field=f"{path}.rank")
-    return Parameters(
-        statistic=choose({pb.SCORE_STATISTIC_UNSPECIFIED: Statistic.LARGEST, **STATISTICS}, raw.statistic, f"{path}.statistic"),
-        coefficient=_positive(raw.coefficient, MAX_COEFFICIENT, f"{path}.coefficient") if raw.HasField("coefficient") else None,
-        side=choose({pb.RESPONSE_SIDE_UNSPECIFIED: Side.BOTH, **SIDES}, raw.side, f"{path}.side"),
-        span=choose({pb.EDITED_SPAN_UNSPECIFIED: EditedSpan.FINAL_TURN_ON, **SPANS}, raw.span, f"{path}.span"),
-        share=share,
-        order=choose(ORDERS, raw.order, f"{path}.order") if raw.order else None,
-        threshold=threshold,
-        unit=choose({pb.MASK_UNIT_UNSPECIFIED: MaskUnit.WORD, **UNITS}, raw.unit, f"{path}.unit"),
-        prompt=names.short_text(raw.prompt, f"{path}.prompt", most=MAX_PROMPT_BYTES),
-        placement=choose(PLACEMENTS, raw.placement, f"{path}.placement"),
-        rank=raw.rank,
+def _intervention(spec: pb.InterventionSpec, bounds: Bounds, path: str) -> InterventionRequest:
+    family = FAMILIES.read(spec.family, f"{path}.family")
+    return InterventionRequest(
+        family=family,
+        mode=MODES.read(spec.mode, f"{path}.mode") if spec.mode else None,
+        target=_target(spec, bounds, path),
+        strength=check_strength(spec.strength, f"{path}.strength") if spec.HasField("strength") else None,
+        parameters=_parameters(spec.parameters, family, f"{path}.parameters"),
     )
 
 
-def _dataset(given: str, decided: Sequence[str]) -> str:
-    if given:
-        return names.dataset_name(given, "dataset")
-    datasets = sorted(set(filter(None, decided)))
-    if len(datasets) == 1:
-        return datasets[0]
-    found = f"its decisions were made on {len(datasets)} datasets" if datasets else "no intervention names a decision"
-    raise InvalidItem(f"dataset is not set, and {found}; name one dataset.", reason="MISSING_DATASET", field="dataset")
-
-
-def _strength(value: float, path: str) -> float:
-    if not (math.isfinite(value) and 0 <= value <= MAX_STRENGTH):
+def _target(spec: pb.InterventionSpec, bounds: Bounds, path: str) -> DecisionName | NamedConcept | Target:
+    kind = spec.WhichOneof("target")
+    if kind == "decision":
+        return DecisionName(spec.decision)
+    if kind == "concept":
+        return NamedConcept(names.concept_name(spec.concept, bounds, f"{path}.concept"))
+    if kind is None:
         raise InvalidItem(
-            f"strength is {value:g}; give 0 to {MAX_STRENGTH:g}. Which way an intervention pushes is said by its mode.",
-            reason="OUT_OF_RANGE",
-            field=path,
-            details={"strength": value, "max_strength": MAX_STRENGTH},
+            "The intervention is about nothing; set decision, concept or spec.", reason="MISSING_TARGET", field=path
         )
-    return value
+    path, label = f"{path}.spec", spec.spec.name
+    if spec.spec.WhichOneof("kind") == "stored":
+        return NamedConcept(names.stored_concept_name(spec.spec.stored, f"{path}.stored"), label, "spec.stored")
+    (concept,), directions = read_concepts([spec.spec], bounds, path)
+    if concept.weighted is not None:
+        return Target(f"spec/{label}", label, concept.weighted.indices, concept.weighted.weights.astype(np.float64))
+    assert directions is not None, "a concept is made of features or a direction"
+    return Target(f"spec/{label}", label, direction=unit(directions.vectors[0]))
 
 
-def _positive(value: float, most: float, path: str) -> float:
-    if not 0 < value <= most:
-        raise _out_of_range(value, f"more than 0 and at most {most:g}", path)
-    return value
-
-
-def _within(value: float, least: float, most: float, path: str) -> float:
-    if not least <= value <= most:
-        raise _out_of_range(value, f"{least:g} to {most:g}", path)
-    return value
-
-
-def _out_of_range(value: float, wanted: str, path: str) -> InvalidItem:
-    what = path.rsplit(".", maxsplit=1)[-1]
-    return InvalidItem(f"{what} is {value:g}; give {wanted}.", reason="OUT_OF_RANGE", field=path, details={what: value})
+def _parameters(raw: pb.InterventionParameters, family: Family, path: str) -> Parameters:
+    """Checks and translates parameters; what is not given stays the default of ``Parameters``."""
+    given: dict[str, Any] = {}
+    for name, families in READ_BY.items():
+        value = getattr(raw, name)
+        if not (raw.HasField(name) if name in _PRESENT else value):  # pyright: ignore[reportArgumentType]
+            continue
+        if family not in families:
+            raise InvalidItem(
+                f"{family.name} does not read {name}; leave it unset.", reason="UNUSED_PARAMETER", field=f"{path}.{name}"
+            )
+        if name in PARAMETER_ENUMS:
+            value = PARAMETER_ENUMS[name].read(value, f"{path}.{name}")
+        elif name == "prompt":
+            value = names.short_text(value, f"{path}.prompt", most=MAX_PROMPT_BYTES)
+        else:
+            value = within(name, value, _RANGES[name], path)
+        given[name] = value
+    return Parameters(**given)

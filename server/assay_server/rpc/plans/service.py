@@ -1,8 +1,7 @@
 """InterventionService: plans, offsets, vectors, data plans, rewards. Translation only: the plan jobs do the work, and keep it."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
@@ -10,16 +9,11 @@ from assay.v1 import intervention_pb2, intervention_service_pb2_grpc, scoring_pb
 from assay.v1 import intervention_service_pb2 as service_pb
 from google.longrunning import operations_pb2
 
-from assay_server.errors import AssayError, InvalidItem
-from assay_server.interventions.apply import PlanIndex, pair_offsets, response_rewards
-from assay_server.interventions.data_plan import data_rows, parquet_of, texts_of
-from assay_server.interventions.plan_checks import check_subject, check_target, offset_interventions, reward_interventions
-from assay_server.interventions.plans import Plan
-from assay_server.interventions.reading import Reading
-from assay_server.jobs.plans.jobs import PlanJobs
+from assay_server.errors import InvalidItem
+from assay_server.jobs.plans.applied import AppliedPlan
 from assay_server.rpc import names
 from assay_server.rpc.audits.exporting import chunks_of
-from assay_server.rpc.errors import to_status
+from assay_server.rpc.items import AnyCall, Call, answer_items
 from assay_server.rpc.operations import OperationMessages
 from assay_server.rpc.paging import Place, page_after
 from assay_server.rpc.pairs import check_count, read_pair, read_response
@@ -35,7 +29,6 @@ from assay_server.rpc.plans.requests import (
 )
 from assay_server.rpc.state import Loaded, ServerState, deadline_of
 from assay_server.rpc.streams import PairStream
-from assay_server.subject.types import Pair, PromptedResponse
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _PLAN = re.compile(r"plans/[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -54,7 +47,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
     async def CreatePlan(self, request: service_pb.CreatePlanRequest, context: Context) -> operations_pb2.Operation:
         """Begins to compile a plan."""
         jobs = self._state.plans
-        asked = await read_plan_request(request, self._state.loaded.bounds, jobs.sources, jobs.options.max_interventions)
+        asked = read_plan_request(request, self._state.loaded.bounds, jobs.options.max_interventions)
         return await self._operations.message(await jobs.create(asked))
 
     async def GetPlan(self, request: service_pb.GetPlanRequest, context: Context) -> service_pb.GetPlanResponse:
@@ -81,23 +74,19 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
 
     async def StreamOffsets(self, request_iterator: object, context: Context) -> None:
         """Offsets of any number of pairs; answers come in order, a bounded number of batches behind."""
-        self._state.enter_stream()
-        try:
-            await OffsetStream(self._state, context).run()
-        finally:
-            self._state.leave_stream()
+        options = "OffsetOptions, which names the plan"
+        await PairStream(self._state, context, self._open_offsets, service_pb.StreamOffsetsResponse, options).run()
 
     async def GetIntervention(
         self, request: service_pb.GetInterventionRequest, context: Context
     ) -> service_pb.GetInterventionResponse:
         """One intervention, and what a trainer puts into its model."""
         name, id = intervention_name(request.name, "name")
-        compiled = (await self._state.plans.compiled(name)).compiled
-        check_target(compiled.plan, read_applied(request.target))
-        one = compiled.plan.intervention(id)
+        applied = await self._state.plans.applied(name, read_applied(request.target))
+        one = applied.plan.intervention(id)
         return service_pb.GetInterventionResponse(
-            intervention=messages.intervention(compiled.plan, one),
-            artifact=messages.artifact(compiled, one, self._state.loaded.scorer.info),
+            intervention=messages.intervention(applied.plan, one),
+            artifact=messages.artifact(applied.compiled, one, self._state.loaded.scorer.info),
         )
 
     async def MeasureIntervention(
@@ -112,15 +101,13 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
         self, request: service_pb.StreamDataPlanRequest, context: Context
     ) -> AsyncIterator[service_pb.StreamDataPlanResponse]:
         """What the plan does to each usable pair of its dataset."""
-        jobs = self._state.plans
-        index = await self._applied(jobs, request.plan, request.target)
+        applied = await self._applied(request)
         if request.start_row < 0:
             raise InvalidItem(f"start_row is {request.start_row}; give 0 or more.", reason="OUT_OF_RANGE", field="start_row")
-        plan = index.compiled.plan
         self._state.enter_stream()
         try:
-            yield service_pb.StreamDataPlanResponse(head=messages.data_head(plan, texts_of(plan)))
-            async for rows in self._rows(jobs, index, request.start_row):
+            yield service_pb.StreamDataPlanResponse(head=messages.data_head(applied.plan))
+            async for rows in applied.rows(request.start_row):
                 yield service_pb.StreamDataPlanResponse(rows=[messages.data_row(row) for row in rows])
         finally:
             self._state.leave_stream()
@@ -129,14 +116,10 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
         self, request: service_pb.ExportDataPlanRequest, context: Context
     ) -> AsyncIterator[service_pb.ExportDataPlanResponse]:
         """The same as Parquet."""
-        jobs = self._state.plans
-        index = await self._applied(jobs, request.plan, request.target)
+        applied = await self._applied(request)
         self._state.enter_stream()
         try:
-            rows = [row async for part in self._rows(jobs, index, 0) for row in part]
-            plan = index.compiled.plan
-            data = await asyncio.to_thread(parquet_of, plan, plan.binding.tokenizer_fingerprint, rows)
-            for chunk in chunks_of(data):
+            for chunk in chunks_of(await applied.parquet()):
                 yield service_pb.ExportDataPlanResponse(data=chunk)
         finally:
             self._state.leave_stream()
@@ -147,39 +130,47 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
         """Begins to rank prompts."""
         jobs = self._state.plans
         asked = read_ranking(request, self._state.loaded.bounds, jobs.options.max_ranking_rows)
-        jobs.sources.find(asked.concept, "concept")
         return await self._operations.message(await jobs.rank(asked))
 
     async def ScoreRewards(self, request: service_pb.ScoreRewardsRequest, context: Context) -> service_pb.ScoreRewardsResponse:
         """Shaped rewards of fresh responses."""
         loaded = self._state.loaded
         check_count(len(request.responses), loaded.bounds.limits.max_pairs_per_request, "max_pairs_per_request", "responses")
-        index = await self._applied(self._state.plans, request.plan, request.target)
-        reward_interventions(index.compiled.plan)
-        rewards = read_rewards(request)
         how = read_reading(request.truncation, scoring_pb2.LANE_INTERACTIVE, "", deadline_of(context))
-        outcomes: list[Any] = [_read(read_response, item, loaded) for item in request.responses]
-        good = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, PromptedResponse)]
-        responses = [outcomes[at] for at in good]
-        scored = await response_rewards(self._state.plans.engine, index.compiled, responses, [rewards[at] for at in good], how)
-        for at, outcome in zip(good, scored, strict=True):
-            outcomes[at] = outcome
-        results = [
-            service_pb.RewardResult(id=item.id, error=to_status(outcome, within=f"responses[{at}]"))
-            if isinstance(outcome, AssayError)
-            else service_pb.RewardResult(id=item.id, reward=messages.reward(outcome))
-            for at, (item, outcome) in enumerate(zip(request.responses, outcomes, strict=True))
-        ]
-        return service_pb.ScoreRewardsResponse(results=results)
+        answer = (await self._applied(request)).rewards(how)
+        rewards = read_rewards(request)
+        call = Call(
+            "ScoreRewards",
+            "responses",
+            loaded.bounds,
+            self._state.metrics,
+            read=read_response,
+            answer=lambda responses, places: answer(responses, [rewards[place] for place in places]),
+            result=lambda id, reward: service_pb.RewardResult(id=id, reward=messages.reward(reward)),
+            failed=service_pb.RewardResult,
+        )
+        return service_pb.ScoreRewardsResponse(results=await answer_items(request.responses, call))
 
-    async def _applied(self, jobs: PlanJobs, name: str, target: service_pb.PlanTarget) -> PlanIndex:
-        index = await jobs.compiled(plan_name(name, "plan"))
-        check_target(index.compiled.plan, read_applied(target))
-        return index
+    async def _open_offsets(self, options: service_pb.OffsetOptions, loaded: Loaded, deadline: float | None) -> AnyCall:
+        beta = read_beta(options)
+        how = read_reading(options.truncation, options.lane, "options.", deadline)
+        applied = await self._state.plans.applied(plan_name(options.plan, "options.plan"), read_applied(options.target))
+        offsets = applied.offsets(how, dataset_pairs_only=options.dataset_pairs_only)
+        return Call(
+            "StreamOffsets",
+            "batch.pairs",
+            loaded.bounds,
+            self._state.metrics,
+            read=read_pair,
+            answer=lambda pairs, _: offsets(pairs),
+            result=lambda id, offset: service_pb.OffsetResult(id=id, offset=messages.pair_offset(applied.plan, offset, beta)),
+            failed=service_pb.OffsetResult,
+        )
 
-    def _rows(self, jobs: PlanJobs, index: PlanIndex, start: int) -> AsyncIterator[Any]:
-        dataset = index.compiled.plan.dataset
-        return data_rows(jobs.engine, index.compiled, lambda first: jobs.maker.pairs(dataset, first), start)
+    async def _applied(
+        self, request: service_pb.StreamDataPlanRequest | service_pb.ExportDataPlanRequest | service_pb.ScoreRewardsRequest
+    ) -> AppliedPlan:
+        return await self._state.plans.applied(plan_name(request.plan, "plan"), read_applied(request.target))
 
     async def _made(self, name: str) -> intervention_pb2.Plan | intervention_pb2.Intervention:
         plan_part, _, id = name.partition("/interventions/")
@@ -188,59 +179,6 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
 
     async def _ranking(self, name: str) -> service_pb.PromptRanking:
         return messages.ranking(await self._state.plans.ranking(name))
-
-
-class OffsetStream(PairStream):
-    """Runs one StreamOffsets to its end, by StreamPairs' rules."""
-
-    method = "StreamOffsets"
-
-    async def open(self, head: Any, loaded: Loaded) -> Callable[[Any], Awaitable[Any]]:
-        """See ``PairStream``."""
-        if head.WhichOneof("payload") != "options":
-            raise InvalidItem(
-                "The first message carries no options; open a stream with OffsetOptions, which names the plan.",
-                reason="STREAM_ORDER",
-                field="options",
-            )
-        options: service_pb.OffsetOptions = head.options
-        beta = read_beta(options)
-        how = read_reading(options.truncation, options.lane, "options.", self.deadline)
-        jobs = self.state.plans
-        index = await jobs.compiled(plan_name(options.plan, "options.plan"))
-        check_target(index.compiled.plan, read_applied(options.target))
-        offset_interventions(index.compiled.plan)
-        only = options.dataset_pairs_only
-
-        async def answer(batch: scoring_pb2.PairBatch) -> service_pb.StreamOffsetsResponse:
-            results = await _offsets(jobs, index, batch, loaded, how, beta, only)
-            return service_pb.StreamOffsetsResponse(sequence=batch.sequence, results=results)
-
-        return answer
-
-
-async def _offsets(
-    jobs: PlanJobs,
-    index: PlanIndex,
-    batch: scoring_pb2.PairBatch,
-    loaded: Loaded,
-    how: Reading,
-    beta: float | None,
-    only: bool,
-) -> list[service_pb.OffsetResult]:
-    plan: Plan = index.compiled.plan
-    check_subject(plan, loaded.scorer.info)
-    outcomes: list[Any] = [_read(read_pair, item, loaded) for item in batch.pairs]
-    good = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Pair)]
-    scored = await pair_offsets(jobs.engine, index, [outcomes[at] for at in good], how, dataset_pairs_only=only)
-    for at, outcome in zip(good, scored, strict=True):
-        outcomes[at] = outcome
-    return [
-        messages.offset_error(item.id, to_status(outcome, within=f"batch.pairs[{at}]"))
-        if isinstance(outcome, AssayError)
-        else service_pb.OffsetResult(id=item.id, offset=messages.pair_offset(plan, outcome, beta))
-        for at, (item, outcome) in enumerate(zip(batch.pairs, outcomes, strict=True))
-    ]
 
 
 def plan_name(name: str, path: str) -> str:
@@ -258,10 +196,3 @@ def intervention_name(name: str, path: str) -> tuple[str, int]:
             f'{path} is no intervention\'s name; give "plans/{{plan}}/interventions/{{id}}".', reason="INVALID_NAME", field=path
         )
     return found.group(1), int(found.group(2))
-
-
-def _read(read: Callable[[Any, Any], Any], item: Any, loaded: Loaded) -> Any:
-    try:
-        return read(item, loaded.bounds)
-    except InvalidItem as error:
-        return error

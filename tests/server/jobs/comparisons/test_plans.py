@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from assay_server.errors import FailedPrecondition
-from assay_server.interventions.compile import Specification
 from assay_server.interventions.types import Family, Mode, Parameters
 from assay_server.jobs.comparisons.run import plan_weights
-from assay_server.jobs.plans.jobs import PlanRequest
 from assay_server.jobs.plans.sources import target_of
+from assay_server.jobs.plans.types import InterventionRequest, PlanRequest
 
 from tests.server.jobs.comparisons.house import TRAINING, House, house, slow_u
 from tests.server.jobs.worlds import lesson, upload
@@ -23,8 +22,8 @@ async def at(tmp_path: Path) -> AsyncIterator[House]:
         yield made
 
 
-def specification(feature: int, family: Family, **more: Any) -> Specification:
-    return Specification(target_of(f"feature/{feature}", feature), Mode.EXPLAIN_AWAY, 1.5, family, Parameters(**more))
+def specification(feature: int, family: Family, **more: Any) -> InterventionRequest:
+    return InterventionRequest(target_of(f"feature/{feature}", feature), family, Mode.EXPLAIN_AWAY, 1.5, Parameters(**more))
 
 
 @pytest.mark.parametrize("family", [Family.REWARD_SHAPING, Family.REWEIGHT, Family.EXAMPLE_FILTER, Family.LABEL_FLIP])

@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
-from assay_server.interventions.data_plan import columns_of, data_rows, parquet_of
+from assay_server.interventions.data_plan import columns_of, parquet_of
 from assay_server.interventions.plan_checks import Applied, check_subject, check_target
 from assay_server.interventions.plans import WarningCode, plan_record, read_plan
 from assay_server.interventions.sweep import SweepOptions
 from assay_server.interventions.tokens import token_scores
 from assay_server.interventions.types import Family, MaskUnit, Mode, Parameters, Placement, RowOrder, Statistic
-from assay_server.jobs.plans.jobs import PlanRequest
-from assay_server.jobs.plans.ranking import RankingRequest
+from assay_server.jobs.plans.types import PlanRequest, RankingRequest
 from assay_server.scorer import ScoreOptions
 from assay_server.subject.types import SpanName
 
@@ -82,11 +81,8 @@ async def test_a_data_plan_drops_flips_weighs_flags_and_reads_as_parquet(tiny: W
     compiled = (await tiny.jobs.compiled(name)).compiled
     difference = compiled.rows.chosen[0] - compiled.rows.rejected[0]
     first = np.argsort(-difference, kind="stable")
-    rows = [
-        row
-        async for part in data_rows(tiny.scorer, compiled, lambda start: tiny.jobs.maker.pairs(tiny.name, start))
-        for row in part
-    ]
+    applied = await tiny.jobs.applied(name, Applied())
+    rows = [row async for part in applied.rows() for row in part]
     assert [row.id for row in rows] == [pair.id for pair in tiny.pairs]
     assert {row.row for row in rows if row.weight == 0.0} == set(first[:6].tolist())
     assert {row.row for row in rows if row.flip} == set(first[:3].tolist())
@@ -99,15 +95,13 @@ async def test_a_data_plan_drops_flips_weighs_flags_and_reads_as_parquet(tiny: W
         assert rows[row].weight == pytest.approx(2 / (1 + np.exp(offset)))
         assert rows[row].differences == pytest.approx((difference[row],) * 5)
     np.testing.assert_allclose([row.offset_chosen for row in rows], columns_of(compiled).offset_chosen)
-    table = pq.read_table(io.BytesIO(parquet_of(compiled.plan, "t" * 64, rows)))
+    table = pq.read_table(io.BytesIO(parquet_of(compiled.plan, rows)))
     assert table.num_rows == len(tiny.pairs)
     assert table.schema.metadata[b"dataset_fingerprint"].decode() == tiny.dataset.fingerprint
     assert table["weight"].to_pylist() == [row.weight for row in rows]
     masked = [row for row in rows if len(row.chosen_mask.tokens)]
     assert 0 < len(masked) < len(rows)
-    later = [
-        row async for part in data_rows(tiny.scorer, compiled, lambda s: tiny.jobs.maker.pairs(tiny.name, s), 57) for row in part
-    ]
+    later = [row async for part in applied.rows(57) for row in part]
     assert [row.row for row in later] == [57, 58, 59]
 
 
@@ -118,7 +112,7 @@ async def test_masked_tokens_are_those_whose_activation_reaches_the_threshold(ti
     threshold = compiled.plan.interventions[0].parameters.threshold
     read = await token_scores(tiny.scorer, tiny.pairs, [target])
     assert threshold == pytest.approx(np.percentile([side.scores.max() for sides in read for side in sides], 90))
-    rows = [row async for part in data_rows(tiny.scorer, compiled, lambda s: tiny.jobs.maker.pairs(tiny.name, s)) for row in part]
+    rows = [row async for part in (await tiny.jobs.applied(name, Applied())).rows() for row in part]
     for row, pair in list(zip(rows, tiny.pairs, strict=True))[:12]:
         turns = (*pair.prompt, type(pair.prompt[0])("assistant", pair.chosen))
         encoded, _ = await tiny.scorer.encode_tokens(turns, FEATURES)
@@ -201,15 +195,15 @@ async def test_a_plan_for_another_model_tokenizer_or_dataset_is_refused_with_bot
     with pytest.raises(FailedPrecondition) as caught:
         check_subject(plan, other.info)
     assert caught.value.reason == "MODEL_MISMATCH"
-    assert caught.value.details["made_for"] == plan.binding.model_fingerprint
+    assert caught.value.details["made_for"] == plan.subject.model_fingerprint
     assert caught.value.details["met"] == other.info.model_fingerprint
-    assert plan.binding.model_fingerprint in caught.value.message
+    assert plan.subject.model_fingerprint in caught.value.message
     assert other.info.model_fingerprint in caught.value.message
     with pytest.raises(FailedPrecondition) as caught:
         check_subject(plan, replace(whole_subject().info, dtype="bfloat16"))
     assert (caught.value.details["made_for"], caught.value.details["met"]) == ("float32", "bfloat16")
     check_target(plan, Applied())
-    check_target(plan, Applied(plan.binding.model_fingerprint, plan.binding.tokenizer_fingerprint, plan.dataset_fingerprint))
+    check_target(plan, Applied(plan.subject.model_fingerprint, plan.subject.tokenizer_fingerprint, plan.dataset_fingerprint))
     for field in ("model", "tokenizer", "dataset"):
         with pytest.raises(FailedPrecondition) as caught:
             check_target(plan, Applied(**{f"{field}_fingerprint": "f" * 64}))

@@ -11,7 +11,7 @@ from assay_server.interventions.plans import CompiledPlan, Plan
 from assay_server.interventions.sweep import SweepOptions
 from assay_server.interventions.types import Family, Parameters
 from assay_server.jobs.plans.files import PlanFiles
-from assay_server.jobs.plans.jobs import PlanRequest
+from assay_server.jobs.plans.types import PlanRequest
 
 from tests.server.jobs.plans.worlds import FEATURES, World, direction_target, feature_target, make_pairs, specification, world
 

@@ -6,11 +6,11 @@ import pytest
 from assay.v1 import intervention_service_pb2 as service_pb
 from assay_server.errors import InvalidItem
 from assay_server.jobs.plans.files import PlanFiles
-from assay_server.jobs.plans.jobs import PlanOptions, PlanRequest
+from assay_server.jobs.plans.types import PlanOptions, PlanRequest
 from assay_server.rpc.plans.requests import read_plan_request, read_ranking
 from assay_server.rpc.specs import Bounds
 
-from tests.server.jobs.plans.worlds import feature_target, sources, specification, world
+from tests.server.jobs.plans.worlds import feature_target, specification, world
 
 
 async def test_a_plan_of_more_scores_than_the_limit_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ async def test_plans_in_memory_are_bounded_by_their_rows(
         assert len(read_again) == 3 - kept
 
 
-async def test_requests_are_held_to_the_limits_of_the_server() -> None:
+def test_requests_are_held_to_the_limits_of_the_server() -> None:
     bounds = Bounds.__new__(Bounds)  # is not reached: counts are checked first
     two = service_pb.CreatePlanRequest(interventions=[{"concept": "feature/1"}, {"concept": "feature/2"}])
     with pytest.raises(InvalidItem) as caught:
-        await read_plan_request(two, bounds, sources(), 1)
+        read_plan_request(two, bounds, 1)
     assert caught.value.details == {"interventions": "2", "max_plan_interventions": "1"}
     rows = service_pb.RankInoculationPromptsRequest(prompts=["Use bold."], rows=9)
     with pytest.raises(InvalidItem) as caught:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from assay_server.jobs.plans.ranking import RankingRequest
+from assay_server.jobs.plans.types import RankingRequest
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.subject.types import Pair
 

@@ -7,8 +7,7 @@ from assay_server.errors import SubjectMismatch
 from assay_server.interventions.sweep import SweepOptions
 from assay_server.interventions.types import Family, Parameters
 from assay_server.jobs.operations.types import OperationInfo
-from assay_server.jobs.plans.jobs import PlanRequest
-from assay_server.jobs.plans.ranking import RankingRequest
+from assay_server.jobs.plans.types import PlanRequest, RankingRequest
 from assay_server.subject.subject import Subject
 
 from tests.server.jobs.plans.worlds import FEATURES, direction_target, feature_target, specification, world

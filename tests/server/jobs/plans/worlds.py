@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 from assay_server.batching import Batcher, Planner
 from assay_server.cache import LruCache
-from assay_server.interventions.compile import Specification
 from assay_server.interventions.targets import Target
 from assay_server.interventions.types import Family, Mode, Parameters
 from assay_server.jobs.audits.types import LabelText
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.types import OperationInfo
-from assay_server.jobs.plans.jobs import LANES, PlanJobs, PlanOptions, PlanRequest
-from assay_server.jobs.plans.run import ConceptSources
-from assay_server.jobs.plans.sources import Decided
+from assay_server.jobs.plans.jobs import LANES, PlanJobs
+from assay_server.jobs.plans.sources import ConceptSources, Decided
+from assay_server.jobs.plans.types import InterventionRequest, PlanOptions, PlanRequest
 from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.clusters import Cluster
 from assay_server.store.datasets import Dataset, Datasets
@@ -64,9 +63,9 @@ def direction_target(seed: int = 0, threshold: float | None = None) -> Target:
     return Target("spec/direction", "", direction=vector / np.linalg.norm(vector), threshold=threshold)
 
 
-def specification(target: Target, family: Family = Family.REWARD_SHAPING, **changes: object) -> Specification:
+def specification(target: Target, family: Family = Family.REWARD_SHAPING, **changes: object) -> InterventionRequest:
     values: dict[str, object] = {"mode": Mode.EXPLAIN_AWAY, "strength": 1.0, "parameters": Parameters(), **changes}
-    return Specification(target=target, family=family, **values)  # pyright: ignore[reportArgumentType]
+    return InterventionRequest(target=target, family=family, **values)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass
@@ -88,7 +87,7 @@ class World:
     async def done(self, info: OperationInfo) -> OperationInfo:
         return await self.operations.wait(info.name, 120)
 
-    async def plan(self, *specifications: Specification, **request: str) -> str:
+    async def plan(self, *specifications: InterventionRequest, **request: str) -> str:
         """Make a plan; its name."""
         ended = await self.done(await self.jobs.create(PlanRequest(self.name, specifications, **request)))
         assert ended.error is None, ended.error

@@ -2,110 +2,24 @@
 
 import io
 import threading
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from assay.v1 import audit_service_pb2, audit_service_pb2_grpc, intervention_service_pb2_grpc, pair_pb2
+from assay.v1 import audit_service_pb2, pair_pb2
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service_pb
-from assay_server.batching import Batcher, Planner
-from assay_server.cache import LruCache
-from assay_server.config import ServerConfig
 from assay_server.interventions import data_plan
-from assay_server.jobs.library import Library, build_library
-from assay_server.jobs.stored_jobs import StoreOptions
-from assay_server.labelling.labels import Labels
-from assay_server.rpc.plans import service as interventions
-from assay_server.rpc.server import AssayServer
-from assay_server.scorer import Scorer
-from assay_server.store.datasets import Datasets
-from assay_server.store.files import DataDir
-from assay_server.subject.decoder import DecoderRows
-from assay_server.subject.types import Pair
-from assay_server.telemetry.metrics import Metrics
-from google.longrunning import operations_pb2, operations_pb2_grpc
+from assay_server.jobs.plans import applied
 
 from tests.server.jobs.plans.worlds import make_pairs, whole_subject
-from tests.support.tiny_subject import FEATURES, WIDTH, Watched
+from tests.server.rpc.plans.served import Served, offsets, wire
+from tests.support.tiny_subject import WIDTH
 from tests.support.wire import refused, rich
 
 AWAY, AMPLIFY = pb.INTERVENTION_MODE_EXPLAIN_AWAY, pb.INTERVENTION_MODE_AMPLIFY
-
-
-@dataclass
-class Served:
-    """One server over one data directory with one stored dataset."""
-
-    channel: grpc.aio.Channel
-    library: Library
-    dataset: str
-    fingerprint: str
-    pairs: list[Pair]
-    watched: Watched
-
-    @property
-    def plans(self) -> Any:
-        return intervention_service_pb2_grpc.InterventionServiceStub(self.channel)
-
-    @property
-    def audits(self) -> Any:
-        return audit_service_pb2_grpc.AuditServiceStub(self.channel)
-
-    async def done(self, operation: operations_pb2.Operation) -> operations_pb2.Operation:
-        stub: Any = operations_pb2_grpc.OperationsStub(self.channel)
-        ended = await stub.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=120)
-        assert ended.done
-        return ended
-
-    async def plan(self, *specs: dict[str, Any], **request: Any) -> pb.Plan:
-        asked = service_pb.CreatePlanRequest(**{"dataset": self.dataset, "interventions": specs, **request})
-        ended = await self.done(await self.plans.CreatePlan(asked))
-        assert not ended.HasField("error"), ended.error
-        made = pb.Plan()
-        assert ended.response.Unpack(made)
-        return made
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    watched = Watched(whole_subject())
-    batcher = Batcher(watched.subject, Planner(512))
-    batcher.start()
-    scorer = Scorer(watched.subject, LruCache(64 << 20), batcher)
-    labels = Labels(FEATURES)
-    server = AssayServer(ServerConfig(port=0, drain_seconds=2.0), Metrics())
-    await server.start()
-    pairs = make_pairs(40)
-    with DataDir(str(tmp_path)) as data:
-        library = build_library(data, scorer, labels, DecoderRows(whole_subject().sae), StoreOptions(shard_pairs=25))
-        dataset = Datasets(data.files, 25).write(lambda: [pairs], "words")
-        await library.start()
-        await server.open(scorer, labels, library.jobs, library.concepts, library.plans)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield Served(channel, library, f"datasets/{dataset.id}", dataset.fingerprint, pairs, watched)
-        await server.drain()
-        await library.aclose()
-        await scorer.aclose()
-
-
-def wire(pair: Pair, **changes: Any) -> pair_pb2.Pair:
-    turns = [pair_pb2.Message(role=message.role, content=message.content) for message in pair.prompt]
-    fields = {"id": pair.id, "conversation": {"messages": turns}, "chosen": pair.chosen, "rejected": pair.rejected, **changes}
-    return pair_pb2.Pair(**fields)
-
-
-async def offsets(
-    served: Served, options: dict[str, Any], *batches: list[pair_pb2.Pair]
-) -> list[service_pb.StreamOffsetsResponse]:
-    requests = [service_pb.StreamOffsetsRequest(options=options)]
-    requests += [service_pb.StreamOffsetsRequest(batch={"sequence": at, "pairs": pairs}) for at, pairs in enumerate(batches)]
-    return [response async for response in served.plans.StreamOffsets(iter(requests), timeout=120)]
 
 
 async def test_a_plan_is_made_read_listed_and_deleted(served: Served) -> None:
@@ -253,7 +167,7 @@ async def test_what_grows_with_the_rows_of_a_data_plan_is_made_off_the_event_loo
 
         monkeypatch.setattr(module, name, told)
 
-    watch(interventions, "parquet_of")
+    watch(applied, "parquet_of")
     watch(data_plan, "columns_of")
     made = await served.plan({"concept": "feature/8", "mode": AWAY})
     chunks = served.plans.ExportDataPlan(service_pb.ExportDataPlanRequest(plan=made.name), timeout=120)

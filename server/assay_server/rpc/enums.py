@@ -1,0 +1,44 @@
+"""The contract's enums and ours, matched by name: ``INTERVENTION_MODE_AMPLIFY`` is ``Mode.AMPLIFY``."""
+
+from enum import Enum
+from typing import Any, Generic, TypeVar
+
+from assay.v1 import scoring_pb2
+from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+
+from assay_server.rpc.pairs import choose
+from assay_server.scorer import Lane
+from assay_server.subject.types import Truncation
+
+E = TypeVar("E", bound=Enum)
+
+
+class EnumMap(Generic[E]):
+    """One enum of the contract, both ways.
+
+    Args:
+        wire: the contract's, whose zero is "..._UNSPECIFIED".
+        ours: each member has its name in the contract, or is ``unspecified``.
+        unspecified: what zero means; None refuses it.
+    """
+
+    def __init__(self, wire: EnumTypeWrapper, ours: type[E], unspecified: E | None = None) -> None:
+        prefix, known = wire.Name(0).removesuffix("UNSPECIFIED"), wire.keys()
+        self._numbers = {
+            one: 0 if one is unspecified and prefix + one.name not in known else wire.Value(prefix + one.name) for one in ours
+        }
+        self._members = {number: one for one, number in self._numbers.items()}
+        if unspecified is not None:
+            self._members[0] = unspecified
+
+    def read(self, number: int, path: str) -> E:
+        """What a number received in the field ``path`` stands for. Raises InvalidItem (UNKNOWN_ENUM_VALUE)."""
+        return choose(self._members, number, path)
+
+    def number(self, member: E) -> Any:
+        """What the contract calls it."""
+        return self._numbers[member]
+
+
+TRUNCATIONS = EnumMap(scoring_pb2.Truncation, Truncation, Truncation.REFUSE)
+BULK_LANES = EnumMap(scoring_pb2.Lane, Lane, Lane.BULK)
