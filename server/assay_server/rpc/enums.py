@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from assay.v1 import scoring_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from assay_server.rpc.pairs import choose
+from assay_server.rpc.fields import choose
 from assay_server.scorer import Lane
 from assay_server.subject.types import Truncation
 

@@ -10,18 +10,16 @@ Invariants:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from assay.v1 import pair_pb2, scoring_pb2
 
 from assay_server.errors import EmptySpan, InvalidItem
-from assay_server.rpc.specs import Bounds, Concept, out_of_bounds, read_concepts, unknown_feature
+from assay_server.rpc.fields import choose, out_of_bounds
+from assay_server.rpc.specs import Bounds, Concept, read_concepts, unknown_feature
 from assay_server.scorer import Lane, ScoreOptions
 from assay_server.scorer.ranking import WeightedStack, stack_weighted
 from assay_server.subject.checks import check_id, check_metadata, check_responses, check_text_bytes, check_turns
 from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse, Truncation
-
-T = TypeVar("T")
 
 DEFAULT_TOP_K = 16
 
@@ -140,31 +138,6 @@ def check_feature_ids(ids: Sequence[int], bounds: Bounds, path: str) -> None:
     for position, id in enumerate(ids):
         if id >= bounds.d_sae:
             raise unknown_feature(id, bounds, f"{path}[{position}]")
-
-
-def check_count(count: int, most: int, limit: str, path: str) -> None:
-    """Refuses a request without items, or with more than the limit says."""
-    if count == 0:
-        raise InvalidItem(f"{path} is empty; send 1 to {most}.", reason="EMPTY_REQUEST", field=path, details={limit: most})
-    if count > most:
-        raise InvalidItem(
-            f"{path} holds {count} items; {limit} is {most}. Split the request.",
-            reason="TOO_MANY_PAIRS",
-            field=path,
-            details={"items": count, limit: most},
-        )
-
-
-def choose(known: Mapping[int, T], value: int, path: str) -> T:
-    """What an enum's number stands for. Raises InvalidItem for one that the contract does not know."""
-    if value not in known:
-        raise InvalidItem(
-            f"{path.rsplit('.', maxsplit=1)[-1]} is {value}; the values are {min(known)} to {max(known)}.",
-            reason="UNKNOWN_ENUM_VALUE",
-            field=path,
-            details={"value": value},
-        )
-    return known[value]
 
 
 def _read_feature_ids(ids: Sequence[int], bounds: Bounds, path: str) -> tuple[int, ...]:

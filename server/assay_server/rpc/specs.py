@@ -1,6 +1,6 @@
 """Concepts in: what a request wants scored, checked against the SAE's width and the limits.
 
-Invariants as in ``convert``: finite numbers, existing features, unique names, refusals that name the path and both
+Invariants as in ``pairs``: finite numbers, existing features, unique names, refusals that name the path and both
 numbers. Names of concepts are the caller's own words and are not quoted back in errors.
 """
 
@@ -13,6 +13,7 @@ from assay.v1 import concept_pb2, model_pb2, pair_pb2
 from numpy.typing import NDArray
 
 from assay_server.errors import FailedPrecondition, InvalidItem
+from assay_server.rpc.fields import out_of_bounds
 from assay_server.scorer.ranking import WeightedFeatures
 from assay_server.store.concepts import StoredConcept
 from assay_server.subject.types import Directions
@@ -99,16 +100,6 @@ def unknown_feature(id: int, bounds: Bounds, path: str) -> InvalidItem:
         reason="UNKNOWN_FEATURE",
         field=path,
         details={"feature": id, "d_sae": bounds.d_sae},
-    )
-
-
-def out_of_bounds(what: str, value: int, most: int, limit: str, path: str) -> InvalidItem:
-    """The refusal of a number that is not in [0, most]."""
-    return InvalidItem(
-        f"{what} is {value}; {limit} is {most}.",
-        reason="LIMIT_EXCEEDED" if value > most else "OUT_OF_RANGE",
-        field=path,
-        details={what: value, limit: most},
     )
 
 

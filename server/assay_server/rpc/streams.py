@@ -23,8 +23,8 @@ import grpc
 from assay.v1 import scoring_pb2
 
 from assay_server.errors import InvalidItem, Overloaded
+from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import AnyCall, answer_items
-from assay_server.rpc.pairs import check_count
 from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import Loaded, ServerState, deadline_of
 

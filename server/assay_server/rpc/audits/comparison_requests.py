@@ -10,7 +10,8 @@ from assay_server.audit.comparison.control import FEWEST
 from assay_server.audit.comparison.run import Options
 from assay_server.errors import InvalidItem
 from assay_server.jobs.comparisons.types import ComparisonRequest
-from assay_server.rpc.audits.options import FAMILIES, MAX_COUNT, SHARE, Range, check_many, read_enums, unique, within
+from assay_server.rpc.audits.options import FAMILIES
+from assay_server.rpc.fields import MAX_COUNT, SHARE, Range, check_many, choose_each, unique, within
 from assay_server.rpc.names import dataset_name, short_text, stored_concept_name
 from assay_server.rpc.plans.service import plan_name
 from assay_server.rpc.specs import Bounds
@@ -33,7 +34,7 @@ def read_comparison(request: audit_service_pb2.CompareRolloutsRequest, bounds: B
     }
     check_many(len(request.concepts), bounds.limits.max_concepts, "max_concepts", "concepts", "concepts")
     concepts = [stored_concept_name(name, f"concepts[{place}]") for place, name in enumerate(request.concepts)]
-    asked: dict[str, Any] = {"families": families} if (families := read_enums(FAMILIES, request.families, "families")) else {}
+    asked: dict[str, Any] = {"families": families} if (families := choose_each(FAMILIES, request.families, "families")) else {}
     if request.HasField("margins"):
         asked |= {"margins": _margins(request.margins), "margins_of": short_text(request.margins.of, "margins.of")}
     return ComparisonRequest(

@@ -9,8 +9,8 @@ from assay_server.errors import InvalidItem
 from assay_server.interventions.types import MAX_STRENGTH
 from assay_server.jobs.audits.types import AuditCondition, DecisionMode, MetadataValue, PromptConcept, StatedCondition
 from assay_server.rpc.audits.messages import MODES
+from assay_server.rpc.fields import choose
 from assay_server.rpc.names import audit_condition_name, audit_name, concept_name, hypothesis_name, short_text
-from assay_server.rpc.pairs import choose
 from assay_server.rpc.specs import Bounds
 from assay_server.subject.checks import MAX_METADATA_BYTES
 

@@ -20,9 +20,10 @@ from assay.v1 import audit_service_pb2, pair_pb2, scoring_pb2
 from assay_server.errors import FailedPrecondition, InvalidItem
 from assay_server.jobs.api import AuditJobs
 from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
+from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import Turn
 from assay_server.rpc.names import request_id, short_text
-from assay_server.rpc.pairs import check_count, read_stored_pair
+from assay_server.rpc.pairs import read_stored_pair
 from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import Loaded, ServerState
 from assay_server.subject.types import Pair

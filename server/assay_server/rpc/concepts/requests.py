@@ -1,6 +1,6 @@
 """Requests of ConceptService in: protobuf to what the concept jobs are asked, with every check that needs no model.
 
-Invariants as in ``convert``: what passes is well-formed, refusals name the path and both numbers, no example is quoted.
+Invariants as in ``rpc.pairs``: what passes is well-formed, refusals name the path and both numbers, no example is quoted.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +25,9 @@ from assay_server.jobs.concepts.types import (
     TextExamples,
 )
 from assay_server.rpc import names
-from assay_server.rpc.pairs import choose, read_pair, read_response
-from assay_server.rpc.specs import MAX_NAME_BYTES, Bounds, out_of_bounds, read_vector, read_weights, unknown_feature
+from assay_server.rpc.fields import choose, out_of_bounds
+from assay_server.rpc.pairs import read_pair, read_response
+from assay_server.rpc.specs import MAX_NAME_BYTES, Bounds, read_vector, read_weights, unknown_feature
 
 ItemT = TypeVar("ItemT", pair_pb2.Pair, pair_pb2.PromptedResponse)
 ReadT = TypeVar("ReadT")

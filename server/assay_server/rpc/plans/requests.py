@@ -39,9 +39,9 @@ from assay_server.jobs.plans.types import (
     RankingRequest,
 )
 from assay_server.rpc import names
-from assay_server.rpc.audits.options import MAX_COUNT, Range, within
 from assay_server.rpc.enums import BULK_LANES, TRUNCATIONS, EnumMap
-from assay_server.rpc.specs import Bounds, out_of_bounds, read_concepts
+from assay_server.rpc.fields import MAX_COUNT, Range, out_of_bounds, within
+from assay_server.rpc.specs import Bounds, read_concepts
 
 MAX_PROMPT_BYTES = 4096
 MAX_PROMPTS = 64

@@ -13,10 +13,11 @@ from assay_server.errors import InvalidItem
 from assay_server.jobs.plans.applied import AppliedPlan
 from assay_server.rpc import names
 from assay_server.rpc.audits.exporting import chunks_of
+from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import AnyCall, Call, answer_items
 from assay_server.rpc.operations import OperationMessages
 from assay_server.rpc.paging import Place, page_after
-from assay_server.rpc.pairs import check_count, read_pair, read_response
+from assay_server.rpc.pairs import read_pair, read_response
 from assay_server.rpc.plans import messages
 from assay_server.rpc.plans.requests import (
     read_applied,

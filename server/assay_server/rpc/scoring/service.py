@@ -10,8 +10,9 @@ import grpc
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 
 from assay_server.rpc import messages as results
+from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import AnyCall, Call, answer_items
-from assay_server.rpc.pairs import CallOptions, check_count, read_encode, read_options, read_pair, read_response
+from assay_server.rpc.pairs import CallOptions, read_encode, read_options, read_pair, read_response
 from assay_server.rpc.state import Loaded, ServerState, deadline_of
 from assay_server.rpc.streams import PairStream
 from assay_server.scorer import Lane
