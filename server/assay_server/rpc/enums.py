@@ -3,12 +3,9 @@
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
-from assay.v1 import scoring_pb2
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
 from assay_server.rpc.fields import choose
-from assay_server.scorer import Lane
-from assay_server.subject.types import Truncation
 
 E = TypeVar("E", bound=Enum)
 
@@ -31,14 +28,10 @@ class EnumMap(Generic[E]):
         if unspecified is not None:
             self._members[0] = unspecified
 
-    def read(self, number: int, path: str) -> E:
-        """What a number received in the field ``path`` stands for. Raises InvalidItem (UNKNOWN_ENUM_VALUE)."""
-        return choose(self._members, number, path)
+    def read(self, number: int, path: str, default: E | None = None) -> E:
+        """What a number received in the field ``path`` stands for; zero, ``default``. Raises InvalidItem (UNKNOWN_ENUM_VALUE)."""
+        return choose(self._members, number, path) if number or default is None else default
 
     def number(self, member: E) -> Any:
         """What the contract calls it."""
         return self._numbers[member]
-
-
-TRUNCATIONS = EnumMap(scoring_pb2.Truncation, Truncation, Truncation.REFUSE)
-BULK_LANES = EnumMap(scoring_pb2.Lane, Lane, Lane.BULK)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from assay.v1 import pair_pb2, scoring_pb2
 
 from assay_server.errors import EmptySpan, InvalidItem
+from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.fields import choose, out_of_bounds
 from assay_server.rpc.specs import Bounds, Concept, read_concepts, unknown_feature
 from assay_server.scorer import Lane, ScoreOptions
@@ -23,12 +24,8 @@ from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse, 
 
 DEFAULT_TOP_K = 16
 
-_TRUNCATIONS: Mapping[int, Truncation] = {
-    scoring_pb2.TRUNCATION_UNSPECIFIED: Truncation.REFUSE,
-    scoring_pb2.TRUNCATION_PROMPT_START: Truncation.PROMPT_START,
-    scoring_pb2.TRUNCATION_RESPONSE_END: Truncation.RESPONSE_END,
-}
-_LANES: Mapping[int, Lane] = {scoring_pb2.LANE_INTERACTIVE: Lane.INTERACTIVE, scoring_pb2.LANE_BULK: Lane.BULK}
+TRUNCATIONS = EnumMap(scoring_pb2.Truncation, Truncation, Truncation.REFUSE)
+LANES = EnumMap(scoring_pb2.Lane, Lane)
 _CACHE_MODES: Mapping[int, bool] = {scoring_pb2.CACHE_MODE_UNSPECIFIED: False, scoring_pb2.CACHE_MODE_BYPASS: True}
 
 
@@ -56,8 +53,8 @@ def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lan
     top_k = options.top_k if options.HasField("top_k") else min(DEFAULT_TOP_K, bounds.limits.max_top_k)
     if not 0 <= top_k <= bounds.limits.max_top_k:
         raise out_of_bounds("top_k", top_k, bounds.limits.max_top_k, "max_top_k", f"{path}.top_k")
-    truncation = choose(_TRUNCATIONS, options.truncation, f"{path}.truncation")
-    chosen_lane = choose({scoring_pb2.LANE_UNSPECIFIED: lane, **_LANES}, options.lane, f"{path}.lane")
+    truncation = TRUNCATIONS.read(options.truncation, f"{path}.truncation")
+    chosen_lane = LANES.read(options.lane, f"{path}.lane", lane)
     bypass = choose(_CACHE_MODES, options.cache_mode, f"{path}.cache_mode")
     concepts, directions = read_concepts(options.concepts, bounds, f"{path}.concepts")
     engine = ScoreOptions(options.include_prompt, directions, truncation, chosen_lane, bypass)
@@ -115,7 +112,7 @@ def read_encode(request: scoring_pb2.EncodeTokensRequest, bounds: Bounds) -> tup
         check_turns(request.conversation.messages, "conversation.messages", last_may_answer=True)
         text = _messages(request.conversation.messages)
     features = _read_feature_ids(request.features, bounds, "features")
-    truncation = choose(_TRUNCATIONS, request.truncation, "truncation")
+    truncation = TRUNCATIONS.read(request.truncation, "truncation")
     if truncation is Truncation.PROMPT_START:
         raise InvalidItem(
             "TRUNCATION_PROMPT_START has no meaning for one text; use TRUNCATION_RESPONSE_END, which drops its end.",

@@ -39,9 +39,11 @@ from assay_server.jobs.plans.types import (
     RankingRequest,
 )
 from assay_server.rpc import names
-from assay_server.rpc.enums import BULK_LANES, TRUNCATIONS, EnumMap
+from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.fields import MAX_COUNT, Range, out_of_bounds, within
+from assay_server.rpc.pairs import LANES, TRUNCATIONS
 from assay_server.rpc.specs import Bounds, read_concepts
+from assay_server.scorer import Lane
 
 MAX_PROMPT_BYTES = 4096
 MAX_PROMPTS = 64
@@ -105,7 +107,7 @@ def read_beta(options: service_pb.OffsetOptions) -> float | None:
 
 def read_reading(truncation: int, lane: int, path: str, deadline: float | None) -> Reading:
     """How texts are read."""
-    return Reading(TRUNCATIONS.read(truncation, f"{path}truncation"), BULK_LANES.read(lane, f"{path}lane"), deadline)
+    return Reading(TRUNCATIONS.read(truncation, f"{path}truncation"), LANES.read(lane, f"{path}lane", Lane.BULK), deadline)
 
 
 def read_sweep(request: service_pb.MeasureInterventionRequest) -> SweepOptions:
