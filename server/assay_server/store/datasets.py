@@ -22,6 +22,7 @@ from typing import Any
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.store.files import Files, damaged, sha256
 from assay_server.store.pairs import canonical, from_parquet, prompt_id, read_table, to_parquet
+from assay_server.store.records import read_record
 from assay_server.subject.types import Pair
 
 MAX_METADATA_KEYS = 64
@@ -97,7 +98,7 @@ class Datasets:
             raw = self._files.read_json(_manifest(id))
         except (FileNotFoundError, ValueError) as error:
             raise NotFound(f"There is no dataset 'datasets/{id}'; ListDatasets names those that are.") from error
-        return _dataset(raw)
+        return read_record(Dataset, raw)
 
     def ids(self) -> list[str]:
         """Ids of all datasets."""
@@ -192,12 +193,6 @@ class Datasets:
         if sha256(data) != dataset.shards[shard].sha256:
             raise damaged(path)
         return data
-
-
-def _dataset(raw: dict[str, Any]) -> Dataset:
-    fields: dict[str, Any] = {**raw, "metadata_keys": tuple(raw["metadata_keys"])}
-    fields["shards"] = tuple(ShardEntry(**entry) for entry in raw["shards"])
-    return Dataset(**fields)
 
 
 def _rechunk(chunks: Iterable[list[Pair]], size: int) -> Iterator[list[Pair]]:

@@ -12,29 +12,17 @@ Invariant: an audit that says DONE has all its tables, whole; one that is damage
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.errors import DataLoss, FailedPrecondition, NotFound
 from assay_server.jobs.audits.tables import TableHead, concatenated, from_parquet, head_of, to_parquet
-from assay_server.jobs.audits.types import (
-    AuditInfo,
-    AuditSettings,
-    AuditState,
-    ConceptFamily,
-    Cost,
-    DecisionInfo,
-    DecisionMode,
-    Nuisance,
-    NuisanceSummary,
-    ViewSummary,
-)
+from assay_server.jobs.audits.types import AuditInfo, AuditState, DecisionInfo
 from assay_server.store.files import Files, damaged, sha256
-from assay_server.subject.identity import SubjectRef
+from assay_server.store.records import read_record
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +35,7 @@ class AuditFiles:
 
     def write(self, info: AuditInfo) -> None:
         """Store how an audit stands; the tables of a finished one come first, see ``finish``."""
-        self._files.write_json(_record(info.name), {**_info_record(info), "tables": {}})
+        self._files.write_json(_record(info.name), {**asdict(info), "tables": {}})
 
     def finish(self, info: AuditInfo, tables: Mapping[ViewKind, TestTable]) -> None:
         """Store a finished audit with its tables."""
@@ -58,7 +46,7 @@ class AuditFiles:
             self._files.write(_conditions(info.name, view), conditions)
             head = asdict(head_of(table, info.settings.statistics.keep))
             heads[view.value] = {**head, "sha256": sha256(rows), "conditions_sha256": sha256(conditions)}
-        self._files.write_json(_record(info.name), {**_info_record(info), "tables": heads})
+        self._files.write_json(_record(info.name), {**asdict(info), "tables": heads})
 
     def read(self, name: str) -> AuditInfo:
         """How an audit stands. Raises NotFound, DataLoss."""
@@ -145,8 +133,7 @@ class AuditFiles:
             except DataLoss as error:
                 _log.error("a decision is lost: %s", error.message)
                 continue
-            record["mode"] = DecisionMode(record["mode"])
-            found.append(DecisionInfo(**record))
+            found.append(read_record(DecisionInfo, record))
         return found
 
     def _raw(self, name: str) -> dict[str, Any]:
@@ -183,46 +170,11 @@ class AuditFiles:
         return data
 
 
-def settings_record(settings: AuditSettings) -> dict[str, Any]:
-    """Settings as JSON."""
-    return asdict(settings)
-
-
-def read_settings(record: Mapping[str, Any]) -> AuditSettings:
-    """Settings from JSON."""
-    known = {field.name for field in dataclasses.fields(AuditOptions)}
-    statistics: dict[str, Any] = {name: value for name, value in record["statistics"].items() if name in known}
-    statistics["views"] = tuple(ViewKind(view) for view in statistics["views"])
-    return AuditSettings(
-        statistics=AuditOptions(**statistics),
-        families=tuple(ConceptFamily(family) for family in record["families"]),
-        concepts=tuple(record["concepts"]),
-        nuisances=tuple(Nuisance(nuisance) for nuisance in record["nuisances"]),
-        metadata_keys=tuple(record["metadata_keys"]),
-    )
-
-
-def _info_record(info: AuditInfo) -> dict[str, Any]:
-    return asdict(info)
-
-
 def _read_info(raw: Mapping[str, Any]) -> AuditInfo:
-    record: dict[str, Any] = {field.name: raw[field.name] for field in dataclasses.fields(AuditInfo)}
-    nuisance = raw["nuisance"]
-    record |= {
-        "state": AuditState(raw["state"]),
-        "settings": read_settings(raw["settings"]),
-        "subject": SubjectRef(**raw["subject"]),
-        "views": tuple(_read_view(view) for view in raw["views"]),
-        "nuisance": NuisanceSummary(tuple(nuisance["names"]), tuple(nuisance["gamma"]), nuisance["accuracy"], nuisance["reason"]),
-        "cost": Cost(**raw["cost"]),
-    }
-    return AuditInfo(**record)
-
-
-def _read_view(raw: Mapping[str, Any]) -> ViewSummary:
-    record: dict[str, Any] = {**raw, "view": ViewKind(raw["view"])}
-    return ViewSummary(**record)
+    record, settings = {field.name: raw[field.name] for field in fields(AuditInfo)}, raw["settings"]
+    known = {field.name for field in fields(AuditOptions)}  # older files hold others too
+    statistics = {name: value for name, value in settings["statistics"].items() if name in known}
+    return read_record(AuditInfo, {**record, "settings": {**settings, "statistics": statistics}})
 
 
 def _record(name: str) -> str:

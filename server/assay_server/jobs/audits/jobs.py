@@ -13,14 +13,14 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from assay_server.audit.findings import ViewKind
 from assay_server.audit.matrices import Floats, Ints
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.audits.columns import concept_set
-from assay_server.jobs.audits.files import AuditFiles, settings_record
+from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.held import HeldResults
 from assay_server.jobs.audits.run import AuditRunner
 from assay_server.jobs.audits.snapshots import snapshot_of, to_record
@@ -235,7 +235,7 @@ class AuditLibrary:
         check_request_id(request_id)
         id = request_id or secrets.token_hex(6)
         name = f"audits/{id}" if kind == AUDIT else f"audits/test-{id}"
-        arguments = {"audit": name, "dataset": dataset, "settings": settings_record(settings), "asked": _asked(kind, record)}
+        arguments = {"audit": name, "dataset": dataset, "settings": asdict(settings), "asked": _asked(kind, record)}
         async with self._creating:
             known = self._operations.find(kind, request_id)
             if known is None:

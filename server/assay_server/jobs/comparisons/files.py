@@ -18,13 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from assay_server.audit.comparison.agreement import FIGURES, Agreement, Estimate
-from assay_server.audit.comparison.control import Control
-from assay_server.audit.comparison.run import Comparison, Options
+from assay_server.audit.comparison.agreement import Estimate
+from assay_server.audit.comparison.run import Comparison
 from assay_server.errors import NotFound
-from assay_server.jobs.audits.types import ConceptFamily, ConceptRow, LabelLookup
+from assay_server.jobs.audits.types import ConceptRow, LabelLookup
 from assay_server.jobs.comparisons.types import PLOTTED, ComparisonHead, ComparisonRequest, ComparisonResult, ShiftRow
 from assay_server.store.files import Files, damaged, sha256
+from assay_server.store.records import read_record
 from assay_server.subject.identity import SubjectRef
 
 VERSION = 1
@@ -58,16 +58,7 @@ class ComparisonFiles:
             raw = self._files.read_json(f"{name}/request.json")
         except FileNotFoundError as error:
             raise damaged(f"{name}/request.json") from error
-        asked = raw["request"]
-        request: dict[str, Any] = {
-            **asked,
-            "concepts": tuple(asked["concepts"]),
-            "families": tuple(ConceptFamily(one) for one in asked["families"]),
-            "margins": None if asked["margins"] is None else tuple(asked["margins"]),
-            "options": Options(**asked["options"]),
-        }
-        subject = SubjectRef(**raw["subject"])
-        return Asked(ComparisonRequest(**request), subject, raw["concepts"], raw["plan_fingerprint"], raw["created"])
+        return read_record(Asked, {one.name: raw[one.name] for one in fields(Asked)})
 
     def finish(self, head: ComparisonHead, compared: Comparison, features: Mapping[str, tuple[int, ...]]) -> None:
         """Store a finished comparison.
@@ -186,16 +177,4 @@ def _rows(table: Any, labels: LabelLookup) -> tuple[ShiftRow, ...]:
 
 
 def _read_head(raw: Mapping[str, Any]) -> ComparisonHead:
-    values: dict[str, Any] = {one.name: raw[one.name] for one in fields(ComparisonHead)}
-    values["options"] = Options(**raw["options"])
-    values |= {name: _agreement(raw[name]) for name in ("retained", "above_noise", "noise_floor")}
-    control = raw["control"]
-    if control is not None:
-        control = Control(control["pairs"], control["of"], Estimate(**control["margin"]), Estimate(**control["accuracy"]))
-    values |= {"subject": SubjectRef(**raw["subject"]), "conclusions": tuple(raw["conclusions"]), "control": control}
-    return ComparisonHead(**values)
-
-
-def _agreement(raw: Mapping[str, Any]) -> Agreement:
-    figures = {name: None if raw.get(name) is None else Estimate(**raw[name]) for name in FIGURES}  # older files hold fewer
-    return Agreement(raw["concepts"], **figures)
+    return read_record(ComparisonHead, {one.name: raw[one.name] for one in fields(ComparisonHead)})
