@@ -9,7 +9,7 @@ from assay.trl import preference_rows
 from datasets import Dataset
 from trl import DPOConfig
 
-from tests.server.interventions import worlds
+from tests.server.jobs.plans import worlds
 from tests.support.tiny_subject import build_parts
 
 
