@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 from assay_server.audit.findings import ViewKind
-from assay_server.audit.intervals import bootstrap
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.shards import ConceptSet
 from assay_server.subject.types import Pair
 
 from benchmarks.common import Metric, arguments, at_least, read_pairs, write_result
 from benchmarks.validity.audits import audit
+from benchmarks.validity.bootstrap import bootstrap
 from benchmarks.validity.concepts import concept_set, disparities, expression, response_clusters
 from benchmarks.validity.data import SCRATCH, Features, read
 from benchmarks.validity.difference_sae import ACTIVE, FEATURES, train_difference_sae

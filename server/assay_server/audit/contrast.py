@@ -19,8 +19,6 @@ from assay_server.audit.moments import split_halves
 from assay_server.audit.reason import Reason
 from assay_server.audit.shared_prompts import SharedErrors, SharedPromptSums, shared_errors
 
-MIN_FEATURES = 10
-MIN_INSIDE = 25
 MIN_SHIFT = 1e-6
 LEVEL = 0.95
 # A variance this small beside the mean square is rounding, left by subtracting one from the other.
@@ -60,17 +58,6 @@ class Contrasts:
     outside: Ints  # [groups]
     reason: Codes  # Reason
 
-    def kept(self, sizes: Ints, *, min_features: int = MIN_FEATURES, min_inside: int = MIN_INSIDE) -> Bools:
-        """[A]'s filters: t_m ≥ 10, n_k ≥ 25, SC, and a test was made (METHOD.md §3.2).
-
-        SC looks at the outcome: correct for multiplicity over `eligible`, and then keep these.
-        """
-        return self.eligible(sizes, min_features=min_features, min_inside=min_inside) & self.consistent
-
-    def eligible(self, sizes: Ints, *, min_features: int = MIN_FEATURES, min_inside: int = MIN_INSIDE) -> Bools:
-        """The filters that do not look at the outcome: what counts as tested."""
-        return (sizes >= min_features)[None, :] & (self.inside >= min_inside)[:, None] & (self.reason == Reason.NONE)
-
 
 def groups_from_labels(labels: ArrayLike, groups: int) -> Csr:
     """The 0/1 array [pairs, groups] of a partition; label −1 is in no group.
@@ -91,7 +78,6 @@ def group_moments(
     sizes: ArrayLike | None = None,
     *,
     compared: ArrayLike | None = None,
-    first_row: int = 0,
     halves: ArrayLike | None = None,
 ) -> GroupMoments:
     """The sums of one shard.
@@ -101,8 +87,7 @@ def group_moments(
         groups: 0/1 membership [pairs, groups], from the symmetric activity or the prompt, never from `values`.
         sizes: t_m, [concepts], when values are numerators; ones otherwise.
         compared: True for the pairs that take part, [pairs]; the silent bucket is left out of both sides (§3.2).
-        first_row: dataset row of the shard's first pair; parity splits the halves.
-        halves: 0 or 1 a pair instead.
+        halves: 0 or 1 per pair, [pairs]; by default the parity of its place.
 
     Raises:
         ValueError: shapes disagree, a value is not finite, or `groups` is not a 0/1 array.
@@ -117,7 +102,7 @@ def group_moments(
     size = np.ones(concepts, np.int64) if sizes is None else np.asarray(sizes, np.int64)
     if keep.shape != (pairs,) or size.shape != (concepts,):
         raise ValueError(f"compared must be [{pairs}] and sizes [{concepts}], got {keep.shape} and {size.shape}")
-    side = split_halves(pairs, first_row, halves)
+    side = split_halves(pairs, halves)
     parts = [_half_sums(matrix, members, keep & (side == half)) for half in (False, True)]
     stacked = [np.stack(column) for column in zip(*parts, strict=True)]
     return GroupMoments(size, *stacked)

@@ -3,8 +3,7 @@
 METHOD.md §3.5. Given the fitted nuisance model, the score of concept m is S_m = Σ_i u[i,m] r_i, r_i = 1 − σ(γ̂·x_i). Since
 γ̂ was estimated, u is projected off x in the metric of the information (the efficient score), and since pairs of a
 prompt are not independent, the variance is the sum of squared prompt sums of that efficient score. All of it follows
-from sums that merge across shards; one sparse product a shard makes them. `raw_effect` is the same test without the
-nuisance, so that both can stand side by side.
+from sums that merge across shards; one sparse product per shard makes them.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from assay_server.audit.matrices import (
     split_prompt_sums,
     sum_by_prompt,
 )
-from assay_server.audit.maxt import FlipSums, flip_sums, max_t
-from assay_server.audit.moments import Moments
+from assay_server.audit.maxt import FlipSums, max_t
 from assay_server.audit.nuisance import NuisanceFit, nuisance_array
 from assay_server.audit.reason import Reason
 from assay_server.audit.watch import Check, go_on
@@ -176,33 +174,12 @@ def controlled_effect(sums: ControlSums, *, level: float = LEVEL) -> ScoreTest:
     return _test(score, curvature, variance, sums.pairs, sums.sizes, sums.prompts, reason, level)
 
 
-def raw_effect(sums: Moments, *, level: float = LEVEL) -> ScoreTest:
-    """The same test with no nuisance (γ = 0, r = ½, w = ¼), from integer sums: what control is compared with."""
-    sums = sums.closed()
-    size = np.maximum(sums.sizes, 1)
-    prompts = sums.telling_prompts
-    reason = np.full(len(size), Reason.NONE, np.uint8)
-    reason[prompts == 1] = Reason.ONE_PROMPT
-    reason[prompts == 0] = Reason.NO_DIFFERENCE
-    score = 0.5 * (sums.total / size)
-    curvature = 0.25 * (sums.squares.sum(axis=0) / size / size)
-    variance = 0.25 * (sums.prompt_squares / size / size)
-    return _test(score, curvature, variance, int(sums.pairs.sum()), sums.sizes, prompts, reason, level)
-
-
 def contributions(shard: Disparity, nuisance: ArrayLike, fit: NuisanceFit) -> Csr:
     """Rows [r·u, r·x], CSR [pairs, concepts + nuisances]: the score of each pair before projection."""
     x, u = nuisance_array(nuisance), shard.values()
     left = fit.residuals(x)
     scaled = Csr((u.data * np.repeat(left, np.diff(u.indptr)), u.indices, u.indptr), shape=u.shape)
     return csr(sparse.hstack([scaled, Csr(x * left[:, None])], format="csr"))
-
-
-def controlled_flip_sums(
-    shard: Disparity, prompts: ArrayLike, nuisance: ArrayLike, fit: NuisanceFit, *, flips: int, seed: int = 0
-) -> FlipSums:
-    """Sign flips of a shard's score contributions, for `controlled_max_t`; merge with `merge_flip_sums`."""
-    return flip_sums(contributions(shard, nuisance, fit), prompts, flips=flips, seed=seed)
 
 
 def controlled_max_t(flipped: FlipSums, sums: ControlSums, *, level: float = LEVEL, check: Check = go_on) -> Floats:

@@ -16,8 +16,6 @@ import numpy as np
 from assay_server.audit.matrices import Csr, Ints, csr, dense_row
 
 TAU = 0.01
-# What τ becomes when frequencies pass through the cache's half precision: one firing in a hundred is stored as this.
-TAU_HALF = float(np.float16(TAU))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +52,7 @@ def firing_difference(freq_chosen: Any, freq_rejected: Any, tau: float = TAU) ->
         freq_chosen: share of the chosen span's tokens that fire, CSR [pairs, features], in [0, 1].
         freq_rejected: the same for the rejected span.
         tau: the share above which a feature counts, rounded to the arrays' own precision, so that a frequency of
-            exactly τ never passes because it was stored in fewer bits. Sparse arrays have no half precision: where
-            values passed through float16, give `TAU_HALF`.
+            exactly τ never passes because it was stored in fewer bits.
 
     Raises:
         ValueError: shapes differ, a frequency is outside [0, 1] or not finite, or τ is outside [0, 1).
@@ -90,12 +87,6 @@ def activity(freq_chosen: Any, freq_rejected: Any, concepts: Csr | None = None) 
     """
     chosen, rejected = _frequencies(freq_chosen, freq_rejected)
     return _pool(csr(chosen.astype(np.float64) + rejected.astype(np.float64)), concepts)
-
-
-def frequency_difference(freq_chosen: Any, freq_rejected: Any, concepts: Csr | None = None) -> Csr:
-    """v[i, m] = Σ_{g∈T_m} (freq_c − freq_r), float64: for drill-down only (METHOD.md §3)."""
-    chosen, rejected = _frequencies(freq_chosen, freq_rejected)
-    return _pool(csr(chosen.astype(np.float64) - rejected.astype(np.float64)), concepts)
 
 
 def firing(frequencies: Any, tau: float = TAU) -> Csr:

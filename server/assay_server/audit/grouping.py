@@ -75,35 +75,6 @@ def group_pairs(
     return _grouping(active, nearest, centroids, threshold, objective, steps, converged)
 
 
-def group_pairs_minibatch(
-    activity: Any,
-    groups: int = GROUPS,
-    *,
-    seed: int = 0,
-    batch: int = 8_192,
-    epochs: int = 3,
-    silent_percentile: float = SILENT_PERCENTILE,
-) -> Grouping:
-    """The same by mini-batches (Sculley 2010, on the sphere): each batch moves the running sums of its centroids.
-
-    Costs epochs + 1 passes whatever the data. Arguments and errors as in `group_pairs`; batch and epochs are at least 1.
-    """
-    if batch < 1 or epochs < 1:
-        raise ValueError(f"batch and epochs must be positive, got {batch} and {epochs}")
-    rows, active, threshold = _prepared(activity, groups, silent_percentile)
-    draws = np.random.default_rng(seed)
-    centroids = _start(rows, groups, draws)
-    sums = centroids.copy()
-    for _ in range(epochs if len(centroids) else 0):
-        order = draws.permutation(rows.shape[0])
-        for first in range(0, len(order), batch):
-            part = Csr(rows[order[first : first + batch]])
-            sums += _sums(part, assign(part, centroids)[0], len(centroids))
-            centroids = _unit(sums)
-    nearest, cosine = assign(rows, centroids)
-    return _grouping(active, nearest, centroids, threshold, _mean(cosine), epochs, True)
-
-
 def assign(rows: Csr, centroids: Floats, *, check: Check = go_on) -> tuple[Ints, Floats]:
     """The nearest centroid of each row and the cosine to it, [rows]; scaling a row changes only the cosine's scale."""
     nearest, cosine = np.zeros(rows.shape[0], np.int64), np.zeros(rows.shape[0])
@@ -136,7 +107,7 @@ def _prepared(activity: Any, groups: int, silent_percentile: float) -> tuple[Csr
     return Csr((scaled, kept.indices, kept.indptr), shape=kept.shape), active, threshold
 
 
-def _start(rows: Csr, groups: int, draws: np.random.Generator, check: Check = go_on) -> Floats:
+def _start(rows: Csr, groups: int, draws: np.random.Generator, check: Check) -> Floats:
     """k-means++ (Arthur and Vassilvitskii 2007) with 1 − cosine as the squared distance, on 32 rows a group at most."""
     count = rows.shape[0]
     if count > _SEED_ROWS * groups:

@@ -18,7 +18,6 @@ from assay_server.audit.draws import drawn_bits
 from assay_server.audit.matrices import Csr, Floats, Ints, prompt_ids
 from assay_server.audit.watch import Check, go_on
 
-FLIPS = 1_024
 _WORD = 64
 # A column with this share of nonzeros is cheaper as a row of a dense product than of a sparse one.
 _DENSE = 0.03
@@ -34,23 +33,6 @@ class FlipSums:
 
     seed: int
     totals: NDArray[Any]  # [columns, flips]; int64 when the values are integers
-
-
-def flip_sums(values: Csr, prompts: ArrayLike, *, flips: int = FLIPS, seed: int = 0) -> FlipSums:
-    """Totals of one shard under seeded sign flips by prompt.
-
-    Args:
-        values: disparity numerators or score contributions, CSR [pairs, columns].
-        prompts: an integer id a pair, [pairs].
-        flips: how many, a multiple of 64.
-        seed: of the coins.
-
-    Raises:
-        ValueError: flips is not a positive multiple of 64, or prompts is not one integer a pair.
-    """
-    sums = no_flip_sums(values, flips=flips, seed=seed)
-    add_flip_sums(sums, values, prompts)
-    return sums
 
 
 def no_flip_sums(values: Csr, *, flips: int, seed: int) -> FlipSums:
@@ -91,17 +73,6 @@ def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike, *, check: Che
         np.add(part, rare @ signs, out=part, casting="unsafe")
         for block, rows in zip(blocks, dense, strict=True):
             part[block] += (rows @ signs).astype(totals.dtype)
-
-
-def merge_flip_sums(left: FlipSums, right: FlipSums) -> FlipSums:
-    """The totals of both shards: exact for integers, in any order.
-
-    Raises:
-        ValueError: seeds or shapes differ.
-    """
-    if left.seed != right.seed or left.totals.shape != right.totals.shape:
-        raise ValueError("flip sums of different seeds, columns or numbers of flips do not merge")
-    return FlipSums(left.seed, left.totals + right.totals)
 
 
 def prompt_signs(prompts: Ints, word: int, seed: int) -> NDArray[np.int8]:

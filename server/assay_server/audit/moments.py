@@ -78,7 +78,6 @@ def moments(
     shard: Disparity,
     prompts: ArrayLike,
     *,
-    first_row: int = 0,
     halves: ArrayLike | None = None,
     open_prompts: ArrayLike | None = None,
 ) -> Moments:
@@ -87,8 +86,7 @@ def moments(
     Args:
         shard: disparities of the shard's pairs.
         prompts: an integer id a pair, [pairs]; equal ids are one prompt, in every shard.
-        first_row: the dataset's row number of the shard's first pair; its parity splits the halves.
-        halves: 0 or 1 a pair instead of the parity of its row.
+        halves: 0 or 1 per pair, [pairs]; by default the parity of its place.
         open_prompts: ids of prompts that other shards may hold too; None when no shard splits a prompt.
 
     Raises:
@@ -96,7 +94,7 @@ def moments(
         OverflowError: the squares of this many pairs and features would not fit 63 bits.
     """
     values, n = shard.numerators, shard.numerators.shape[0]
-    side = split_halves(n, first_row, halves)
+    side = split_halves(n, halves)
     squared = Csr((values.data**2, values.indices, values.indptr), shape=values.shape)
     sums = sum_by_prompt(values, prompt_ids(prompts, n))
     shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
@@ -139,14 +137,14 @@ def merge_moments(left: Moments, right: Moments) -> Moments:
     return _fitting(merged)
 
 
-def split_halves(pairs: int, first_row: int = 0, halves: ArrayLike | None = None) -> Bools:
-    """True for the second half, [pairs]: odd rows of the dataset, or where `halves` is 1 (METHOD.md §3.2).
+def split_halves(pairs: int, halves: ArrayLike | None = None) -> Bools:
+    """True for the second half, [pairs]: where `halves` is 1, or by default every second pair (METHOD.md §3.2).
 
     Raises:
         ValueError: `halves` is not one 0 or 1 a pair.
     """
     if halves is None:
-        return (np.arange(first_row, first_row + pairs) % 2).astype(np.bool_)
+        return (np.arange(pairs) % 2).astype(np.bool_)
     side = np.asarray(halves)
     if side.shape != (pairs,) or not np.isin(side, (0, 1)).all():
         raise ValueError(f"halves must be {pairs} zeros and ones, got shape {side.shape}")

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from assay_server.audit.matrices import Bools, Floats
 
@@ -43,18 +44,5 @@ def q_values(
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("p-values must lie in [0, 1] and none may be NaN")
     result = np.ones(values.shape)
-    result[mask] = _step_up(values[mask], procedure)
-    return result
-
-
-def _step_up(p: Floats, procedure: Procedure) -> Floats:
-    n = len(p)
-    if n == 0:
-        return p
-    ranks = np.arange(1, n + 1)
-    penalty = float((1 / ranks).sum()) if procedure is Procedure.BENJAMINI_YEKUTIELI else 1.0
-    order = np.argsort(p, kind="stable")
-    stepped = np.minimum.accumulate((p[order] * (n * penalty) / ranks)[::-1])[::-1]
-    result = np.empty(n)
-    result[order] = np.minimum(stepped, 1.0)
+    result[mask] = stats.false_discovery_control(values[mask], method=procedure.value) if mask.any() else 1.0
     return result

@@ -30,7 +30,6 @@ class NuisanceFit:
     gamma: Floats  # [nuisances]; 0 when `reason` says that there is no fit
     rank: int  # independent nuisance columns; 0 when all differences are zero
     steps: int  # Newton steps taken
-    log_likelihood: float  # nats, over all pairs
     reason: Reason  # NONE, NO_PAIRS, SEPARATED or NOT_CONVERGED
 
     def residuals(self, nuisance: Floats) -> Floats:
@@ -68,20 +67,19 @@ def fit_nuisance(nuisance: ArrayLike) -> NuisanceFit:
     pairs, columns = x.shape
     nothing = np.zeros(columns)
     if pairs == 0:
-        return NuisanceFit(nothing, 0, 0, 0.0, Reason.NO_PAIRS)
+        return NuisanceFit(nothing, 0, 0, Reason.NO_PAIRS)
     scale = np.sqrt(np.mean(np.square(x), axis=0))
     scale[scale == 0] = 1.0
     x = x / scale
     rank = int(np.linalg.matrix_rank(x.T @ x, hermitian=True)) if columns else 0
     if rank == 0:
-        return NuisanceFit(nothing, 0, 0, pairs * float(np.log(0.5)), Reason.NONE)
+        return NuisanceFit(nothing, 0, 0, Reason.NONE)
     gamma, steps, converged = _newton(x)
-    margins = x @ gamma
-    if (not converged or np.abs(margins).max() > _SUSPECT_MARGIN) and _separated(x):
-        return NuisanceFit(nothing, rank, steps, 0.0, Reason.SEPARATED)
+    if (not converged or np.abs(x @ gamma).max() > _SUSPECT_MARGIN) and _separated(x):
+        return NuisanceFit(nothing, rank, steps, Reason.SEPARATED)
     if not converged:
-        return NuisanceFit(nothing, rank, steps, pairs * float(np.log(0.5)), Reason.NOT_CONVERGED)
-    return NuisanceFit(gamma / scale, rank, steps, _log_likelihood(margins), Reason.NONE)
+        return NuisanceFit(nothing, rank, steps, Reason.NOT_CONVERGED)
+    return NuisanceFit(gamma / scale, rank, steps, Reason.NONE)
 
 
 def decided_pairs(nuisance: ArrayLike) -> Bools:

@@ -34,7 +34,6 @@ class Survey:
     open_prompts: Ints  # prompts whose pairs lie in more than one block
     d_sae: int
     response_spans: Ints  # [d_sae] chosen and rejected responses in which the feature fires
-    prompt_spans: Ints  # [d_sae] pairs in whose prompt it fires
 
     @property
     def pairs(self) -> int:
@@ -58,11 +57,11 @@ class Survey:
 def survey(shards: Shards, progress: Progress | None = None) -> Survey:
     """Read once what every view needs: rows, prompts and nuisances; and fit the nuisance model on all pairs."""
     parts: list[tuple[Ints, Ints, Floats]] = []
-    spans = [np.zeros(shards.d_sae, np.int64) for _ in range(2)]
+    spans = np.zeros(shards.d_sae, np.int64)
     for block in blocks(shards, "survey", progress):
         parts.append((block.rows, block.prompts, block.nuisance))
-        for index, fired in ((0, block.freq_chosen), (0, block.freq_rejected), (1, block.freq_prompt)):
-            spans[index] += np.bincount(fired.indices, minlength=shards.d_sae)
+        for fired in (block.freq_chosen, block.freq_rejected):
+            spans += np.bincount(fired.indices, minlength=shards.d_sae)
     empty = np.zeros(0, np.int64)
     rows = np.concatenate([empty, *(part[0] for part in parts)])
     prompts = np.concatenate([empty, *(part[1] for part in parts)])
@@ -74,8 +73,7 @@ def survey(shards: Shards, progress: Progress | None = None) -> Survey:
         fit=fit_nuisance(nuisance) if nuisance.shape[1] else None,
         open_prompts=_in_several_blocks(prompts),
         d_sae=shards.d_sae,
-        response_spans=spans[0],
-        prompt_spans=spans[1],
+        response_spans=spans,
     )
 
 

@@ -61,19 +61,6 @@ def ablation_basis(rows: ArrayLike, rank: int = 0) -> Floats:
     return np.ascontiguousarray(basis * flips)
 
 
-def ablate(residual: ArrayLike, basis: ArrayLike, mean: ArrayLike, strength: float = 1.0) -> Floats:
-    """h − strength · QQᵀ(h − μ) (METHOD.md §4: around the mean, because zero ablation can push *towards* a concept).
-
-    Args:
-        residual: h, [tokens, d_in].
-        basis: Q, [d_in, k].
-        mean: μ, [d_in].
-        strength: the part that is taken out, in [0, 1].
-    """
-    h, q = np.asarray(residual, np.float64), np.asarray(basis, np.float64)
-    return h - strength * ((h - np.asarray(mean, np.float64)) @ q) @ q.T
-
-
 def steer(residual: ArrayLike, direction: ArrayLike, coefficient: float) -> Floats:
     """h + coefficient · v (METHOD.md §4), v a unit vector [d_in]."""
     return np.asarray(residual, np.float64) + coefficient * np.asarray(direction, np.float64)

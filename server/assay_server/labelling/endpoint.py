@@ -1,59 +1,58 @@
 """An OpenAI-compatible endpoint (``POST {base}/chat/completions``) that the operator configured; the only network here.
 
 Invariants:
-- Never more than ``concurrency`` requests at once; every attempt ends within ``timeout_seconds``, however slowly bytes drip.
-- What may pass (429, 5xx, a lost connection, a timeout, an answer that is no completion) is tried again, later each time, a
-  ``Retry-After`` obeyed up to a bound; what will not pass (400, 401, 403, 404, ...) is not.
-- The key travels in one header, to the configured host only (redirects are not followed), and shows in no error, repr or log.
-- Every attempt is counted in ``usage``, with the tokens that the endpoint says it used.
+- At most ``concurrency`` requests at once; each attempt ends within ``timeout_seconds``, even if bytes trickle in.
+- Transient failures (429, 5xx, a lost connection, a timeout, an answer that is no completion) are retried with growing
+  back-off, obeying ``Retry-After`` up to a bound; permanent ones (400, 401, 403, 404, ...) are not.
+- The key travels in one header, to the configured host only: redirects are not followed, and neither proxies nor credentials
+  are taken from the environment. It shows in no error, repr or log.
+- An answer is read up to a bound and never decompressed.
+- Every attempt is counted in ``usage``, with the tokens that the endpoint reports.
 """
 
 import asyncio
-import http.client
 import json
 import random
-import socket
 import ssl
-import threading
 import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
+
+import httpx
 
 from assay_server.errors import AssayError, EngineFailure, InvalidItem
 
 _MAX_ANSWER_BYTES = 4 << 20
 _MAX_HOLD_SECONDS = 60.0
-_PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_TRANSIENT = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
 class EndpointFailed(EngineFailure):
-    """The endpoint gave no completion; trying again did not help."""
+    """The endpoint gave no completion, however often it was asked."""
 
     default_reason = "LABEL_ENDPOINT_FAILED"
 
 
 class EndpointRefused(EngineFailure):
-    """The endpoint refuses every request: a wrong key, model or address. Nobody need ask again."""
+    """The endpoint refuses every request: a wrong key, model or address."""
 
     default_reason = "LABEL_ENDPOINT_REFUSED"
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """How an endpoint is reached.
+    """How to reach an endpoint.
 
     Attributes:
         url: base, for example "https://host/v1"; "/chat/completions" is added.
-        model: what to ask for.
+        model: name of the model.
         api_key: bearer token; "" sends none.
-        timeout_seconds: of one attempt, from connecting to the last byte.
+        timeout_seconds: timeout per attempt, from connecting to the last byte.
         concurrency: requests at once.
-        attempts: tries a request, the first included.
-        backoff_seconds: before the second try; doubles each time, within [½, 1] of it at random.
+        attempts: attempts per request, the first included.
+        backoff_seconds: before the second attempt; doubles each time, and is scaled by a random factor in [½, 1].
     """
 
     url: str
@@ -79,14 +78,14 @@ class EndpointOptions:
 
 @dataclass(slots=True)
 class Usage:
-    """What the endpoint cost so far.
+    """What the endpoint has cost so far.
 
     Attributes:
-        requests: attempts, failed ones too.
+        requests: attempts, including failed ones.
         failures: attempts without a completion.
-        prompt_tokens: that the endpoint says it read.
-        completion_tokens: that it says it wrote.
-        seconds: of waiting for it, over all attempts.
+        prompt_tokens: read, as the endpoint reports.
+        completion_tokens: written, as it reports.
+        seconds: waiting for it, over all attempts.
     """
 
     requests: int = 0
@@ -102,14 +101,22 @@ class Endpoint:
     def __init__(self, options: EndpointOptions) -> None:
         self.options = options
         self.usage = Usage()
-        self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="assay-label")
         self._jitter = random.Random(0)
+        self._turns = asyncio.Semaphore(options.concurrency)
+        parts = urlsplit(options.url)
+        self._url = parts._replace(path=parts.path.rstrip("/") + "/chat/completions", query="", fragment="").geturl()
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
+        if options.api_key:
+            headers["Authorization"] = f"Bearer {options.api_key}"
+        # The system's certificates rather than httpx's own, so that a company's authority counts.
+        trusted = ssl.create_default_context()
+        self._client = httpx.AsyncClient(headers=headers, verify=trusted, timeout=None, trust_env=False, follow_redirects=False)
 
     async def complete(self, messages: Sequence[dict[str, str]], *, max_tokens: int = 256) -> str:
         """The text of one completion, at temperature 0.
 
         Raises:
-            EndpointRefused: it will not answer any request as it is configured.
+            EndpointRefused: it refuses every request as it is configured.
             EndpointFailed: no attempt gave a completion.
         """
         body = {"model": self.options.model, "messages": list(messages), "temperature": 0, "max_tokens": max_tokens}
@@ -128,97 +135,74 @@ class Endpoint:
         )
 
     async def aclose(self) -> None:
-        """Give up what is under way; its threads end with their timeouts."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Close its connections."""
+        await self._client.aclose()
 
-    async def _attempt(self, body: bytes) -> "str | _Passing":
+    async def _attempt(self, body: bytes) -> "str | _Transient":
         began = time.monotonic()
         self.usage.requests += 1
         completed = False
         try:
-            status, held, data = await asyncio.get_running_loop().run_in_executor(self._pool, self._post, body)
+            async with self._turns, asyncio.timeout(self.options.timeout_seconds):
+                status, held, data = await self._post(body)
             outcome = self._read(status, held, data)
             completed = isinstance(outcome, str)
             return outcome
         except TimeoutError:
-            return _Passing(f"no answer within {self.options.timeout_seconds:g} s")
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, ssl.SSLCertVerificationError):
+            return _Transient(f"no answer within {self.options.timeout_seconds:g} s")
+        except httpx.TransportError as error:
+            cause = _first_cause(error)
+            if isinstance(cause, ssl.SSLCertVerificationError):
                 raise self._refused("its certificate cannot be verified") from error
-            return _Passing(f"the connection failed ({type(error).__name__})")
+            return _Transient(f"the connection failed ({type(cause).__name__})")
         finally:
             self.usage.failures += not completed
             self.usage.seconds += time.monotonic() - began
 
-    def _read(self, status: int, held: str | None, data: bytes) -> "str | _Passing":
-        if status in _PASSING:
-            return _Passing(f"status {status}", _seconds(held))
-        if status != http.client.OK:
+    async def _post(self, body: bytes) -> tuple[int, str | None, bytes]:
+        """One exchange: status, ``Retry-After`` and the answer, cut at its bound."""
+        async with self._client.stream("POST", self._url, content=body) as response:
+            data = bytearray()
+            async for chunk in response.aiter_raw():
+                data += chunk
+                if len(data) > _MAX_ANSWER_BYTES:
+                    break
+            return response.status_code, response.headers.get("Retry-After"), bytes(data[:_MAX_ANSWER_BYTES])
+
+    def _read(self, status: int, held: str | None, data: bytes) -> "str | _Transient":
+        if status in _TRANSIENT:
+            return _Transient(f"status {status}", _seconds(held))
+        if status != httpx.codes.OK:
             raise self._refused(f"status {status}", details={"status": status})
         try:
             parsed: Any = json.loads(data)
             used = cast("dict[str, Any]", parsed.get("usage") or {})
             text: Any = parsed["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError, AttributeError):
-            return _Passing(f"{len(data)} bytes that are no completion")
+            return _Transient(f"{len(data)} bytes that are no completion")
         self.usage.prompt_tokens += _count(used.get("prompt_tokens"))
         self.usage.completion_tokens += _count(used.get("completion_tokens"))
-        return text if isinstance(text, str) and text else _Passing("an empty completion")
+        return text if isinstance(text, str) and text else _Transient("an empty completion")
 
     def _refused(self, why: str, details: dict[str, object] | None = None) -> AssayError:
         return EndpointRefused(
             f"The label endpoint answers {why}: check label_endpoint, label_model and label_api_key.", details=details
         )
 
-    def _post(self, body: bytes) -> tuple[int, str | None, bytes]:
-        """One exchange; runs in a thread. Raises OSError (TimeoutError among it) or HTTPException."""
-        deadline = time.monotonic() + self.options.timeout_seconds
-        parts = urlsplit(self.options.url)
-        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = make(cast(str, parts.hostname), parts.port, timeout=self.options.timeout_seconds)
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.options.api_key:
-            headers["Authorization"] = f"Bearer {self.options.api_key}"
-        try:
-            connection.connect()
-            with _cut_off(connection.sock, deadline):
-                connection.request("POST", parts.path.rstrip("/") + "/chat/completions", body, headers)
-                response = connection.getresponse()
-                answer = response.status, response.getheader("Retry-After"), response.read(_MAX_ANSWER_BYTES)
-        except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() >= deadline:
-                raise TimeoutError from error
-            raise
-        finally:
-            connection.close()
-        if time.monotonic() >= deadline:
-            raise TimeoutError
-        return answer
-
 
 @dataclass(frozen=True, slots=True)
-class _Passing:
-    """An attempt that failed in a way that may pass: why, and how long the endpoint asks to wait."""
+class _Transient:
+    """Why an attempt failed that may be retried, and how long the endpoint asks to wait."""
 
     why: str
     hold: float = 0.0
 
 
-@contextmanager
-def _cut_off(sock: socket.socket, deadline: float) -> Generator[None]:
-    """Ends all reading and writing at the deadline: a socket's own timeout starts anew with every byte."""
-
-    def cut() -> None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _first_cause(error: BaseException) -> BaseException:
+    """What a chain of wrapped exceptions began with; the first of several."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error
 
 
 def _seconds(held: str | None) -> float:

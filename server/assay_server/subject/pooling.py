@@ -55,12 +55,6 @@ def mean_rows(residual: Tensor, bounds: Sequence[int]) -> NDArray[np.float32]:
     return (total / sizes[:, None]).cpu().numpy()
 
 
-def max_rows(scores: Tensor, bounds: Sequence[int]) -> NDArray[np.float32]:
-    """Largest of each column over each span's rows: scores [rows, n] to float32 [spans, n]."""
-    pooled = [scores[a:b].amax(dim=0) for a, b in pairwise(bounds)]
-    return torch.stack(pooled).float().cpu().numpy()
-
-
 def _owners(bounds: Sequence[int], device: torch.device) -> Tensor:
     sizes = np.diff(bounds)
     return torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)).to(device)

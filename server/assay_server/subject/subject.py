@@ -107,11 +107,6 @@ class Subject:
         """Where it runs."""
         return self._device
 
-    @property
-    def shares_prefixes(self) -> bool:
-        """Whether the two sides of a pair share their prompt's forward pass."""
-        return isinstance(self.reader, TreeReader)
-
     def prepare(self, requests: Sequence[TreeRequest]) -> PreparedBatch:
         """Build a batch's tensors; any thread."""
         spans: list[tuple[int, SpanName]] = []

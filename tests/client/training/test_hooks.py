@@ -27,7 +27,7 @@ from assay.hooks import Sequences, ablation, clamp, intervened, steering
 from assay.hooks_positions import Given, Where
 from assay_server.interventions.spans import edited_positions
 from assay_server.interventions.types import EditedSpan as ServerSpan
-from assay_server.interventions.vectors import ablate, steer
+from assay_server.interventions.vectors import steer
 from assay_server.subject.tokenize import TreeTokenizer
 from assay_server.subject.types import Message, PromptedResponse, SpanName, Truncation
 from peft import LoraConfig, get_peft_model
@@ -37,6 +37,7 @@ from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
 from tests.client.training.conftest import Served
 from tests.client.training.policies import policy
 from tests.server.jobs.plans.worlds import whole_subject
+from tests.support.ablation import ablate
 from tests.support.chat_tokenizers import build_tokenizer
 from tests.support.tiny_subject import FEATURES, HOOK, WIDTH, build_parts
 

@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 from assay_server.audit.disparity import (
     TAU,
-    TAU_HALF,
     activity,
     disparity,
     firing_difference,
-    frequency_difference,
     membership,
 )
 from assay_server.audit.matrices import Csr
@@ -14,24 +12,22 @@ from assay_server.audit.matrices import Csr
 from tests.server.audit.worlds import part, world
 
 
-def test_disparity_activity_and_drill_down_equal_a_plain_loop() -> None:
+def test_disparity_and_activity_equal_a_plain_loop() -> None:
     drawn = world(1, pairs=15, features=20)
     concepts = [[0, 3, 5], [], [7], list(range(20))]
     member = membership(concepts, 20)
     found = disparity(firing_difference(drawn.freq_chosen, drawn.freq_rejected), member)
     s = activity(drawn.freq_chosen, drawn.freq_rejected, member).toarray()
-    v = frequency_difference(drawn.freq_chosen, drawn.freq_rejected, member).toarray()
     for i in range(15):
         for m, features in enumerate(concepts):
             signs = [int(drawn.freq_chosen[i, g] > TAU) - int(drawn.freq_rejected[i, g] > TAU) for g in features]
             assert found.numerators[i, m] == sum(signs)
             assert found.values()[i, m] == pytest.approx(sum(signs) / max(len(features), 1), abs=1e-15)
             assert s[i, m] == pytest.approx(sum(drawn.freq_chosen[i, g] + drawn.freq_rejected[i, g] for g in features), abs=1e-12)
-            assert v[i, m] == pytest.approx(sum(drawn.freq_chosen[i, g] - drawn.freq_rejected[i, g] for g in features), abs=1e-12)
     assert found.sizes.tolist() == [3, 0, 1, 20]
 
 
-@pytest.mark.parametrize(("dtype", "tau"), [(np.float16, TAU_HALF), (np.float32, TAU), (np.float64, TAU)])
+@pytest.mark.parametrize(("dtype", "tau"), [(np.float16, float(np.float16(TAU))), (np.float32, TAU), (np.float64, TAU)])
 def test_a_frequency_of_exactly_tau_does_not_fire_in_any_precision(dtype: type, tau: float) -> None:
     chosen = np.array([[1 / 100, 2 / 100, 0]], dtype).astype(np.promote_types(dtype, np.float32))
     assert firing_difference(chosen, np.zeros_like(chosen), tau).toarray().tolist() == [[0, 1, 0]]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from assay_server.audit.disparity import activity
-from assay_server.audit.grouping import assign, group_pairs, group_pairs_minibatch
+from assay_server.audit.grouping import assign, group_pairs
 from assay_server.audit.matrices import Csr
 from assay_server.audit.reason import Reason
 
@@ -16,10 +16,9 @@ def topics(pairs: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rows * draws.uniform(0.5, 5, (pairs, 1)), truth
 
 
-@pytest.mark.parametrize("group", [group_pairs, group_pairs_minibatch])
-def test_planted_directions_are_found_whatever_the_length_of_rows(group) -> None:
+def test_planted_directions_are_found_whatever_the_length_of_rows() -> None:
     rows, truth = topics()
-    found = group(rows, 3, seed=1)
+    found = group_pairs(rows, 3, seed=1)
     for k in range(3):
         assert len(set(truth[found.labels == k])) == 1
     assert found.objective > 0.98
@@ -28,11 +27,10 @@ def test_planted_directions_are_found_whatever_the_length_of_rows(group) -> None
     assert np.allclose(np.linalg.norm(found.centroids, axis=1), 1)
 
 
-@pytest.mark.parametrize("group", [group_pairs, group_pairs_minibatch])
-def test_the_same_seed_gives_the_same_groups_from_sparse_and_dense_rows(group) -> None:
+def test_the_same_seed_gives_the_same_groups_from_sparse_and_dense_rows() -> None:
     drawn = world(1, pairs=200)
     s = activity(drawn.freq_chosen, drawn.freq_rejected, drawn.concepts)
-    first, second = group(s, 5, seed=3), group(s.toarray(), 5, seed=3)
+    first, second = group_pairs(s, 5, seed=3), group_pairs(s.toarray(), 5, seed=3)
     assert np.array_equal(first.labels, second.labels)
     assert np.array_equal(first.centroids, second.centroids)
 
@@ -71,10 +69,9 @@ def test_no_more_groups_than_distinct_pairs() -> None:
     assert group_pairs(np.ones((30, 4)), 8).counts.sum() == 30
 
 
-@pytest.mark.parametrize("group", [group_pairs, group_pairs_minibatch])
-def test_when_nothing_fires_there_are_no_groups_and_a_reason(group) -> None:
+def test_when_nothing_fires_there_are_no_groups_and_a_reason() -> None:
     for rows in (np.zeros((7, 3)), np.zeros((0, 3))):
-        found = group(rows, 4)
+        found = group_pairs(rows, 4)
         assert found.reason == Reason.NO_PAIRS
         assert found.labels.tolist() == [-1] * len(rows)
         assert np.isfinite(found.objective)
@@ -88,5 +85,3 @@ def test_arguments_out_of_range_are_refused() -> None:
         group_pairs(np.array([[-1.0]]))
     with pytest.raises(ValueError, match="NaN"):
         group_pairs(np.array([[np.nan]]))
-    with pytest.raises(ValueError, match="batch"):
-        group_pairs_minibatch(np.ones((2, 2)), batch=0)

@@ -1,18 +1,18 @@
 import numpy as np
 import pytest
 from assay_server.audit.matrices import Csr
-from assay_server.audit.maxt import FlipSums, add_flip_sums, flip_sums, max_t, merge_flip_sums, prompt_signs
+from assay_server.audit.maxt import FlipSums, add_flip_sums, max_t, prompt_signs
 from assay_server.audit.moments import moments
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.server.audit.worlds import part, relabelled, world
+from tests.server.audit.worlds import flip_sums, part, relabelled, world
 
 
 def adjusted(drawn, flips: int = 256, seed: int = 0) -> np.ndarray:
     sums = moments(drawn.disparity, drawn.prompts)
-    flipped = flip_sums(drawn.disparity.numerators, drawn.prompts, flips=flips, seed=seed)
+    flipped = flip_sums((drawn.disparity.numerators, drawn.prompts), flips=flips, seed=seed)
     return max_t(flipped, sums.total, np.sqrt(sums.prompt_squares))
 
 
@@ -20,7 +20,7 @@ def test_flipped_totals_and_step_down_p_equal_a_plain_loop() -> None:
     drawn = world(1)
     u, flips = drawn.disparity.numerators.toarray(), 128
     coins = np.concatenate([prompt_signs(drawn.prompts, word, 5) for word in (0, 1)], axis=1).astype(int)
-    flipped = flip_sums(drawn.disparity.numerators, drawn.prompts, flips=flips, seed=5)
+    flipped = flip_sums((drawn.disparity.numerators, drawn.prompts), flips=flips, seed=5)
     assert np.array_equal(flipped.totals, u.T @ coins)
     scale = np.sqrt([sum(u[drawn.prompts == c, m].sum() ** 2 for c in np.unique(drawn.prompts)) for m in range(u.shape[1])])
     seen, null = np.abs(u.sum(axis=0)) / scale, np.abs(u.T @ coins) / scale[:, None]
@@ -39,12 +39,12 @@ def test_common_and_rare_columns_small_and_large_integers_are_all_added_exactly(
     values = np.where(fires, draws.integers(-largest, largest + 1, (300, 30)), 0)
     prompts = draws.integers(0, 200, 300)
     coins = np.concatenate([prompt_signs(prompts, word, 1) for word in range(3)], axis=1).astype(np.int64)
-    found = flip_sums(Csr(values), prompts, flips=192, seed=1)
+    found = flip_sums((Csr(values), prompts), flips=192, seed=1)
     assert found.totals.dtype == np.int64
     assert np.array_equal(found.totals, values.T @ coins)
     add_flip_sums(found, Csr(values), prompts)
     assert np.array_equal(found.totals, 2 * values.T @ coins)
-    halves = flip_sums(Csr(values / 2), prompts, flips=192, seed=1)
+    halves = flip_sums((Csr(values / 2), prompts), flips=192, seed=1)
     assert np.allclose(halves.totals, (values / 2).T @ coins, rtol=1e-12)
 
 
@@ -53,11 +53,8 @@ def test_common_and_rare_columns_small_and_large_integers_are_all_added_exactly(
 def test_shards_in_any_order_toss_the_same_coins(order: list[int], seed: int) -> None:
     drawn = world(2, pairs=40, prompts=10)
     shards = [part(drawn, np.arange(first * 10, first * 10 + 10)) for first in order]
-    merged = [flip_sums(shard.disparity.numerators, shard.prompts, flips=64, seed=seed) for shard in shards]
-    whole = flip_sums(drawn.disparity.numerators, drawn.prompts, flips=64, seed=seed)
-    total = merged[0]
-    for other in merged[1:]:
-        total = merge_flip_sums(total, other)
+    total = flip_sums(*((shard.disparity.numerators, shard.prompts) for shard in shards), flips=64, seed=seed)
+    whole = flip_sums((drawn.disparity.numerators, drawn.prompts), flips=64, seed=seed)
     assert np.array_equal(total.totals, whole.totals)
 
 
@@ -100,9 +97,7 @@ def test_a_column_without_scale_is_never_found() -> None:
 def test_sums_that_do_not_belong_together_are_refused() -> None:
     values = world(5, pairs=10).disparity.numerators
     with pytest.raises(ValueError, match="multiple of 64"):
-        flip_sums(values, np.arange(10), flips=100)
-    with pytest.raises(ValueError, match="different seeds"):
-        merge_flip_sums(flip_sums(values, np.arange(10), flips=64), flip_sums(values, np.arange(10), flips=64, seed=1))
+        flip_sums((values, np.arange(10)), flips=100)
     with pytest.raises(ValueError, match="finite"):
         max_t(FlipSums(0, np.ones((1, 64))), [1], [np.nan])
     with pytest.raises(ValueError, match="expected 1"):

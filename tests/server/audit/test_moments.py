@@ -47,8 +47,8 @@ def test_shards_in_any_order_equal_one_shard_to_the_bit(data: st.DataObject, see
     pieces = [(a, b) for a, b in zip([0, *cuts], [*cuts, 40], strict=True)]
     order = data.draw(st.permutations(pieces))
     shards = [
-        moments(part(drawn, np.arange(a, b)).disparity, drawn.prompts[a:b], first_row=a, open_prompts=np.unique(drawn.prompts))
-        for a, b in order
+        moments(part(drawn, rows).disparity, drawn.prompts[rows], halves=rows % 2, open_prompts=np.unique(drawn.prompts))
+        for rows in (np.arange(a, b) for a, b in order)
     ]
     assert same(reduce(merge_moments, shards).closed(), moments(drawn.disparity, drawn.prompts))
 
@@ -59,7 +59,8 @@ def test_shards_that_split_no_prompt_need_no_open_rows() -> None:
     drawn = part(drawn, rows)
     cut = int(np.flatnonzero(np.diff(drawn.prompts))[10]) + 1
     left, right = (
-        moments(part(drawn, np.arange(a, b)).disparity, drawn.prompts[a:b], first_row=a) for a, b in ((0, cut), (cut, len(rows)))
+        moments(part(drawn, rows).disparity, drawn.prompts[rows], halves=rows % 2)
+        for rows in (np.arange(cut), np.arange(cut, len(rows)))
     )
     assert same(merge_moments(left, right), moments(drawn.disparity, drawn.prompts))
 

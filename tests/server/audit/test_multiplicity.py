@@ -16,6 +16,24 @@ def test_q_values_equal_those_of_statsmodels(procedure: Procedure, theirs: str, 
     assert np.allclose(q_values(p, procedure), multipletests(p, method=theirs)[1], atol=1e-12, rtol=1e-9)
 
 
+def step_up(p: np.ndarray, procedure: Procedure) -> np.ndarray:
+    """The formula of both papers, written out: min over later ranks of p · n · penalty / rank."""
+    n, order = len(p), np.argsort(p, kind="stable")
+    ranks = np.arange(1, n + 1)
+    penalty = (1 / ranks).sum() if procedure is Procedure.BENJAMINI_YEKUTIELI else 1.0
+    result = np.empty(n)
+    result[order] = np.minimum(np.minimum.accumulate((p[order] * (n * penalty) / ranks)[::-1])[::-1], 1.0)
+    return result
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60), st.sampled_from(Procedure))
+def test_q_values_are_those_of_the_formula_over_what_was_tested(drawn: list[tuple[float, bool]], procedure: Procedure) -> None:
+    p, tested = np.array([one for one, _ in drawn]), np.array([one for _, one in drawn], np.bool_)
+    wanted = np.ones(len(p))
+    wanted[tested] = step_up(p[tested], procedure)
+    assert np.allclose(q_values(p, procedure, tested=tested), wanted, atol=1e-15, rtol=0)
+
+
 @given(PS)
 def test_q_values_keep_the_order_of_p_and_are_never_smaller(p: list[float]) -> None:
     q = q_values(p)

@@ -14,7 +14,6 @@ def test_the_fit_equals_a_logistic_regression_without_intercept() -> None:
     ours = fit_nuisance(x)
     assert ours.reason == Reason.NONE
     assert np.allclose(ours.gamma, theirs.params, rtol=1e-9)
-    assert ours.log_likelihood == pytest.approx(theirs.llf, abs=1e-9)
     assert np.allclose(x.T @ ours.residuals(x), 0, atol=1e-7)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from assay_server.audit.disparity import Disparity, disparity, firing_difference, membership
 from assay_server.audit.matrices import Csr
+from assay_server.audit.maxt import FlipSums, add_flip_sums, no_flip_sums
 
 FEATURES, CONCEPT = 40, 5
 
@@ -55,6 +56,14 @@ def relabelled(drawn: World, draws: np.random.Generator) -> World:
     """The null: chosen and rejected swapped by a fair coin a prompt."""
     _, inverse = np.unique(drawn.prompts, return_inverse=True)
     return drawn.swapped((draws.random(inverse.max() + 1) < 0.5)[inverse])
+
+
+def flip_sums(*shards: tuple[Csr, np.ndarray], flips: int, seed: int = 0) -> FlipSums:
+    """Flipped totals of shards (values, prompts), added in their order."""
+    sums = no_flip_sums(shards[0][0], flips=flips, seed=seed)
+    for values, prompts in shards:
+        add_flip_sums(sums, values, prompts)
+    return sums
 
 
 def part(drawn: World, rows: np.ndarray) -> World:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from assay_server.errors import InvalidItem
-from assay_server.interventions.vectors import ablate, ablation_basis, feature_direction, steer, unit
+from assay_server.interventions.vectors import ablation_basis, feature_direction, steer, unit
+
+from tests.support.ablation import ablate
 
 
 def test_a_direction_is_unit_and_points_where_its_weights_do() -> None:

@@ -2,8 +2,13 @@
 
 import asyncio
 import json
+import logging
+import shutil
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +41,45 @@ async def test_a_completion_is_asked_for_as_the_api_says(server: LabelServer) ->
     usage = endpoint.usage
     assert (usage.requests, usage.failures, usage.prompt_tokens, usage.completion_tokens) == (1, 0, 100, 7)
     assert usage.seconds > 0
+
+
+async def test_the_key_shows_in_no_log_and_the_environment_sends_nothing_elsewhere(
+    server: LabelServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    with caplog.at_level(logging.DEBUG):
+        assert await reach(server, api_key="s3cret").complete(ASK) == "fine"
+    assert "s3cret" not in caplog.text
+
+
+async def test_an_answer_past_its_bound_is_no_completion_and_is_not_read_on(server: LabelServer) -> None:
+    server.script = [Reply(body=b" " * (5 << 20) + b"{}")]
+    with pytest.raises(EndpointFailed, match=f"{4 << 20} bytes that are no completion"):
+        await reach(server, attempts=1).complete(ASK)
+
+
+async def test_a_certificate_that_nobody_signed_is_refused(tmp_path: Path) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1"]
+    command += ["-subj", "/CN=localhost", "-keyout", str(key), "-out", str(cert)]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        endpoint = Endpoint(EndpointOptions(f"https://127.0.0.1:{port}/v1", "judge", backoff_seconds=0.01))
+        with pytest.raises(EndpointRefused, match="certificate"):
+            await endpoint.complete(ASK)
+        await endpoint.aclose()
+    assert endpoint.usage.requests == 1
 
 
 async def test_no_key_sends_no_header(server: LabelServer) -> None:

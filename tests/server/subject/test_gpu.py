@@ -5,6 +5,7 @@ The same paths run on the CPU in ``test_attention`` and ``test_parity``; here th
 
 import pytest
 import torch
+from assay_server.subject.reader import TreeReader
 from assay_server.subject.subject import TreeRequest
 
 from tests.server.subject.conftest import PAIRS, Bench, for_family, hold_pair, hold_precision
@@ -25,7 +26,7 @@ def full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_float32_on_the_device_equals_the_plain_loop_on_the_cpu(bench: Bench, family: str, sae: str) -> None:
     """Another device sums in another order: 3e-4 of ``max`` and 3e-5 of the span's largest, three times the CPU's tolerance."""
     subject = bench.load(family, sae, device="cuda", dtype="float32")
-    assert subject.shares_prefixes
+    assert isinstance(subject.reader, TreeReader)
     pairs = [for_family(pair, family) for pair in PAIRS.values()]
     pooled = subject.read(subject.prepare([TreeRequest(subject.tokenizer.pair(pair), include_prompt=True) for pair in pairs]))
     comparison = Comparison(rtol=3e-4, atol=3e-5)

@@ -12,6 +12,7 @@ import torch
 from assay_server.errors import SubjectMismatch
 from assay_server.subject.hooks import parse_hook
 from assay_server.subject.loading import find_device, find_dtype, load_model, load_sae
+from assay_server.subject.reader import TreeReader
 from assay_server.subject.subject import load_subject
 
 from tests.server.subject.conftest import PAIRS, Bench
@@ -196,7 +197,7 @@ def test_a_gguf_file_reads_as_the_folder_that_it_was_made_of(bench: Bench, tmp_p
     ):
         torch.testing.assert_close(a, b, rtol=0, atol=0, msg=name)
     subject = load_subject(str(path), str(bench.sae_folder("llama", "topk")), device="cpu", overrides=("VARIANCE",))
-    assert subject.shares_prefixes
+    assert isinstance(subject.reader, TreeReader)
     assert subject.info.model_id == "llama.gguf"
     tree = subject.tokenizer.pair(PAIRS["one turn"])
     want = bench.reader("llama").residual(np.concatenate([tree.trunk, tree.branches[0]]).tolist())
@@ -211,5 +212,5 @@ def test_a_quantised_gguf_file_from_elsewhere_loads(tmp_path: Path) -> None:
     model = load_model(path, parse_hook("blocks.1.hook_resid_post"), device=CPU, dtype=torch.float32, allow_download=False)
     sae = build_sae("topk", d_in=model.width, d_sae=1024, about=metadata(hook_name="blocks.1.hook_resid_post"))
     subject = load_subject(path, str(save_sae(sae, tmp_path)), device="cpu", overrides=("VARIANCE",))
-    assert subject.shares_prefixes
+    assert isinstance(subject.reader, TreeReader)
     assert subject.tokenizer.pair(PAIRS["one turn"]).size > 20

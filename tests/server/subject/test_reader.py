@@ -75,7 +75,7 @@ def test_attention_that_bends_or_refuses_trees_costs_sharing_and_never_correctne
 ) -> None:
     attend(function)
     subject = bench.load("qwen2", "topk")
-    assert not subject.shares_prefixes
+    assert not isinstance(subject.reader, TreeReader)
     assert isinstance(subject.reader, PathReader)
     hold_all(bench, subject, ("qwen2", "topk"))
 
@@ -84,14 +84,14 @@ def test_attention_that_bends_or_refuses_trees_costs_sharing_and_never_correctne
 def test_architectures_outside_the_attention_interface_are_read_path_by_path(bench: Bench, family: str) -> None:
     """ALiBi (Bloom, MPT, Falcon), and a window that only the mask knows and that the probe is too short to meet (Qwen2-MoE)."""
     subject = bench.subject(family, "topk")
-    assert not subject.shares_prefixes
+    assert not isinstance(subject.reader, TreeReader)
     hold_all(bench, subject, (family, "topk"))
 
 
 def test_a_window_that_some_layers_have_and_others_name_as_none_is_shared_rightly(bench: Bench) -> None:
     """EXAONE-4 keeps ``sliding_window`` on layers of full attention too; texts here are longer than it and the probe is not."""
     subject = bench.subject("exaone4", "topk")
-    assert subject.shares_prefixes
+    assert isinstance(subject.reader, TreeReader)
     hold_all(bench, subject, ("exaone4", "topk"))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from assay_server.subject.reader import TreeReader
 from assay_server.subject.subject import Subject, TreeRequest, load_subject
 from assay_server.subject.types import Message, Pair
 from sae_lens import SAE
@@ -98,7 +99,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 
 def test_the_demo_model_shares_prefixes_and_its_first_token_is_the_outlier_that_no_span_holds(demo: Demo) -> None:
-    assert demo.subject.shares_prefixes
+    assert isinstance(demo.subject.reader, TreeReader)
     norms = demo.subject.residual(demo.subject.tokenizer.pair(PAIRS["one turn"])).norm(dim=-1)
     assert norms[0] > 50 * norms[1:].max()
 

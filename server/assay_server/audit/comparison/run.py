@@ -21,10 +21,11 @@ from assay_server.audit.comparison.agreement import Agreement, agreements
 from assay_server.audit.comparison.control import Control
 from assay_server.audit.comparison.shifts import Rollouts, Shift, aligned, difference_error
 from assay_server.audit.disparity import TAU
-from assay_server.audit.intervals import DRAWS, LEVEL
+from assay_server.audit.intervals import LEVEL
 from assay_server.audit.matrices import Bools, Floats, Ints
 from assay_server.audit.watch import Check, go_on
 
+DRAWS = 1_000
 MIN_TELLING = 25
 KEEP = 500
 
