@@ -1,4 +1,4 @@
-"""What can go wrong, as one family that no transport knows about; ``rpc`` turns it into google.rpc.Status.
+"""Errors of the server, independent of the transport; ``rpc`` turns them into google.rpc.Status.
 
     AssayError
     ├── InvalidItem          the caller's input is at fault; other items of the call are not
@@ -6,13 +6,13 @@
     │   └── ContextOverflow  a sequence is longer than the context
     ├── NotFound             the named resource does not exist
     ├── FailedPrecondition   the request is fine, the state of what it names is not (yet)
-    ├── Cancelled            somebody asked for this work to stop
-    ├── Overloaded           the server has too much to do; carries when to come back
-    ├── Expired              the caller's deadline passed, or it hung up
+    ├── Cancelled            the work was cancelled
+    ├── Overloaded           the server has too much to do; carries when to retry
+    ├── Expired              the caller's deadline passed, or it disconnected
     ├── NotReady             the subject is still loading, or the server is stopping
     ├── SubjectMismatch      model, SAE, hook or tokenizer do not belong together (load time)
     ├── DataLoss             a stored file is damaged and cannot be made again
-    └── EngineFailure        a fault of ours or of the device
+    └── EngineFailure        a fault of the server or its device
 
 Invariant: every error has a ``reason`` in UPPER_SNAKE_CASE that callers can switch on, a message that names the numbers and
 the fix, and ``details`` holding the same numbers as strings.
@@ -73,19 +73,19 @@ class NotFound(AssayError):
 
 
 class FailedPrecondition(AssayError):
-    """What the request names is not in a state for it; the reason says which state."""
+    """What the request names is in the wrong state for it; the reason says which."""
 
     default_reason = "FAILED_PRECONDITION"
 
 
 class Cancelled(AssayError):
-    """Somebody asked for this work to stop."""
+    """The work was cancelled."""
 
     default_reason = "CANCELLED"
 
 
 class Overloaded(AssayError):
-    """The server refuses work for now; ``retry_after_seconds`` says when to come back."""
+    """The server refuses work for now; ``retry_after_seconds`` says when to retry."""
 
     default_reason = "OVERLOADED"
 

@@ -62,7 +62,7 @@ def serve(config: ServerConfig) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         code = runner.run(_Service(config).run())
         if any(thread.name == _LOADER and thread.is_alive() for thread in threading.enumerate()):
-            _leave_now(code)  # a load cannot be interrupted, and nobody waits for it any more
+            _leave_now(code)  # a load cannot be interrupted, and its result is not needed any more
     return code
 
 
@@ -232,18 +232,18 @@ def _load(config: ServerConfig) -> _Parts:
 
 
 def _find_labels(config: ServerConfig, d_sae: int) -> Labels:
-    candidates = [config.labels] if config.labels else [Path(config.sae) / name for name in ("labels.jsonl.gz", "labels.jsonl")]
-    for path in map(Path, candidates):
-        if path.is_file():
-            return load_labels(path, d_sae)
-    return Labels(d_sae)
+    path = Path(config.labels) if config.labels else _shipped(config, "labels.jsonl.gz", "labels.jsonl")
+    return load_labels(path, d_sae) if path is not None and path.is_file() else Labels(d_sae)
 
 
 def _find_clusters(config: ServerConfig, d_sae: int) -> StoredClusters | None:
-    for path in (Path(config.sae) / name for name in ("clusters.json.gz", "clusters.json")):
-        if path.is_file():
-            return load_clusters(path, d_sae)
-    return None
+    path = _shipped(config, "clusters.json.gz", "clusters.json")
+    return None if path is None else load_clusters(path, d_sae)
+
+
+def _shipped(config: ServerConfig, *names: str) -> Path | None:
+    """The first of these files that lies beside the SAE."""
+    return next((path for name in names if (path := Path(config.sae) / name).is_file()), None)
 
 
 def _open_data(config: ServerConfig) -> DataDir:

@@ -23,7 +23,7 @@ from scipy import sparse
 
 from assay_server.audit.contrast import Contrasts, GroupMoments, contrasts, group_moments, half_deltas, merge_group_moments
 from assay_server.audit.findings import AuditOptions, Condition, Effects, TestedConcept, TestTable, ViewKind
-from assay_server.audit.matrices import Bools, Csr, Floats, Ints
+from assay_server.audit.matrices import Bools, Csr, Floats, Ints, scaled_rows
 from assay_server.audit.nuisance import NuisanceFit
 from assay_server.audit.passes import BLOCK
 from assay_server.audit.reason import Reason
@@ -87,9 +87,7 @@ class Contrasting:
         """
         self._raw.add(values, groups, prompts, rows, compared)
         if self._controlled is not None and self._fit is not None:
-            left = np.repeat(2 * self._fit.residuals(nuisance), np.diff(values.indptr))
-            scaled = Csr((values.data * left, values.indices, values.indptr), shape=values.shape)
-            self._controlled.add(scaled, groups, prompts, rows, compared)
+            self._controlled.add(scaled_rows(values, 2 * self._fit.residuals(nuisance)), groups, prompts, rows, compared)
 
     def finish(self, level: float) -> Contrasted | None:
         """The contrasts of all pairs; None where there was no block."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from assay_server.audit.matrices import Bools, Codes, Csr, Floats, Ints, csr, dense_product
+from assay_server.audit.matrices import Bools, Codes, Csr, Floats, Ints, added, csr, dense_product, squared_values
 from assay_server.audit.moments import split_halves
 from assay_server.audit.reason import Reason
 from assay_server.audit.shared_prompts import SharedErrors, SharedPromptSums, shared_errors
@@ -116,15 +116,7 @@ def merge_group_moments(left: GroupMoments, right: GroupMoments) -> GroupMoments
     """
     if left.group_totals.shape != right.group_totals.shape or not np.array_equal(left.sizes, right.sizes):
         raise ValueError("group moments of different groups or concepts do not merge")
-    return GroupMoments(
-        left.sizes,
-        left.pairs + right.pairs,
-        left.totals + right.totals,
-        left.squares + right.squares,
-        left.group_pairs + right.group_pairs,
-        left.group_totals + right.group_totals,
-        left.group_squares + right.group_squares,
-    )
+    return added(left, right, sizes=left.sizes)
 
 
 def contrasts(sums: GroupMoments, shared: SharedPromptSums | None = None, *, level: float = LEVEL) -> Contrasts:
@@ -237,10 +229,10 @@ def _floored(
 def _half_sums(matrix: Csr, members: Csr, keep: Bools) -> tuple[Any, ...]:
     rows = np.flatnonzero(keep)
     values, picked = Csr(matrix[rows]), Csr(members[rows]).astype(np.int64)
-    squared = Csr((values.data**2, values.indices, values.indptr), shape=values.shape)
-    sums = [np.asarray(part.sum(axis=0)).ravel() for part in (values, squared)]
+    squares = squared_values(values)
+    sums = [np.asarray(part.sum(axis=0)).ravel() for part in (values, squares)]
     by_group = picked.T.tocsr()
-    grouped = [dense_product(by_group, part) for part in (values, squared)]
+    grouped = [dense_product(by_group, part) for part in (values, squares)]
     return np.int64(len(rows)), *sums, np.asarray(picked.sum(axis=0)).ravel(), *grouped
 
 

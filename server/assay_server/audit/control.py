@@ -21,12 +21,15 @@ from assay_server.audit.matrices import (
     Floats,
     Ints,
     PromptSums,
+    added,
     csr,
     dense_row,
     merge_prompt_sums,
     no_prompts,
     prompt_ids,
+    scaled_rows,
     split_prompt_sums,
+    squared_values,
     sum_by_prompt,
 )
 from assay_server.audit.maxt import FlipSums, max_t
@@ -40,7 +43,7 @@ _NEGLIGIBLE = 1e-10
 
 @dataclass(frozen=True, eq=False)
 class ScoreTest:
-    """A two-sided score test a concept; arrays are [concepts]."""
+    """A two-sided score test per concept; arrays are [concepts]."""
 
     mean: Floats  # share of the disparity beyond the nuisance, on the scale of mean u
     mean_low: Floats  # bounds of `mean`
@@ -91,7 +94,7 @@ def control_sums(
 
     Args:
         shard: disparities of the shard's pairs.
-        prompts: an integer id a pair, [pairs].
+        prompts: an integer id per pair, [pairs].
         nuisance: x, chosen minus rejected, [pairs, nuisances], in the units of the fit.
         fit: of the whole dataset, from `fit_nuisance`.
         open_prompts: ids of prompts that other shards may hold too; None when no shard splits a prompt.
@@ -105,7 +108,7 @@ def control_sums(
         raise ValueError(f"nuisance has shape {x.shape} for {u.shape[0]} pairs and {len(fit.gamma)} fitted columns")
     left = fit.residuals(x)
     weight = left * (1 - left)
-    squared = Csr((u.data**2, u.indices, u.indptr), shape=u.shape)
+    squares = squared_values(u)
     rows = contributions(shard, x, fit) if rows is None else rows
     sums = sum_by_prompt(rows, prompt_ids(prompts, u.shape[0]))
     shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
@@ -117,7 +120,7 @@ def control_sums(
         pairs=u.shape[0],
         score=u.T @ left,
         gradient=x.T @ left,
-        curvature=squared.T @ weight,
+        curvature=squares.T @ weight,
         cross=np.asarray(u.T @ (x * weight[:, None])).reshape(concepts, columns),
         information=(x * weight[:, None]).T @ x,
         outer=np.zeros(concepts),
@@ -137,21 +140,7 @@ def merge_control_sums(left: ControlSums, right: ControlSums) -> ControlSums:
     """
     if not (np.array_equal(left.fit.gamma, right.fit.gamma) and np.array_equal(left.sizes, right.sizes)):
         raise ValueError("control sums of different fits or concepts do not merge")
-    return ControlSums(
-        fit=left.fit,
-        sizes=left.sizes,
-        pairs=left.pairs + right.pairs,
-        score=left.score + right.score,
-        gradient=left.gradient + right.gradient,
-        curvature=left.curvature + right.curvature,
-        cross=left.cross + right.cross,
-        information=left.information + right.information,
-        outer=left.outer + right.outer,
-        outer_cross=left.outer_cross + right.outer_cross,
-        outer_nuisance=left.outer_nuisance + right.outer_nuisance,
-        prompts=left.prompts + right.prompts,
-        open=merge_prompt_sums(left.open, right.open),
-    )
+    return added(left, right, fit=left.fit, sizes=left.sizes, open=merge_prompt_sums(left.open, right.open))
 
 
 def controlled_effect(sums: ControlSums, *, level: float = LEVEL) -> ScoreTest:
@@ -178,8 +167,7 @@ def contributions(shard: Disparity, nuisance: ArrayLike, fit: NuisanceFit) -> Cs
     """Rows [r·u, r·x], CSR [pairs, concepts + nuisances]: the score of each pair before projection."""
     x, u = nuisance_array(nuisance), shard.values()
     left = fit.residuals(x)
-    scaled = Csr((u.data * np.repeat(left, np.diff(u.indptr)), u.indices, u.indptr), shape=u.shape)
-    return csr(sparse.hstack([scaled, Csr(x * left[:, None])], format="csr"))
+    return csr(sparse.hstack([scaled_rows(u, left), Csr(x * left[:, None])], format="csr"))
 
 
 def controlled_max_t(flipped: FlipSums, sums: ControlSums, *, level: float = LEVEL, check: Check = go_on) -> Floats:
@@ -234,11 +222,11 @@ def _close(base: ControlSums, sums: PromptSums) -> ControlSums:
     concepts = len(base.sizes)
     rows = Csr(sums.rows[:, :concepts])
     nuisance = np.asarray(sums.rows[:, concepts:].toarray())
-    squared = Csr((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
+    squares = squared_values(rows)
     telling = Csr(((np.abs(rows.data) > 0).astype(np.int64), rows.indices, rows.indptr), shape=rows.shape)
     return replace(
         base,
-        outer=base.outer + dense_row(squared.sum(axis=0)),
+        outer=base.outer + dense_row(squares.sum(axis=0)),
         outer_cross=base.outer_cross + np.asarray(rows.T @ nuisance).reshape(base.outer_cross.shape),
         outer_nuisance=base.outer_nuisance + nuisance.T @ nuisance,
         prompts=base.prompts + dense_row(telling.sum(axis=0)).astype(np.int64),

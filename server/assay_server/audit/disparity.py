@@ -71,7 +71,7 @@ def disparity(differences: Csr, concepts: Csr | None = None) -> Disparity:
         concepts: 0/1 membership [features, concepts]; None makes each feature its own concept.
 
     Raises:
-        ValueError: `concepts` does not have one row a feature, or holds anything but zeros and ones.
+        ValueError: `concepts` does not have one row per feature, or holds anything but zeros and ones.
     """
     if concepts is None:
         return Disparity(differences, np.ones(differences.shape[1], np.int64))

@@ -55,7 +55,7 @@ class EvidenceCollector:
         self._contradicting = _strongest(self._contradicting, _turned(entries), self._count)
 
     def finish(self) -> tuple[Evidence, ...]:
-        """What was found, one a hypothesis."""
+        """The evidence, one per hypothesis."""
         many = np.arange(len(self._concept) + 1)
         edges = [np.searchsorted(side.hypothesis, many) for side in (self._supporting, self._contradicting)]
         found: list[Evidence] = []

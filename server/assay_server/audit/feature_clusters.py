@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from assay_server.audit.matrices import Bools, Csr, Floats, Ints
+from assay_server.audit.matrices import Bools, Csr, Floats, Ints, added
 from assay_server.audit.watch import Check, go_on
 
 OVERSAMPLING = 10
@@ -34,12 +34,7 @@ class ColumnSums:
     absolute: Floats  # [columns] Σ |value|
 
     def __add__(self, other: ColumnSums) -> ColumnSums:
-        return ColumnSums(
-            self.pairs + other.pairs,
-            self.total + other.total,
-            self.square + other.square,
-            self.absolute + other.absolute,
-        )
+        return added(self, other)
 
     @property
     def mean(self) -> Floats:
@@ -118,7 +113,7 @@ def cluster_features(embedding: Floats, clusters: int, seed: int, *, check: Chec
         embedding: [features, rank]; rows that are zero are in no cluster.
         clusters: how many; 0 takes the square root of the number of features, at most 256. Empty clusters are left out.
         seed: of k-means.
-        check: asked after each mini-batch; what it raises ends the work.
+        check: called after each mini-batch; may raise to stop.
     """
     check()
     norms = np.sqrt(np.square(embedding).sum(axis=1))

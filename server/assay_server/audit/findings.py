@@ -2,7 +2,7 @@
 
 Invariants:
 - Every option has the method's default; `resolved` fills in those that depend on the data, and nothing is decided elsewhere.
-- A table is columns of equal length, one row a test, in rank order. No column holds a NaN: what could not be tested has
+- A table is columns of equal length, one row per test, in rank order. No column holds a NaN: what could not be tested has
   p = q = 1, estimate 0 where there is none, and a reason.
 """
 

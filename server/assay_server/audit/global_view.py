@@ -25,7 +25,7 @@ from assay_server.audit.control import (
 )
 from assay_server.audit.findings import AuditOptions, Effects, TestTable, ViewKind
 from assay_server.audit.intervals import mean_intervals
-from assay_server.audit.matrices import Csr, Floats, Ints
+from assay_server.audit.matrices import Csr, Floats, Ints, added, squared_values
 from assay_server.audit.maxt import FlipSums, add_flip_sums, max_t, no_flip_sums
 from assay_server.audit.moments import Moments, merge_moments, moments
 from assay_server.audit.passes import Survey, blocks, disparities
@@ -47,7 +47,7 @@ class HalfScores:
     squares: Floats  # [2, concepts] Σ (r u)²
 
     def __add__(self, other: HalfScores) -> HalfScores:
-        return HalfScores(self.score + other.score, self.squares + other.squares)
+        return added(self, other)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ class GlobalSumming:
 class _Merging(Generic[T]):
     """Merges parts two by two, then four by four, and so on.
 
-    Sums of prompts that many blocks split grow with every merge: added one block at a time they would be copied once a block.
+    Sums of prompts that many blocks split grow with every merge; added one block at a time they would be copied for every block.
     """
 
     def __init__(self, merge: Callable[[T, T], T]) -> None:
@@ -222,8 +222,8 @@ def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions, check
 def _half_scores(rows: Csr, halves: Ints, concepts: int) -> HalfScores:
     """Of contributions [pairs, concepts and nuisances]."""
     side = np.stack([halves == 0, halves == 1], axis=1).astype(np.float64)
-    squared = Csr((rows.data**2, rows.indices, rows.indptr), shape=rows.shape)
-    score, squares = (np.ascontiguousarray(np.asarray(part.T @ side)[:concepts].T) for part in (rows, squared))
+    squares = squared_values(rows)
+    score, squares = (np.ascontiguousarray(np.asarray(part.T @ side)[:concepts].T) for part in (rows, squares))
     return HalfScores(score, squares)
 
 

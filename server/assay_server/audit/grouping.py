@@ -27,7 +27,7 @@ _DENSE = 0.03
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """Where each pair went. There are fewer groups than asked for when there are fewer distinct active pairs."""
+    """The group of each pair. Fewer groups than requested come of fewer distinct active pairs."""
 
     labels: Ints  # [pairs] 0..groups−1, or −1 for the silent bucket
     centroids: Floats  # [groups, concepts], unit length
@@ -56,7 +56,7 @@ def group_pairs(
         seed: of the starting centroids.
         max_steps: passes over the rows at most.
         silent_percentile: of ‖s‖, in [0, 100).
-        check: asked between steps; what it raises ends the work.
+        check: called between steps; may raise to stop.
 
     Raises:
         ValueError: an argument is out of range, or activity is negative or not finite.
@@ -108,7 +108,7 @@ def _prepared(activity: Any, groups: int, silent_percentile: float) -> tuple[Csr
 
 
 def _start(rows: Csr, groups: int, draws: np.random.Generator, check: Check) -> Floats:
-    """k-means++ (Arthur and Vassilvitskii 2007) with 1 − cosine as the squared distance, on 32 rows a group at most."""
+    """k-means++ (Arthur and Vassilvitskii 2007) with 1 − cosine as the squared distance, on at most 32 rows per group."""
     count = rows.shape[0]
     if count > _SEED_ROWS * groups:
         rows = Csr(rows[np.sort(draws.choice(count, _SEED_ROWS * groups, replace=False))])

@@ -59,7 +59,7 @@ def with_lessons(
     lesson, z = np.zeros(len(table.concept), np.int64), np.zeros(len(table.concept))
     if not len(rows):
         return replace(table, lesson=lesson, lesson_z=z)
-    # Every direction is computed with the features that are asked for, and left out again where it is no finding.
+    # All directions are computed along with the requested features, and dropped again where they are no finding.
     made = concepts.members.shape[1]
     columns = np.union1d(table.concept[rows], np.arange(made, len(concepts.names))).astype(np.int64)
     some = concept_subset(concepts, columns)
@@ -95,11 +95,11 @@ def distinct_lessons(
 
     Args:
         u: disparities of the findings over all pairs, [pairs, findings].
-        prompts: an integer id a pair, [pairs].
+        prompts: an integer id per pair, [pairs].
         nuisance: x, chosen minus rejected, [pairs, nuisances].
         most: lessons at most.
         entry_p: the p at which the search ends.
-        check: asked before every step; raises to end the work.
+        check: called before every step; may raise to stop.
 
     Raises:
         ValueError: shapes disagree, or a nuisance is not finite.

@@ -8,14 +8,15 @@ pairs lie in several shards cannot be squared until all of them have arrived: `P
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
     class Csr:
         """What is used here of `scipy.sparse.csr_array`, which carries no types of its own."""
@@ -50,6 +51,7 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 Codes: TypeAlias = NDArray[np.uint8]
+_Sums = TypeVar("_Sums", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ def prompt_ids(prompts: ArrayLike, pairs: int) -> Ints:
     """`prompts` as int64 [pairs].
 
     Raises:
-        ValueError: it is not one integer a pair.
+        ValueError: it is not one integer per pair.
     """
     ids = np.asarray(prompts)
     if ids.shape != (pairs,) or (pairs and not np.issubdtype(ids.dtype, np.integer)):
@@ -97,7 +99,7 @@ def sum_by_prompt(values: Csr, prompts: Ints) -> PromptSums:
 
 
 def merge_prompt_sums(left: PromptSums, right: PromptSums) -> PromptSums:
-    """One row a prompt of either side: exact for integer rows, whatever the order of merging."""
+    """One row per prompt of either side: exact for integer rows, whatever the order of merging."""
     ids, inverse = np.unique(np.concatenate([left.ids, right.ids]), return_inverse=True)
     pairs = np.zeros(len(ids), np.int64)
     np.add.at(pairs, inverse, np.concatenate([left.pairs, right.pairs]))
@@ -114,6 +116,22 @@ def split_prompt_sums(sums: PromptSums, keep: Bools) -> tuple[PromptSums, Prompt
 def no_prompts(columns: int, dtype: Any = np.int64) -> PromptSums:
     """The neutral element of `merge_prompt_sums`."""
     return PromptSums(np.zeros(0, np.int64), np.zeros(0, np.int64), Csr((0, columns), dtype=dtype))
+
+
+def added(left: _Sums, right: _Sums, **other: Any) -> _Sums:
+    """Two dataclasses of sums, added field by field, except for the fields in `other`, which are given."""
+    names = [field.name for field in fields(left) if field.name not in other]
+    return replace(left, **other, **{name: getattr(left, name) + getattr(right, name) for name in names})
+
+
+def squared_values(matrix: Csr) -> Csr:
+    """Every value squared."""
+    return Csr((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def scaled_rows(matrix: Csr, factors: NDArray[Any]) -> Csr:
+    """Each row multiplied by its factor in `factors` [rows]."""
+    return Csr((matrix.data * np.repeat(factors, np.diff(matrix.indptr)), matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
 def dense_product(left: Csr, right: Csr) -> NDArray[Any]:
@@ -135,7 +153,7 @@ def _gather(inverse: NDArray[np.intp], groups: int, values: Csr) -> Csr:
     """Add row i of `values` to row inverse[i] of the result."""
     ones = np.ones(len(inverse), values.dtype)
     picks = Csr((ones, (inverse.ravel(), np.arange(len(inverse)))), shape=(groups, len(inverse)))
-    summed = Csr(picks @ values)  # ours alone, and without duplicates: put in order without a copy
+    summed = Csr(picks @ values)  # not shared and without duplicates: sorted in place
     summed.sort_indices()
     summed.eliminate_zeros()
     return summed

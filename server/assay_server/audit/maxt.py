@@ -48,7 +48,7 @@ def no_flip_sums(values: Csr, *, flips: int, seed: int) -> FlipSums:
 
 
 def add_flip_sums(sums: FlipSums, values: Csr, prompts: ArrayLike, *, check: Check = go_on) -> None:
-    """Add the totals of more pairs in place; where ``check`` raises, they are worth nothing any more.
+    """Add the totals of more pairs in place; where ``check`` raises, they are left half added.
 
     Integers are added in float32 where every partial sum fits its 24 bits, so the result is exact all the same.
     """
@@ -90,7 +90,7 @@ def max_t(flipped: FlipSums, observed: ArrayLike, scale: ArrayLike, *, check: Ch
         observed: the unflipped total of each column, [columns].
         scale: what each total is divided by before columns are compared, [columns]: √Σ S_c², which no flip changes.
             A column of scale 0 gets p = 1.
-        check: asked every 64 flips; what it raises ends the work.
+        check: called every 64 flips; may raise to stop.
 
     Raises:
         ValueError: lengths differ, or a scale is negative or not finite.

@@ -20,12 +20,14 @@ from assay_server.audit.matrices import (
     Floats,
     Ints,
     PromptSums,
+    added,
     csr,
     dense_row,
     merge_prompt_sums,
     no_prompts,
     prompt_ids,
     split_prompt_sums,
+    squared_values,
     sum_by_prompt,
 )
 
@@ -85,7 +87,7 @@ def moments(
 
     Args:
         shard: disparities of the shard's pairs.
-        prompts: an integer id a pair, [pairs]; equal ids are one prompt, in every shard.
+        prompts: an integer id per pair, [pairs]; equal ids are one prompt, in every shard.
         halves: 0 or 1 per pair, [pairs]; by default the parity of its place.
         open_prompts: ids of prompts that other shards may hold too; None when no shard splits a prompt.
 
@@ -95,7 +97,7 @@ def moments(
     """
     values, n = shard.numerators, shard.numerators.shape[0]
     side = split_halves(n, halves)
-    squared = Csr((values.data**2, values.indices, values.indptr), shape=values.shape)
+    squares = squared_values(values)
     sums = sum_by_prompt(values, prompt_ids(prompts, n))
     shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
     still_open, done = split_prompt_sums(sums, np.isin(sums.ids, shared))
@@ -104,7 +106,7 @@ def moments(
         sizes=shard.sizes,
         pairs=np.array([(~side).sum(), side.sum()], np.int64),
         totals=_by_half(values, side),
-        squares=_by_half(squared, side),
+        squares=_by_half(squares, side),
         prompts=0,
         prompt_pairs_squared=0,
         prompt_cross=np.zeros(concepts, np.int64),
@@ -123,17 +125,8 @@ def merge_moments(left: Moments, right: Moments) -> Moments:
     """
     if not np.array_equal(left.sizes, right.sizes):
         raise ValueError("moments of different concepts do not merge")
-    merged = Moments(
-        sizes=left.sizes,
-        pairs=left.pairs + right.pairs,
-        totals=left.totals + right.totals,
-        squares=left.squares + right.squares,
-        prompts=left.prompts + right.prompts,
-        prompt_pairs_squared=left.prompt_pairs_squared + right.prompt_pairs_squared,
-        prompt_cross=left.prompt_cross + right.prompt_cross,
-        magnitudes=_add_wide(left.magnitudes, right.magnitudes),
-        open=merge_prompt_sums(left.open, right.open),
-    )
+    magnitudes = _add_wide(left.magnitudes, right.magnitudes)
+    merged = added(left, right, sizes=left.sizes, magnitudes=magnitudes, open=merge_prompt_sums(left.open, right.open))
     return _fitting(merged)
 
 
@@ -141,7 +134,7 @@ def split_halves(pairs: int, halves: ArrayLike | None = None) -> Bools:
     """True for the second half, [pairs]: where `halves` is 1, or by default every second pair (METHOD.md §3.2).
 
     Raises:
-        ValueError: `halves` is not one 0 or 1 a pair.
+        ValueError: `halves` is not one 0 or 1 per pair.
     """
     if halves is None:
         return (np.arange(pairs) % 2).astype(np.bool_)
@@ -171,7 +164,7 @@ def _fitting(merged: Moments) -> Moments:
     pairs_squared = merged.prompt_pairs_squared + int(merged.pairs.sum())
     if pairs_squared * largest**2 >= 2**63:
         raise OverflowError(
-            f"{pairs_squared} squared pair counts by {largest} features a concept pass 63 bits: use smaller concepts"
+            f"{pairs_squared} squared pair counts by {largest} features per concept pass 63 bits: use smaller concepts"
         )
     return merged
 

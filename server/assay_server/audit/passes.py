@@ -1,4 +1,4 @@
-"""Passes over a dataset: pairs in blocks of one size whatever the shards, and what a first pass finds out.
+"""Passes over a dataset: pairs in blocks of one size, independent of its shards, and what a first pass gathers.
 
 Every statistic is computed block by block, and blocks are cut by a pair's place, not by the shard that held it: a dataset gives
 the same bits however it was split, and neither tiny nor huge shards cost time or memory.
@@ -25,7 +25,7 @@ BLOCK = 2_048
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """What fits in memory of a whole dataset: a few numbers a pair."""
+    """What is kept in memory of a whole dataset: a few numbers per pair."""
 
     rows: Ints  # [pairs] row in the dataset
     prompts: Ints  # [pairs]

@@ -3,11 +3,11 @@
 Prompt features are clustered by how they fire over prompts; which pairs are inside depends on prompts alone. Response features
 are clustered by how their difference between chosen and rejected moves over pairs. Such clusters are built from the very
 differences that are then tested, and on the same pairs that would prove itself: they are fitted on one half of the prompts
-and tested on the other (beyond [A]), by a coin a prompt, so that no prompt is on both sides.
+and tested on the other (beyond [A]), by a coin per prompt, so that no prompt is on both sides.
 
 Under `FEW` pairs half of them show little, and a cluster dilutes what one of its features shows. There response features are
 tested singly (beyond [A]): nothing is then fitted on what is tested, and all pairs take part. `AuditOptions.response_clusters`
-asks for clusters whatever the size.
+requests clusters at any size.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def response_disparities(block: PairShard, clusters: PromptClusters, options: Au
 
 
 def fitting_half(prompts: Ints, seed: int) -> Bools:
-    """True for the pairs that clusters are fitted on: a seeded coin a prompt, [pairs]."""
+    """True for the pairs that clusters are fitted on: a seeded coin per prompt, [pairs]."""
     return (drawn_bits(prompts, _HALF_STREAM, seed) & np.uint64(1)).astype(np.bool_)
 
 
@@ -202,9 +202,7 @@ def _inside(
         pairs, values = by_cluster.indices[first:last], by_cluster.data[first:last]
         pairs, values = pairs[values > 0], values[values > 0]
         picked.append(place[pairs[np.lexsort((draw[pairs], -values))[:limit]]])
-    columns = np.repeat(np.arange(len(picked)), [len(rows) for rows in picked])
-    rows = np.concatenate([np.zeros(0, np.int64), *picked])
-    return csr(Csr((np.ones(len(rows), np.int64), (rows, columns)), shape=(known.pairs, len(picked))))
+    return Csr(_by_cluster(tuple(picked), [np.ones(len(rows)) for rows in picked], known.pairs).astype(np.int64))
 
 
 def _contrast(shards: Shards, options: AuditOptions, known: Survey, clusters: PromptClusters, watch: Watch) -> TestTable:
@@ -242,7 +240,7 @@ def _note(said: str, clusters: PromptClusters) -> str:
 
 
 def _by_cluster(groups: tuple[Ints, ...], weights: list[Floats], features: int) -> Csr:
-    """Weights as an array [d_sae, clusters]."""
+    """Each cluster's weights on its members, as an array [features, clusters]."""
     rows = np.concatenate([np.zeros(0, np.int64), *groups])
     columns = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     return csr(Csr((np.concatenate([np.zeros(0), *weights]), (rows, columns)), shape=(features, len(groups))))

@@ -44,7 +44,7 @@ def run_views(
         concepts: what is tested.
         options: see `resolved` for defaults that depend on the data.
         given: conditions that the columns of `PairShard.groups` stand for, tested in the feature-conditioned view.
-        watch: told of a phase, the pairs done in it, and all pairs, and asked between steps. What it raises ends the audit.
+        watch: told the phase, the pairs done in it and all pairs; called between steps too. May raise to stop the audit.
         known: what `survey` found, where the caller has it already.
 
     Raises:

@@ -53,5 +53,5 @@ class Shards(Protocol):
 class ConceptSet:
     """The concepts that are tested: columns of `members` first, then those of `PairShard.directions`."""
 
-    names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/..."; one a column
+    names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/..."; one per column
     members: Csr  # [d_sae, concepts by features] 0/1 int64

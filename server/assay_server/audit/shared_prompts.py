@@ -20,13 +20,24 @@ caution. With ten to thirty prompts of very unequal sizes, G/(G − 1) and G −
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from assay_server.audit.matrices import Csr, Floats, Ints, csr, dense_product, dense_row, prompt_ids, sum_by_prompt
+from assay_server.audit.matrices import (
+    Csr,
+    Floats,
+    Ints,
+    added,
+    csr,
+    dense_product,
+    dense_row,
+    prompt_ids,
+    squared_values,
+    sum_by_prompt,
+)
 
 # Of prompt sizes, beside Σ n and Σ n². As floats: the fifth power of a prompt of ten thousand pairs would pass 63 bits.
 _POWERS = (3, 4, 5)
@@ -69,7 +80,7 @@ def shared_prompt_sums(values: Any, groups: Csr, prompts: ArrayLike, *, compared
     Args:
         values: as in `group_moments`, CSR or dense [pairs, concepts].
         groups: 0/1 membership [pairs, groups].
-        prompts: an integer id a pair, [pairs].
+        prompts: an integer id per pair, [pairs].
         compared: True for the pairs that take part, [pairs].
 
     Raises:
@@ -96,7 +107,7 @@ def shared_prompt_sums(values: Any, groups: Csr, prompts: ArrayLike, *, compared
 def _single_sums(matrix: Csr, members: Csr) -> SharedPromptSums:
     """Of prompts with one compared pair, whose sums over prompts are sums over pairs."""
     by_group = members.T.tocsr().astype(matrix.dtype)
-    inside, squared = (dense_product(by_group, part) for part in (matrix, _squared(matrix)))
+    inside, squared = (dense_product(by_group, part) for part in (matrix, squared_values(matrix)))
     held, pairs = dense_row(members.sum(axis=0)).astype(np.int64), matrix.shape[0]
     return SharedPromptSums(
         aa=squared,
@@ -104,7 +115,7 @@ def _single_sums(matrix: Csr, members: Csr) -> SharedPromptSums:
         a_inside=inside,
         a_pairs=inside,
         t_inside=inside,
-        tt=dense_row(_squared(matrix).sum(axis=0)),
+        tt=dense_row(squared_values(matrix).sum(axis=0)),
         t_pairs=dense_row(matrix.sum(axis=0)),
         inside_squared=held,
         inside_pairs=held,
@@ -138,14 +149,14 @@ def _several_sums(matrix: Csr, members: Csr, ids: Ints) -> SharedPromptSums:
     full = np.bincount(group[n_inside == size[prompt]], minlength=n_groups)
     everywhere = np.array([[(size.astype(np.float64) ** k).sum()] for k in _POWERS])
     return SharedPromptSums(
-        aa=by_group(_squared(inside)),
+        aa=by_group(squared_values(inside)),
         at=by_group(Csr(inside.multiply(total[prompt]))),
         a_inside=by_group(inside, n_inside),
         a_pairs=by_group(inside, size[prompt]),
         t_inside=np.asarray((Csr(count.T).astype(dtype) @ total).toarray()),
-        tt=dense_row(_squared(total).sum(axis=0)),
+        tt=dense_row(squared_values(total).sum(axis=0)),
         t_pairs=np.asarray(total.T @ size.astype(dtype)),
-        inside_squared=dense_row(_squared(count).sum(axis=0)).astype(np.int64),
+        inside_squared=dense_row(squared_values(count).sum(axis=0)).astype(np.int64),
         inside_pairs=np.asarray(count.T @ size, np.int64),
         pairs_squared=np.asarray((size**2).sum(), np.int64),
         prompts_inside=np.bincount(group, minlength=n_groups).astype(np.int64),
@@ -163,7 +174,7 @@ def merge_shared_prompt_sums(left: SharedPromptSums, right: SharedPromptSums) ->
     """
     if left.aa.shape != right.aa.shape:
         raise ValueError("sums of different groups or concepts do not merge")
-    return SharedPromptSums(*(getattr(left, field.name) + getattr(right, field.name) for field in fields(left)))
+    return added(left, right)
 
 
 def shared_errors(sums: SharedPromptSums, n_in: Ints, n_out: Ints, mean_in: Floats, mean_out: Floats) -> SharedErrors:
@@ -210,7 +221,3 @@ def _small_sample(pairs: Ints, squared: Ints, powers: Floats, prompts: Ints) -> 
     freedom = np.divide(trace**2, norm, out=np.ones_like(w2), where=several & (norm > 0))
     # C has rank G − 1 at most and is positive: between these bounds lies what rounding leaves outside.
     return factor, np.minimum(np.maximum(freedom, 1.0), np.maximum(prompts - 1, 1).astype(np.float64))
-
-
-def _squared(matrix: Csr) -> Csr:
-    return Csr((matrix.data**2, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -3,7 +3,7 @@
 METHOD.md §3.1. Under the null the sign of each prompt's sum S_c is a fair coin (pairs of a prompt flip together), so the
 total is T = Σ ε_c S_c. S_c is an integer, so T lives on a lattice, and its whole distribution is a convolution of
 binomials, one for each magnitude |S_c|: exact without enumeration, and from the histogram that `Moments` merges.
-Where that is dear, the normal approximation serves if no prompt dominates, else Monte-Carlo.
+Where that is too expensive, the normal approximation is used if no prompt dominates, else Monte-Carlo.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Method(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class SignFlip:
-    """One two-sided test a concept; arrays are [concepts]."""
+    """One two-sided test per concept; arrays are [concepts]."""
 
     mean: Floats  # mean u over pairs, in [−1, 1]
     z: Floats  # T / √Σ S_c²
@@ -57,7 +57,7 @@ def sign_flip(
         exact_work: additions that one concept's exact distribution may cost.
         flips: Monte-Carlo draws where neither the exact nor the normal form serves: p = (1 + count) / (1 + flips).
         seed: of the Monte-Carlo draws; a concept's draws depend on it and the concept's index only.
-        check: asked before each concept; what it raises ends the work.
+        check: called before each concept; may raise to stop.
     """
     sums = sums.closed()
     total, variance, prompts = sums.total, sums.prompt_squares, sums.telling_prompts

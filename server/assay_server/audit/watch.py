@@ -1,8 +1,8 @@
-"""How a long computation is watched: what it tells of its progress, and where it may be asked to end.
+"""Progress and cancellation of a long computation.
 
-Statistics run in a thread, which nobody can interrupt from outside. So they ask: ``check`` is called between blocks of pairs,
-steps of a fit and chunks of concepts, and ends the work by raising. Between two questions lies one step, whatever the dataset's
-size. What is not asked cannot end half way, so a result is whole or not there.
+Statistics run in a thread, which cannot be interrupted from outside. So they call ``check`` between blocks of pairs, steps of a
+fit and chunks of concepts, and it stops them by raising. Between two calls lies one step, whose length does not depend on the
+dataset's size. A stopped computation returns nothing: a result is whole or absent.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ Check: TypeAlias = Callable[[], None]
 
 
 def go_on() -> None:
-    """Ends nothing."""
+    """Never stops."""
 
 
 def _untold(phase: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """Reports to no one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Who watches.
+    """How a computation reports, and how it is stopped.
 
     Attributes:
-        progress: told after each block of a pass; may raise to end the work.
-        check: asked between steps that are no pass over pairs; raises to end the work.
+        progress: called after each block of a pass; may raise to stop.
+        check: called between other steps; may raise to stop.
     """
 
     progress: Progress = _untold

@@ -3,17 +3,15 @@
 from assay_server.batching.batcher import Batcher
 from assay_server.batching.observer import EngineObserver, NullEngineObserver
 from assay_server.batching.planner import Planner
-from assay_server.batching.work import CallRequest, Lane, LoneRequest, Read, TokenRequest, Work
+from assay_server.batching.work import CallRequest, Lane, Read, Work
 
 __all__ = [
     "Batcher",
     "CallRequest",
     "EngineObserver",
     "Lane",
-    "LoneRequest",
     "NullEngineObserver",
     "Planner",
     "Read",
-    "TokenRequest",
     "Work",
 ]

@@ -7,7 +7,7 @@ Invariants:
   waits and none was read for ``bulk_max_age``, one batch of it takes the next turn.
 - A sealed batch holds what it was cut from and nothing else, so what the device makes of it depends on nothing else either.
 - Work whose caller cancelled or whose deadline passed is dropped before it reaches the device, up to the moment its batch starts.
-- Every submitted future is resolved or cancelled, whatever happens to the device; an error of the device fails its batch alone,
+- Every submitted future is resolved or cancelled, even if the device fails; an error of the device fails its batch alone,
   and a batch too large for its memory is split.
 - ``tokens_in_flight`` counts queued and running tokens; it is 0 again once everything submitted is resolved.
 """
@@ -26,7 +26,7 @@ import torch
 
 from assay_server.batching.observer import EngineObserver, NullEngineObserver
 from assay_server.batching.planner import Planner
-from assay_server.batching.work import Lane, LoneRequest, Read, Work
+from assay_server.batching.work import CallRequest, Lane, Read, Work
 from assay_server.errors import AssayError, EngineFailure, Expired, NotReady
 from assay_server.subject.subject import PreparedBatch, Subject, TreeRequest
 
@@ -56,7 +56,7 @@ class Batcher:
         self._state = threading.Condition()
         self._closed = False
         self._running: list[Work] = []
-        self._rate = 0.0  # tokens a second, smoothed
+        self._rate = 0.0  # tokens per second, smoothed
         self._bulk_read = 0.0  # when bulk work was last read; the device thread's
         self._threads: list[threading.Thread] = []
         self._in_flight = 0
@@ -81,7 +81,7 @@ class Batcher:
 
     def submit(
         self,
-        requests: Sequence[TreeRequest | LoneRequest],
+        requests: Sequence[TreeRequest | CallRequest],
         lane: Lane,
         deadline: float | None,
         *,
@@ -156,9 +156,9 @@ class Batcher:
             self._running = works
             try:
                 self._run(works, batch)
-            except BaseException as error:  # nothing may leave callers waiting
+            except BaseException as error:  # callers must not be left waiting
                 logger.exception("batch failed outside the engine")
-                self._fail(works, EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details."))
+                self._fail(works, _failure(error))
             self._running = []
             if works[0].lane is Lane.BULK:
                 self._bulk_read = time.monotonic()
@@ -201,14 +201,14 @@ class Batcher:
             self._count(lane, -queue.popleft().size)
         if not queue:
             return []
-        if isinstance(queue[0].request, LoneRequest):
+        if isinstance(queue[0].request, CallRequest):
             chosen = [0]
         elif queue[0].batch is not None:
             chosen = [index for index, _ in enumerate(itertools.takewhile(lambda work: work.batch is queue[0].batch, queue))]
         else:
             window = [work for _, work in zip(range(self._planner.window), queue, strict=False)]
             trees = [
-                index for index, work in enumerate(window) if work.batch is None and not isinstance(work.request, LoneRequest)
+                index for index, work in enumerate(window) if work.batch is None and not isinstance(work.request, CallRequest)
             ]
             sizes = [window[index].size for index in trees]
             chosen = [trees[i] for i in self._planner.select(sizes, time.monotonic() - queue[0].enqueued)]
@@ -236,7 +236,7 @@ class Batcher:
         results: Sequence[object] | None = None
         computed = 0
         try:
-            if isinstance(works[0].request, LoneRequest):
+            if isinstance(works[0].request, CallRequest):
                 results = [works[0].request.run(self._subject)]
                 computed = works[0].size
             else:
@@ -251,7 +251,7 @@ class Batcher:
             return
         except Exception as error:
             logger.exception("the engine failed on a batch of %d", len(works))
-            self._fail(works, EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details."))
+            self._fail(works, _failure(error))
             return
         if results is None:
             self._split(works)
@@ -280,7 +280,7 @@ class Batcher:
 
     def _observe(self, works: list[Work], computed: int, seconds: float) -> None:
         tokens = sum(work.size for work in works)
-        saved = sum(0 if isinstance(work.request, LoneRequest) else work.request.tree.shared for work in works)
+        saved = sum(0 if isinstance(work.request, CallRequest) else work.request.tree.shared for work in works)
         if seconds > 0:
             self._rate = tokens / seconds if not self._rate else 0.8 * self._rate + 0.2 * tokens / seconds
         self._observer.batch(tokens, saved, tokens / max(1, computed), seconds, len(works))
@@ -320,7 +320,7 @@ class Batcher:
             works = self._alive(works)
             if not works:
                 continue
-            if isinstance(works[0].request, LoneRequest):
+            if isinstance(works[0].request, CallRequest):
                 with self._state:  # nothing to prepare: back to the head of its lane
                     self._lanes[Lane.BULK].extendleft(reversed(works))
                     self._count(Lane.BULK, sum(work.size for work in works))
@@ -331,7 +331,7 @@ class Batcher:
                 batch = self._subject.prepare([_tree(work) for work in works])
             except Exception as error:
                 logger.exception("preparing a batch of %d failed", len(works))
-                self._fail(works, EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details."))
+                self._fail(works, _failure(error))
                 continue
             with self._state:
                 if self._closed:
@@ -347,8 +347,12 @@ def _name_thread(name: str) -> None:
         Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
 
 
+def _failure(error: BaseException) -> EngineFailure:
+    return EngineFailure(f"The engine failed: {type(error).__name__}. The server's log has the details.")
+
+
 def _tree(work: Work) -> TreeRequest:
-    assert isinstance(work.request, TreeRequest), "a token request went into a batch of trees: this is a bug"
+    assert isinstance(work.request, TreeRequest), "a call went into a batch of trees: this is a bug"
     return work.request
 
 
@@ -357,5 +361,5 @@ def _on_loop(works: Sequence[Work], land: Callable[[], None]) -> None:
         return
     try:
         works[0].future.get_loop().call_soon_threadsafe(land)
-    except RuntimeError:  # the loop is closed: nobody waits any more
+    except RuntimeError:  # the loop is closed, so no caller waits
         logger.debug("the event loop closed before %d results were delivered", len(works))

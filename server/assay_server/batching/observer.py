@@ -1,4 +1,4 @@
-"""What the engine tells those who watch it: the seam for metrics."""
+"""What the engine reports: the seam for metrics."""
 
 from typing import Protocol
 
@@ -8,39 +8,19 @@ class EngineObserver(Protocol):
 
     def batch(self, tokens_read: int, tokens_saved: int, useful_fraction: float, seconds: float, pairs: int) -> None:
         """A batch was read: tokens read, tokens that sharing saved, share of computed tokens that were real, duration."""
-        ...
 
     def queued(self, lane: str, tokens: int) -> None:
         """That many tokens wait in a lane now."""
-        ...
 
     def queue_wait(self, lane: str, seconds: float) -> None:
         """A piece of work waited that long."""
-        ...
 
     def tokenize(self, seconds: float) -> None:
         """Rendering and tokenising one call took that long."""
-        ...
 
     def device_memory(self, n_bytes: int) -> None:
         """The device's allocated memory, after a batch."""
-        ...
 
 
-class NullEngineObserver:
-    """Listens to nothing."""
-
-    def batch(self, tokens_read: int, tokens_saved: int, useful_fraction: float, seconds: float, pairs: int) -> None:
-        """Ignored."""
-
-    def queued(self, lane: str, tokens: int) -> None:
-        """Ignored."""
-
-    def queue_wait(self, lane: str, seconds: float) -> None:
-        """Ignored."""
-
-    def tokenize(self, seconds: float) -> None:
-        """Ignored."""
-
-    def device_memory(self, n_bytes: int) -> None:
-        """Ignored."""
+class NullEngineObserver(EngineObserver):
+    """Ignores everything."""

@@ -21,7 +21,7 @@ class Planner:
 
     Attributes:
         budget: tokens of a batch.
-        window: pieces of work that are looked at, oldest first.
+        window: pieces of work to choose from, oldest first.
         max_age: seconds after which the oldest work must go next.
         padded: whether uneven lengths cost padding.
     """
@@ -67,8 +67,8 @@ class Planner:
 
     def _best_run(self, sizes: Sequence[int], must_hold_first: bool) -> list[int]:
         """The run of the length-sorted window with the most tokens whose padded size fits; ties go to the oldest work."""
-        # A run is cut at its start. So among equals the oldest comes last, lest a younger twin goes first; but where the oldest
-        # must be held, its twins, which soon must be as well, come after it and go with it.
+        # A run is cut at its start. So among equal lengths the oldest comes last, to go before younger ones; but where the oldest
+        # must be in the run, its equals, which soon must be too, come after it and go with it.
         order = sorted(range(len(sizes)), key=lambda index: (sizes[index], index if must_hold_first else -index))
         best: tuple[int, int] = (-1, 0)
         best_run = [0]

@@ -1,4 +1,4 @@
-"""Pooled features, remembered: keys, codec, an in-process LRU, Redis, and computing what is asked twice at once only once.
+"""A cache of pooled features: keys, codec, an in-process LRU, Redis, and single flight for concurrent equal requests.
 
     cache = build_cache("redis://localhost", lru_bytes=256 << 20)
     keys = KeyMaker(info)

@@ -43,8 +43,8 @@ ErrorKind = Literal[
 """Why an entry was not read or written.
 
 connect: no connection in time, or it was refused; connection: lost in the middle; timeout: no reply in time; busy: all of our own
-connections were in use for the whole time; protocol: a reply that is none; too_large: a value over the limit; corrupt: an
-entry that does not decode; unencodable: features that break their own invariants; internal: a bug of ours; the others are
+connections were in use for the whole time; protocol: a malformed reply; too_large: a value over the limit; corrupt: an
+entry that does not decode; unencodable: features that break their own invariants; internal: a bug of the server; the others are
 Redis's own error codes, with ``reply`` for every other one.
 """
 
@@ -69,75 +69,35 @@ class CacheObserver(Protocol):
     """Told what a cache does: the seam for metrics. Called on the event loop; must be fast, must not raise."""
 
     def queries(self, backend: Backend, n: int) -> None:
-        """``n`` more keys were asked for."""
-        ...
+        """``n`` more keys were looked up."""
 
     def hits(self, backend: Backend, n: int) -> None:
         """``n`` more keys were answered."""
-        ...
 
     def errors(self, kind: ErrorKind, n: int) -> None:
-        """``n`` more failures of that kind: one an exchange with Redis, or one an entry where entries fail one by one."""
-        ...
+        """``n`` more failures of that kind: one per exchange with Redis, or per entry where entries fail one by one."""
 
     def breaker(self, side: Side, state: BreakerState) -> None:
         """The breaker of Redis reads or writes changed to ``state``; both start closed."""
-        ...
 
     def resident(self, n_bytes: int, entries: int) -> None:
         """The memory cache now holds that much."""
-        ...
 
     def evictions(self, n: int) -> None:
         """The memory cache let go of ``n`` more entries to make room."""
-        ...
 
     def transferred(self, side: Side, n_bytes: int) -> None:
         """``n_bytes`` more of entries came from Redis or went to it."""
-        ...
 
     def writes(self, n: int) -> None:
         """Redis acknowledged ``n`` more entries."""
-        ...
 
     def writes_dropped(self, n: int) -> None:
         """``n`` more entries were not written to Redis: the queue was full, or Redis failed."""
-        ...
 
     def queued(self, n_bytes: int, entries: int) -> None:
         """That much waits to be written to Redis."""
-        ...
 
 
-class NullObserver:
-    """Listens to nothing."""
-
-    def queries(self, backend: Backend, n: int) -> None:
-        """Ignored."""
-
-    def hits(self, backend: Backend, n: int) -> None:
-        """Ignored."""
-
-    def errors(self, kind: ErrorKind, n: int) -> None:
-        """Ignored."""
-
-    def breaker(self, side: Side, state: BreakerState) -> None:
-        """Ignored."""
-
-    def resident(self, n_bytes: int, entries: int) -> None:
-        """Ignored."""
-
-    def evictions(self, n: int) -> None:
-        """Ignored."""
-
-    def transferred(self, side: Side, n_bytes: int) -> None:
-        """Ignored."""
-
-    def writes(self, n: int) -> None:
-        """Ignored."""
-
-    def writes_dropped(self, n: int) -> None:
-        """Ignored."""
-
-    def queued(self, n_bytes: int, entries: int) -> None:
-        """Ignored."""
+class NullObserver(CacheObserver):
+    """Ignores everything."""

@@ -3,7 +3,7 @@
 Invariants:
 - Equal keys mean equal features: the digest covers all that they depend on (format, model, dtype, SAE, hook, tokenizer,
   template, tokens, spans, truncation, directions) and frames every part by its length, so that no two trees share a byte string.
-- The key does not cover whether the prompt span was asked for. There is one entry a key; where it ``lacks_prompt`` and the
+- The key does not cover whether the prompt span was requested. There is one entry per key; where it ``lacks_prompt`` and the
   call wants it, the entry is a miss, and the fuller value takes its place.
 """
 

@@ -1,4 +1,4 @@
-"""Entries in a Redis that other servers share, and that may at any time be dead, slow, full, evicting or lying.
+"""Entries in a Redis that other servers share and that may at any time be down, slow, full, evicting or wrong.
 
 Invariants:
 - Nothing that Redis does reaches a caller but hits and misses: each reply is decoded and checked against its key, each failure
@@ -9,7 +9,8 @@ Invariants:
   side costs nothing; a probe's caller is answered with misses at once.
 - Writes go behind: ``put_many`` queues. The queue is bounded by bytes and drops its oldest; a batch that fails is dropped.
 
-Not for Redis Cluster: keys of one MGET live in many slots.
+Not for Redis Cluster: keys of one MGET live in many slots. redis-py makes the connections; the exchanges are our own (``wire``),
+because its pools retry, parse replies of any size, and can hand one caller the reply to another (redis-py #2624).
 """
 
 import asyncio
@@ -42,7 +43,7 @@ class RedisSettings:
     Attributes:
         connect_seconds: until a connection is made, TLS and AUTH included.
         read_seconds: for one MGET.
-        write_seconds: for one pipeline of SETs; nobody waits for it.
+        write_seconds: for one pipeline of SETs; no caller waits for it.
         call_seconds: a ``get_many`` answers after this time with what came until then.
         close_seconds: how long closing waits for queued writes.
         failures_to_open: failures in a row that open a breaker.
@@ -182,7 +183,7 @@ class RedisCache:
                 self._keys_per_read = max(1, self._keys_per_read // 4)
         except Exception:
             ok = self._failed("internal")
-            _LOG.exception("reading from the Redis cache failed by a fault of ours")
+            _LOG.exception("reading from the Redis cache failed by a fault of the server")
         finally:
             self._reads.settle(permit, ok)
 
@@ -244,7 +245,7 @@ class RedisCache:
         return True
 
     async def _write_behind(self) -> None:
-        """Write what is queued, batch by batch, for ever."""
+        """Write what is queued, batch by batch, until cancelled."""
         while True:
             await self._work.wait()
             permit = self._writes.ask()
@@ -257,7 +258,7 @@ class RedisCache:
                 ok = await self._write(self._next_batch(single=permit.probe))
             except Exception:
                 ok = self._failed("internal")
-                _LOG.exception("writing to the Redis cache failed by a fault of ours")
+                _LOG.exception("writing to the Redis cache failed by a fault of the server")
             finally:
                 self._in_flight = False
                 self._writes.settle(permit, ok)
@@ -275,7 +276,7 @@ class RedisCache:
         return batch
 
     async def _write(self, batch: Sequence[tuple[bytes, Pooled]]) -> bool | None:
-        """SET ``batch``; whether Redis took all of it, None where nothing was asked of it."""
+        """SET ``batch``; whether Redis took all of it, None where nothing was sent."""
         written = 0
         try:
             commands = await self._commands(batch)
@@ -297,7 +298,7 @@ class RedisCache:
                 self._observer.writes_dropped(len(batch) - written)
 
     async def _commands(self, batch: Sequence[tuple[bytes, Pooled]]) -> list[tuple[bytes, ...]]:
-        """A SET for every entry that can be one."""
+        """A SET for every entry that can be encoded and is not too long."""
         ttl = self._settings.ttl_seconds
         life = () if ttl is None else (b"EX", str(ttl).encode())
         commands: list[tuple[bytes, ...]] = []
@@ -316,7 +317,7 @@ class RedisCache:
         return commands
 
     def _note_queue(self) -> None:
-        """Wake whoever waits for the queue's state."""
+        """Signal the queue's state to the writer and to ``aclose``."""
         if self._queue:
             self._work.set()
             self._drained.clear()
@@ -327,7 +328,7 @@ class RedisCache:
         self._observer.queued(self._queue_bytes, len(self._queue))
 
     def _failed(self, kind: ErrorKind) -> bool | None:
-        """Count a failure; what it says of Redis: False, or None where the fault is ours."""
+        """Count a failure; what it says of Redis: False, or None where the server is at fault."""
         self._observer.errors(kind, 1)
         self._last_error = kind
         return None if kind in ("busy", "internal") else False

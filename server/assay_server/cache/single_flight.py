@@ -1,7 +1,7 @@
-"""Computes what several callers want at the same time once.
+"""Single flight: what several callers want at the same time is computed once.
 
-A caller claims keys. Those that nobody computes yet it *leads*: it computes and resolves them. Those that somebody leads it
-*follows*: it waits for the other's value. ``SingleFlight.run`` is the whole dance::
+A caller claims keys. Those that no one computes yet it *leads*: it computes and resolves them. The others it *follows*: it waits
+for their leader's value. ``SingleFlight.run`` does all of it::
 
     async def compute(claim: Claim[bytes, Pooled]) -> None:
         for key, pooled in await engine.features(claim.leads):
@@ -11,14 +11,14 @@ A caller claims keys. Those that nobody computes yet it *leads*: it computes and
 
 Invariants:
 - At most one caller leads a key at a time, and every claim gives up what it did not resolve when it ends, however it ends: a
-  leader that fails or is cancelled wakes its followers, the first of which leads next. Nobody waits for nobody.
+  leader that fails or is cancelled wakes its followers, the first of which leads next. No follower waits without a leader.
 - Failures are the leader's own and are not handed to followers: no future ever carries an exception, so none is "never
-  retrieved". A key that fails for every caller costs each one try.
+  retrieved". A key that fails for every caller costs each one attempt.
 - Cancelling a follower touches neither the leader nor other followers.
 - Keys are all that values depend on. Where one entry can hold more or less (the prompt span), put what is wanted in the key:
   ``(key, include_prompt)``.
 
-Confined to one event loop. Values are held only while somebody computes or waits for them.
+Confined to one event loop. Values are held only while a caller computes or waits for them.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class Claim(Generic[K, V]):
         self.resolved: dict[K, V] = {}
 
     def resolve(self, key: K, value: V) -> None:
-        """Hand the value of a lead to all that follow it; from here on the key is nobody's.
+        """Hand the value of a lead to all that follow it; from here on no one leads the key.
 
         Raises:
             KeyError: the claim does not lead ``key``, or resolved it already.
@@ -92,7 +92,7 @@ class Claim(Generic[K, V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """The keys that are being computed now."""
+    """The keys that are being computed."""
 
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Future[tuple[V] | None]] = {}
@@ -105,7 +105,7 @@ class SingleFlight(Generic[K, V]):
         return key in self._flights
 
     def claim(self, keys: Iterable[K]) -> Claim[K, V]:
-        """Lead what nobody leads, follow the rest; a key that comes twice counts once. Use it with ``with``, at once."""
+        """Lead what no one leads, follow the rest; a repeated key counts once. Enter the claim (``with``) immediately."""
         leads: list[K] = []
         follows: dict[K, asyncio.Future[tuple[V] | None]] = {}
         loop = asyncio.get_running_loop()
@@ -119,12 +119,12 @@ class SingleFlight(Generic[K, V]):
         return Claim(self._flights, leads, follows)
 
     async def run(self, keys: Iterable[K], compute: Callable[[Claim[K, V]], Awaitable[None]]) -> dict[K, V]:
-        """Values of ``keys``: computed here, or by whoever computes them already.
+        """Values of ``keys``: computed here, or by the caller that computes them already.
 
         Args:
             keys: what is wanted.
             compute: resolves ``claim.leads``; never called with none; called again for keys whose leader gave up.
-                Leads are computed before anything is followed, so that callers who wait for each other both get on.
+                Leads are computed before anything is followed, so that callers that wait for each other both make progress.
 
         Returns:
             The values; keys that ``compute`` left unresolved here are absent.

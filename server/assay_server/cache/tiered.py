@@ -1,4 +1,4 @@
-"""A memory cache in front of a slower one: what either knows is known, and what the slower one answers moves to the front."""
+"""A memory cache in front of a slower one: a hit in either is a hit, and hits of the slower one move to the front."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ class TieredCache:
 
     Args:
         front: asked first.
-        back: asked for what the front does not know; written to as well.
+        back: looked up for what the front does not hold; written to as well.
     """
 
     def __init__(self, front: LruCache, back: FeatureCache) -> None:

@@ -1,10 +1,10 @@
-"""Connections to Redis and the one thing done with them: send commands, read exactly their replies, in bounded time.
+"""Connections to Redis: send commands and read exactly their replies, in bounded time.
 
 Connecting, TLS, AUTH and SELECT are redis-py's; retries, pools and its unbounded reply parser are not used.
 
 Invariants:
 - A connection is lent to one exchange, and comes back only if the exchange read its replies to the last byte. After a timeout,
-  a cancellation, a lost peer or a reply out of protocol it is aborted: nobody ever reads another's reply (redis-py #2624).
+  a cancellation, a lost peer or a reply out of protocol it is aborted: no exchange reads the reply to another (redis-py #2624).
 - No reply makes us hold more than ``Limits.reply_bytes``.
 - An abort closes the socket at once, also where the peer no longer reads what we sent.
 - Messages and logs never carry a URL, a user name or a password.
@@ -189,7 +189,7 @@ class _Link:
         return [await self._reply() for _ in commands]
 
     async def went_stale(self) -> bool:
-        """Whether the peer hung up while the connection was idle: Redis was restarted, or closed it for being idle."""
+        """Whether the peer closed the connection while it was idle: Redis was restarted, or a timeout closed it."""
         try:
             return self._transport.is_closing() or await self._connection.can_read()
         except (RedisError, OSError):
@@ -208,7 +208,7 @@ class _Link:
 
 
 class _OutOfProtocol(Exception):
-    """The bytes are no reply that we can take."""
+    """The bytes are not an acceptable reply."""
 
     def __init__(self, kind: ErrorKind) -> None:
         super().__init__(kind)
@@ -231,11 +231,11 @@ class _BoundedParser:
         self._reader = None
 
     async def can_read(self) -> bool:
-        """Whether the peer hung up."""
+        """Whether the peer closed the connection."""
         return self._reader is None or self._reader.at_eof()
 
     async def read_response(self, disable_decoding: bool = False) -> Reply:
-        """One reply. Raises _OutOfProtocol, and ConnectionError where the peer hung up."""
+        """One reply. Raises _OutOfProtocol, and ConnectionError where the peer closed the connection."""
         if self._reader is None:
             raise ConnectionResetError
         try:

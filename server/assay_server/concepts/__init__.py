@@ -5,7 +5,8 @@
       splits        which of them are fitted on and which are held out
       solvers       the two convex fits: logistic and Bradley-Terry
       regularisation  how strongly to penalise them
-      reports       what a direction is worth on held-out rows, beside random directions
+    selection       the features that tell examples apart
+    measuring       what a direction or a set of features is worth on held-out examples, beside random ones
       metrics       AUROC, average precision, best F1
     neighbours      which decoder rows lie nearest to a direction
     clusters        communities of features

@@ -70,7 +70,7 @@ class FeatureClusters:
         weakest_edge: the least NMI kept; 0 without edges.
         modularity: of Leiden's whole partition under ``options.resolution``; 0 without edges.
         reason: why there is no cluster; "" where there is one.
-        options: what was asked for.
+        options: of the clustering.
     """
 
     features: Ids
@@ -108,9 +108,9 @@ def cluster_features(
     """Cluster features by the samples they fire on.
 
     Args:
-        fired: samples x d_sae; whatever is not zero counts as fired.
+        fired: samples x d_sae; nonzero means fired.
         options: None for the defaults.
-        check: asked between steps, of which Leiden is one; what it raises ends the work.
+        check: called between steps, of which Leiden is one; may raise to stop.
 
     An answer without clusters carries its reason and raises nothing.
 

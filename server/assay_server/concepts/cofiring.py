@@ -72,7 +72,7 @@ def cofiring_edges(
             is 0 then), >= 1.
         positive_only: leave out pairs that fire together less often than independence says (n·n_gh <= n_g·n_h).
         block_entries: about how many counts are held at once (24 bytes each). Changes no result.
-        check: asked for every chunk of counts; what it raises ends the work.
+        check: called for every chunk of counts; may raise to stop.
 
     Source: [A] (arXiv 2606.12360); NMI with the geometric mean of entropies: Strehl and Ghosh 2002, JMLR 3:583.
     """
@@ -152,7 +152,7 @@ def _cofirings(matrix: sparse.csr_array, entries: int) -> Iterator[tuple[_Pairs,
 
 
 class _Information:
-    """Mutual information from counts. Everything is ``k ln(k / n)`` of integers k, looked up: no logarithm a pair."""
+    """Mutual information from counts. Everything is ``k ln(k / n)`` of integers k, looked up: no logarithm per pair."""
 
     def __init__(self, samples: int, counts: Ids) -> None:
         k = np.arange(samples + 1, dtype=np.float64)

@@ -1,7 +1,7 @@
 """Rows that show a concept and rows that do not, with the prompt of each.
 
 Rows are vectors of one response each: mean residuals over its tokens [d_model], or pooled feature values [d_sae], dense or
-CSR. Invariant: rows are finite float64 and every row has a class and a prompt, so whatever takes ``Examples`` need not ask.
+CSR. Invariant: rows are finite float64 and every row has a class and a prompt, so functions of ``Examples`` need not check.
 """
 
 from collections.abc import Sequence
@@ -74,11 +74,6 @@ def pair_examples(chosen: Rows, rejected: Rows, *, prompts: Sequence[str] | None
     names = _names(prompts, n, "pair")
     positive = np.arange(2 * n) < n
     return Examples(rows=_stack(chosen, rejected), positive=positive, groups=group_codes([*names, *names]), pairs=n)
-
-
-def scores(rows: Rows, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``rows @ directions``: [n] for a direction [d], [n, k] for directions [d, k]."""
-    return np.asarray(rows @ directions)
 
 
 def mean_row(rows: Rows) -> Vector:

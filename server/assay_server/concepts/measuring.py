@@ -1,7 +1,7 @@
-"""What a direction is worth by the score that is used: max over a response's tokens of <h, v> (METHOD.md §1, §2).
+"""What a concept is worth by the score that is used, for a direction max over a response's tokens of <h, v> (METHOD.md §1, §2).
 
-``reports`` measures a direction on the rows that it was fitted in, mean residuals; a stored concept is scored on tokens, so it is
-measured on tokens, in a second reading of the held-out examples with the direction and its random rivals.
+A direction is fitted on mean residuals but scored on tokens, so it is measured on tokens: in a second reading of the held-out
+examples, beside random directions.
 
 Invariant: everything here comes from held-out examples, and none of it is NaN.
 """
@@ -19,8 +19,8 @@ _RIVALS_STREAM = 2
 
 
 @dataclass(frozen=True, slots=True)
-class MeasuredReport:
-    """What a direction is worth on examples that it was not fitted on; fields as in ``assay.v1.ProbeReport``."""
+class ConceptReport:
+    """How well a concept tells held-out examples apart; fields as in ``assay.v1.ProbeReport``. Stored as JSON."""
 
     fitted_positive: int
     fitted_negative: int
@@ -54,7 +54,7 @@ def measure(
     fitted: tuple[int, int],
     pairs: tuple[Vector, Vector] | None = None,
     l2: float | None = None,
-) -> MeasuredReport:
+) -> ConceptReport:
     """Measure a direction by its scores on held-out examples.
 
     Args:
@@ -70,7 +70,7 @@ def measure(
     low, high = auroc_interval(area, len(np.unique(groups[positive])), len(np.unique(groups[~positive])))
     areas = [abs(auroc(rivals[:, i], positive) - 0.5) + 0.5 for i in range(rivals.shape[1])]
     best = best_f1(scores, positive)
-    return MeasuredReport(
+    return ConceptReport(
         fitted_positive=fitted[0],
         fitted_negative=fitted[1],
         held_out_positive=int(positive.sum()),

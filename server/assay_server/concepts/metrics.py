@@ -3,6 +3,9 @@
 Invariants:
 - Ties count as ties: nothing depends on the order of equal scores.
 - Both classes are present and all scores are finite, or ``InvalidItem`` names the numbers; so no figure is ever NaN.
+
+AUROC and average precision equal scikit-learn's, which tests check. They are our own because average precision and best F1
+share one sort, and because errors here name the numbers.
 """
 
 from collections.abc import Callable
@@ -25,12 +28,10 @@ _STEP = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A cut on scores: ``score >= value`` says positive. F1, precision and recall are those of that rule."""
+    """A cut on scores, ``score >= value`` says positive, and the F1 of that rule."""
 
     value: float
     f1: float
-    precision: float
-    recall: float
 
 
 def auroc(scores: Scores, positive: Labels) -> float:
@@ -92,12 +93,7 @@ def best_f1(scores: Scores, positive: Labels) -> Threshold:
     values, hits, called = _cuts(scores, positive)
     f1 = 2 * hits / (called + hits[-1])
     best = int(np.argmax(f1))  # the first of equals: cuts descend
-    return Threshold(
-        value=float(values[best]),
-        f1=float(f1[best]),
-        precision=float(hits[best] / called[best]),
-        recall=float(hits[best] / hits[-1]),
-    )
+    return Threshold(value=float(values[best]), f1=float(f1[best]))
 
 
 def _cuts(scores: Scores, positive: Labels) -> tuple[Scores, NDArray[np.int64], NDArray[np.int64]]:

@@ -1,16 +1,15 @@
-"""A direction from examples, and what it is worth on examples it never saw (METHOD.md §2, "From examples").
+"""A direction from examples (METHOD.md §2, "From examples"); ``measuring`` says what it is worth on those held out.
 
     examples = pair_examples(chosen, rejected, prompts=prompts)
     fitted = fit_probe(examples, ProbeMethod.BRADLEY_TERRY)
-    fitted.probe.direction, fitted.report.auroc, fitted.report.random.high
+    fitted.probe.direction, fitted.split.held_out
 
 Rows are vectors of one response each: mean residuals over its tokens [d_model], or pooled feature values [d_sae].
 
 Invariants:
 - The direction is a unit vector in the space of the rows, pointing towards the positives.
-- No prompt is on both sides of the split; everything in the report but ``fit_auroc`` comes from held-out rows. The
-  returned direction is the one that was measured: it is not refitted on all rows afterwards.
-- The same rows, options and seed give the same bits. No figure is NaN: what cannot be fitted raises ``InvalidItem``.
+- No prompt is on both sides of the split. The direction comes from fitted rows alone: it is not refitted on all afterwards.
+- The same rows, options and seed give the same bits. What cannot be fitted raises ``InvalidItem``.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 
 from assay_server.concepts.examples import Examples, mean_row, root_mean_square
 from assay_server.concepts.regularisation import Strength, choose_strength
-from assay_server.concepts.reports import ProbeReport, report
 from assay_server.concepts.solvers import Check, Vector, coordinates, fit_bradley_terry, fit_logistic, go_on
 from assay_server.concepts.splits import Split, split_groups
 from assay_server.errors import InvalidItem
@@ -43,24 +41,19 @@ class ProbeOptions:
     """Every knob of a fit, with its default.
 
     Attributes:
-        held_out: share of the examples to report on, in (0, 1).
+        held_out: share of the examples to hold out, in (0, 1).
         minimum: examples that each class needs on each side.
-        l2: strength of the penalty on the mean loss, for rows scaled to unit mean square
-            (about their mean for the logistic probe); None: chosen by
-            cross-validation, grouped by prompt, inside the fit part.
-        random_directions: size of the baseline, >= 20.
-        seed: of the split, the folds and the random directions.
+        l2: strength of the penalty on the mean loss, for rows scaled to unit mean square (about their mean for the logistic
+            probe); None: chosen by cross-validation, grouped by prompt, inside the fit part.
+        seed: of the split and the folds.
     """
 
     held_out: float = 1 / 3
     minimum: int = 3
     l2: float | None = None
-    random_directions: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.random_directions < 20:
-            raise ValueError(f"{self.random_directions} random directions: an interval needs at least 20")
         if self.l2 is not None and not 0 < self.l2 < np.inf:
             raise ValueError(f"l2 {self.l2} is not a positive number")
 
@@ -87,23 +80,22 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class FittedProbe:
-    """A probe, its report, and the rows that each came from."""
+    """A probe, the rows that it was fitted on, and those held out to measure it."""
 
     probe: Probe
-    report: ProbeReport
     split: Split
 
 
 def fit_probe(
     examples: Examples, method: ProbeMethod, options: ProbeOptions | None = None, *, check: Check = go_on
 ) -> FittedProbe:
-    """Fit a direction on one part of the examples and report on the other.
+    """Fit a direction on one part of the examples and hold out the other.
 
     Args:
         examples: from ``text_examples`` or ``pair_examples``; Bradley-Terry needs the latter.
         method: how to fit; not FEATURES, which gives no direction.
         options: None for the defaults.
-        check: asked between steps of the fit; what it raises ends the work.
+        check: called between steps of the fit; may raise to stop.
 
     Raises:
         InvalidItem: too few examples on a side (TOO_FEW_EXAMPLES), Bradley-Terry without pairs (PAIRS_NEEDED), or the two
@@ -123,9 +115,7 @@ def fit_probe(
             details={"examples": len(examples.positive), "pairs": 0},
         )
     split = split_groups(examples.positive, examples.groups, share=options.held_out, minimum=options.minimum, seed=options.seed)
-    probe = _FITS[method](examples, split.fit, options, check)
-    measured = report(examples, split, probe.direction, random_directions=options.random_directions, seed=options.seed)
-    return FittedProbe(probe=probe, report=measured, split=split)
+    return FittedProbe(_FITS[method](examples, split.fit, options, check), split)
 
 
 def _difference_of_means(examples: Examples, fit: NDArray[np.int64], options: ProbeOptions, check: Check) -> Probe:

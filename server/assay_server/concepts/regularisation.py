@@ -49,7 +49,7 @@ def choose_strength(
         groups: prompt of each row, int64 [n].
         given: the caller's own choice.
         seed: of the folds.
-        check: asked between steps; what it raises ends the work.
+        check: called between steps; may raise to stop.
 
     Too few prompts to leave a fold out and still have both classes: the middle of the grid, and the source says so.
     """

@@ -17,7 +17,7 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from assay_server.concepts.examples import Examples
-from assay_server.concepts.measuring import MeasuredReport, measure
+from assay_server.concepts.measuring import ConceptReport, measure
 from assay_server.concepts.solvers import Check, go_on
 from assay_server.concepts.splits import split_groups
 from assay_server.errors import InvalidItem
@@ -42,7 +42,7 @@ class SelectedFeatures:
 
     features: NDArray[np.int64]
     aurocs: NDArray[np.float64]
-    report: MeasuredReport
+    report: ConceptReport
 
 
 def select_features(
@@ -64,7 +64,7 @@ def select_features(
         minimum: examples that each class needs on each side.
         rivals: random sets that the report compares with.
         seed: of the split and the random sets.
-        check: asked between steps; what it raises ends the work.
+        check: called between steps; may raise to stop.
 
     Raises:
         InvalidItem: too few examples on a side (TOO_FEW_EXAMPLES), or no feature reaches ``LEAST_AUROC`` (NO_DIFFERENCE).
@@ -107,7 +107,7 @@ def feature_aurocs(
     Args:
         rows: largest activations, [n, d_sae].
         positive: bool [n]; both classes present.
-        check: asked between steps.
+        check: called between steps; may raise to stop.
 
     Returns:
         The features' ids, ascending, and their AUROCs.

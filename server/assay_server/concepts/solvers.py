@@ -9,6 +9,9 @@ Invariants:
 - Rows are expected at unit scale (mean square about 1): the tolerance and the usable range of l2 are in that unit.
 - Everything happens in at most min(n, d) coordinates: the fit depends on the rows only through their inner products
   (the representer theorem), so 300 examples of 65,536 features cost a 300 x 300 problem.
+
+Our own rather than scikit-learn's, whose fits warn where they do not converge instead of failing, cannot be stopped between
+steps, and include no Bradley-Terry (one class, no intercept).
 """
 
 from collections.abc import Callable
@@ -25,7 +28,7 @@ Vector = NDArray[np.float64]
 Rows = Matrix | sparse.csr_array
 
 Check = Callable[[], None]
-"""Asked between steps of a fit; ends it by raising."""
+"""Called between steps of a fit; stops it by raising."""
 
 _MAX_STEPS = 100
 _TOLERANCE = 1e-8
@@ -34,7 +37,7 @@ _RANK_TOLERANCE = 1e-10
 
 
 class NotConverged(ArithmeticError):
-    """Newton's method stopped short of a stationary point: a fault of ours, since the objective is strictly convex."""
+    """Newton's method stopped short of a stationary point: a bug, since the objective is strictly convex."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def shape_of(rows: Rows) -> tuple[int, int]:
 
 
 def go_on() -> None:
-    """The ``Check`` that ends nothing."""
+    """The ``Check`` that never stops."""
 
 
 def coordinates(rows: Rows, *, centre: bool = False) -> Coordinates:
@@ -100,7 +103,7 @@ def fit_logistic(values: Matrix, positive: NDArray[np.bool_], l2: float, *, chec
         values: [n, r].
         positive: bool [n], both classes present (else the intercept is infinite).
         l2: strength > 0, on the mean loss.
-        check: asked before each Newton step.
+        check: called before each Newton step; may raise to stop.
 
     Raises:
         NotConverged: the rows are far from unit scale.
@@ -119,7 +122,7 @@ def fit_bradley_terry(differences: Matrix, l2: float, *, check: Check = go_on) -
     Args:
         differences: chosen minus rejected, [n, r].
         l2: strength > 0, on the mean loss.
-        check: asked before each Newton step.
+        check: called before each Newton step; may raise to stop.
 
     Source: Bradley and Terry 1952; Rafailov et al. 2023 (arXiv 2305.18290), eq. 1.
     """

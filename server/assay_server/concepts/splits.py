@@ -1,4 +1,4 @@
-"""Which examples are fitted on, and which are held out to report on.
+"""Which examples are fitted on, and which are held out to measure on.
 
 Invariants:
 - A group (all examples of one prompt) is never on both sides, nor in two folds.

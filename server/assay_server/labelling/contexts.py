@@ -49,7 +49,7 @@ class Context:
 
 
 def marked_contexts(firings: TokenFirings, firing: Firing, *, limit: int) -> tuple[str, ...]:
-    """The strongest firings, one a text, about a dozen tokens each, the strongest token between « and »."""
+    """The strongest firings, one per text, about a dozen tokens each, the strongest token between « and »."""
     shown: list[str] = []
     seen: set[int] = set()
     for i in np.argsort(-firing.values, kind="stable"):
@@ -67,14 +67,14 @@ def marked_contexts(firings: TokenFirings, firing: Firing, *, limit: int) -> tup
 
 
 def firing_contexts(firings: TokenFirings, firing: Firing, *, limit: int, spread: bool, width: int = 32) -> list[Context]:
-    """Contexts in which the feature fires, at most one a text.
+    """Contexts in which the feature fires, at most one per text.
 
     Args:
         firings: the texts.
         firing: the feature's firings in them.
         limit: at most so many.
         spread: take them evenly from the strongest to the weakest texts, as they occur; else the strongest.
-        width: tokens a context.
+        width: tokens per context.
     """
     if not len(firing.positions):
         return []
@@ -91,7 +91,7 @@ def firing_contexts(firings: TokenFirings, firing: Firing, *, limit: int, spread
 def silent_contexts(
     firings: TokenFirings, firing: Firing, *, limit: int, generator: np.random.Generator, width: int = 32
 ) -> list[Context]:
-    """Random contexts in which the feature does not fire, at most one a text; fewer where there are not so many."""
+    """Random contexts in which the feature does not fire, at most one per text; fewer where there are too few."""
     dense = _dense(firings, firing)
     found: list[Context] = []
     for text in generator.permutation(firings.texts):

@@ -31,7 +31,7 @@ class EndpointLabel:
 
 
 def method_name(endpoint: Endpoint) -> str:
-    """How such labels say that they were made."""
+    """The method that such labels carry."""
     return f"endpoint:{endpoint.options.model}"
 
 
@@ -41,14 +41,14 @@ async def explain(
     """Label what ``firing_of`` picks out; None where it never fires or the answer holds no label.
 
     Args:
-        endpoint: whom to ask.
+        endpoint: makes the label and judges it.
         made: texts that the label is made from.
         unseen: texts that it is measured on.
         firing_of: for example ``lambda firings: firings.firing(17)``.
         seed: of the silent contexts and of the order in which contexts are judged.
 
     Raises:
-        EndpointRefused: it answers nobody as it is configured.
+        EndpointRefused: it refuses every request as it is configured.
         EndpointFailed: it does not answer.
     """
     contexts = firing_contexts(made, firing_of(made), limit=MADE_FROM, spread=False)

@@ -1,8 +1,8 @@
-"""Which of some features fires on which token of some texts: what labels are made of and measured on.
+"""Which features fire on which tokens of some texts: what labels are made from and measured on.
 
 Invariants:
 - Texts are whole: one is either for making labels or held out for measuring them, never both.
-- Kept sparse, one row a feature: memory follows the firings.
+- Kept sparse, one row per feature: memory follows the firings.
 """
 
 from collections.abc import Mapping, Sequence

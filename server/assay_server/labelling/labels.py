@@ -1,5 +1,4 @@
-"""What the SAE's features are taken to mean, with the evidence: one JSON object a line, looked up by id, and bettered while the
-server runs.
+"""Feature labels with their evidence; loaded from JSON Lines, looked up by id, updated while the server runs.
 
 Keys of a line: ``id`` (required), ``label``, ``label_method`` (or ``method``), ``detection_score``, ``top_tokens``,
 ``promoted_tokens``, ``firing_rate``, ``contexts``. Missing keys and nulls mean "not known"; other keys are ignored.
@@ -50,7 +49,7 @@ class FeatureLabel:
 
 @dataclass(frozen=True, slots=True)
 class GroupLabel:
-    """Words for a group of features (a cluster, a data cluster), how they were made, and how well they detect it, if measured."""
+    """A label of a group of features (a cluster, a data cluster), its method, and how well it detects the group, if measured."""
 
     label: str = ""
     label_method: str = ""
@@ -71,7 +70,7 @@ class Labels:
 
     Args:
         d_sae: number of features; ids are below it.
-        labels: the known ones, by id.
+        labels: by id.
     """
 
     def __init__(self, d_sae: int, labels: Mapping[int, FeatureLabel] | None = None) -> None:
@@ -88,7 +87,7 @@ class Labels:
         return sum(1 for entry in self._labels.values() if entry.label)
 
     def update(self, entries: Iterable[FeatureLabel]) -> None:
-        """Take entries in place of those of the same features; ``version`` grows. On the thread that reads."""
+        """Replace the entries of these features, and raise ``version``. Call it on the thread that reads."""
         for entry in entries:
             if not 0 <= entry.id < self._d_sae:
                 raise ValueError(f"feature {entry.id} of {self._d_sae}")
@@ -102,7 +101,7 @@ class Labels:
         return (self._labels[id] for id in sorted(self._labels))
 
     def search(self, text: str) -> Sequence[int]:
-        """Features whose label, top tokens or promoted tokens hold the text, letters of either case, ascending."""
+        """Features whose label, top tokens or promoted tokens hold the text, ignoring case, ascending."""
         return self._matching(text.casefold()) if text else ()
 
     def get(self, id: int) -> FeatureLabel:
@@ -110,10 +109,10 @@ class Labels:
         return self._labels.get(id) or FeatureLabel(id)
 
     def page(self, *, size: int = 0, token: str = "", filter: str = "") -> Page:
-        """One page of the features whose label or tokens contain ``filter``, letters of either case.
+        """One page of the features whose label or tokens contain ``filter``, ignoring case.
 
         Args:
-            size: features a page; 0 means 100; more than 1000 gives 1000.
+            size: features per page; 0 means 100; more than 1000 gives 1000.
             token: ``next_page_token`` of the page before.
             filter: text to look for; "" keeps every feature.
 

@@ -10,10 +10,10 @@ such batches (or the source's folder with both), one file, gzipped or not, JSON 
 one feature (an object with ``explanations``).
 
 Invariants:
-- One label a feature: the one with the best detection score, else the newest, else the first read. Empty ones are none.
+- One label per feature: the one with the best detection score, else the newest, else the first read. Empty ones are none.
 - ``detection_score`` is Neuronpedia's ``eleuther_recall`` (delphi's detection scoring) where the export carries it, never another
   score; ``label_method`` names type and model of the explanation.
-- Nothing is downloaded, and a file of several sources is refused unless one is named: labels of another SAE look just as good.
+- Nothing is downloaded, and a file of several sources is refused unless one is named: labels of another SAE look as plausible.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def read_export(path: Path, *, d_sae: int, source: str = "") -> list[FeatureLabe
         source: Neuronpedia's source id ("20-gemmascope-res-16k"); "" where the export holds one only.
 
     Raises:
-        BadLabels: nothing to read, a file that is none, an id outside the SAE, or several sources and none named.
+        BadLabels: nothing to read, a malformed file, an id outside the SAE, or several sources and none named.
     """
     explanations: dict[int, _Explanation] = {}
     facts: dict[int, FeatureLabel] = {}

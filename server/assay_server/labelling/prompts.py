@@ -1,8 +1,8 @@
-"""What an endpoint is asked, and how its answer is read.
+"""What an endpoint is sent, and how its answer is read.
 
-Contexts are quoted text of somebody's data: prompts say so, and whatever the answer holds becomes one short printable line or
-nothing. Detection is scored as EleutherAI's delphi does (arXiv 2410.13928, §4): a judge that sees only the label says which of
-some unmarked contexts hold the feature.
+Contexts are quoted from the user's data: prompts say so, and the answer becomes one short printable line or nothing. Detection
+is scored as EleutherAI's delphi does (arXiv 2410.13928, §4): a judge that sees only the label says which of some unmarked
+contexts hold the feature.
 """
 
 import json

@@ -26,10 +26,10 @@ _MEMBERS_READ = 64
 class GroupWords:
     """Words for groups of one SAE's features. Counts the labels' tokens once; make a new one when labels change.
 
-    It keeps the labels as they stand, so that it may be asked by a thread while others change them.
+    It keeps the labels as they are, so that a thread may use it while others change them.
 
     Args:
-        labels: what the features are taken to mean.
+        labels: of the features.
     """
 
     def __init__(self, labels: Labels) -> None:
@@ -44,7 +44,7 @@ class GroupWords:
 
         Args:
             features: ids, any number; the 64 strongest are read.
-            weights: how much each counts, by absolute value. None: 1/(1 + rank).
+            weights: weight of each, by absolute value. None: 1/(1 + rank).
         """
         given = [1 / (1 + rank) for rank in range(len(features))] if weights is None else [abs(weight) for weight in weights]
         order = sorted(range(len(features)), key=lambda i: -given[i])[:_MEMBERS_READ]

@@ -12,7 +12,7 @@ from assay_server.labelling.labels import FeatureLabel
 from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.pairs import CallOptions
 from assay_server.scorer import CacheState, Scored, Timings
-from assay_server.scorer.ranking import Ranker, Ranking, span_freq, span_max
+from assay_server.scorer.ranking import Ranker, Ranking
 from assay_server.subject.types import EncodedTokens, Pooled, PooledSpan, SpanName, SubjectInfo
 
 MODEL_NAME = "models/default"
@@ -189,8 +189,8 @@ def _fill(features: scoring_pb2.PooledFeatures, span: PooledSpan, options: CallO
         features.indices.extend(span.indices.tolist())
         # On the wire a packed float field is its little-endian bytes, which is what numpy holds: 3x faster than Python floats.
         features.MergeFromString(
-            _packed(scoring_pb2.PooledFeatures.MAX_FIELD_NUMBER, span_max(span))
-            + _packed(scoring_pb2.PooledFeatures.FREQ_FIELD_NUMBER, span_freq(span))
+            _packed(scoring_pb2.PooledFeatures.MAX_FIELD_NUMBER, span.max)
+            + _packed(scoring_pb2.PooledFeatures.FREQ_FIELD_NUMBER, span.freq)
         )
     if options.include_mean_residual:
         values = span.mean_residual.astype("<f4", copy=False)

@@ -1,7 +1,7 @@
-"""Who is let in: tokens in flight are bounded, and what waits for room waits in order.
+"""Admission: tokens in flight are bounded, and work that waits for room waits in order.
 
 Invariants:
-- Interactive work that does not fit is refused at once, with when to come back; it never waits behind bulk work.
+- Interactive work that does not fit is refused at once, with a retry time; it never waits behind bulk work.
 - Bulk work waits in order of arrival, up to its deadline, and is refused when as much as the bound is waiting already;
   patient work is not: refused and sent again, it would lose its place to what came later, and might never be read.
 - Room is reserved from the moment that work is let in until it is queued, and given back however that ends.
@@ -22,7 +22,7 @@ class Admission:
     def __init__(self, batcher: Batcher, bound: int) -> None:
         self._batcher = batcher
         self._bound = bound
-        self._reserved = 0  # let in, and not yet queued
+        self._reserved = 0  # admitted, and not yet queued
         self._waiting: OrderedDict[asyncio.Future[None], int] = OrderedDict()
         batcher.on_capacity(self._wake)
 

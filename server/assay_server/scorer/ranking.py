@@ -5,7 +5,7 @@ Invariants:
   is zero separates nothing and is never ranked, so a ranking may be shorter than ``k``.
 - Nothing of the size of the SAE is read or written for one pair: dense scratch is touched only at the features that
   fire, and is all zeros between calls.
-- Order is decided by one integer a feature, ``bits(|difference|) << 32 | ~id``: non-negative IEEE floats order as
+- Order is decided by one integer per feature, ``bits(|difference|) << 32 | ~id``: non-negative IEEE floats order as
   their bits do, so one partition settles strength and ties together.
 
 A ``Ranker`` belongs to one thread.
@@ -93,10 +93,10 @@ class Ranker:
             return _EMPTY, _EMPTY
         ids_chosen, ids_rejected = chosen.indices.astype(np.int64), rejected.indices.astype(np.int64)
         with (
-            _filled(self._max_chosen, ids_chosen, span_max(chosen)),
-            _filled(self._freq_chosen, ids_chosen, span_freq(chosen)),
-            _filled(self._max_rejected, ids_rejected, span_max(rejected)),
-            _filled(self._freq_rejected, ids_rejected, span_freq(rejected)),
+            _filled(self._max_chosen, ids_chosen, chosen.max),
+            _filled(self._freq_chosen, ids_chosen, chosen.freq),
+            _filled(self._max_rejected, ids_rejected, rejected.max),
+            _filled(self._freq_rejected, ids_rejected, rejected.freq),
         ):
             only_rejected = ids_rejected[self._freq_chosen[ids_rejected] == 0]  # freq is positive wherever a feature fires
             ids = np.concatenate((ids_chosen, only_rejected))
@@ -110,18 +110,18 @@ class Ranker:
         if k == 0:
             return _EMPTY, _EMPTY
         ids = span.indices.astype(np.int64)
-        return _rank_values(ids, span_max(span), k), _rank_values(ids, span_freq(span), k)
+        return _rank_values(ids, span.max, k), _rank_values(ids, span.freq, k)
 
     def weighted(self, span: PooledSpan, concepts: WeightedStack) -> NDArray[np.float64]:
         """Each concept's score on the span, float64 [n]: the weighted sum of its features' ``max``."""
         ids = span.indices.astype(np.int64)
-        with _filled(self._max_chosen, ids, span_max(span)):
+        with _filled(self._max_chosen, ids, span.max):
             return np.add.reduceat(self._max_chosen[concepts.indices] * concepts.weights, concepts.starts)
 
 
 @contextmanager
 def _filled(scratch: NDArray[np.float32], ids: NDArray[np.int64], values: NDArray[np.float32]) -> Generator[None]:
-    """Values in the scratch for as long as the context lasts; whatever fails, the scratch is all zeros after it.
+    """Values in the scratch for as long as the context lasts; also after an error, the scratch is all zeros again.
 
     Raises:
         IndexError: an id is not below the scratch's size; ValueError: another number of values. Nothing is written then.
@@ -135,17 +135,6 @@ def _filled(scratch: NDArray[np.float32], ids: NDArray[np.int64], values: NDArra
         yield
     finally:
         scratch[ids] = 0
-
-
-def span_max(span: PooledSpan) -> NDArray[np.float32]:
-    """``span.max``, float32 [nnz], without the multiplication where the scale is 1."""
-    values = span.max_f16.astype(np.float32)
-    return np.ldexp(values, span.exponent) if span.exponent else values
-
-
-def span_freq(span: PooledSpan) -> NDArray[np.float32]:
-    """``span.freq``, float32 [nnz]."""
-    return span.counts.astype(np.float32) / np.float32(span.tokens)
 
 
 def _rank_sides(ids: NDArray[np.int64], chosen: NDArray[np.float32], rejected: NDArray[np.float32], k: int) -> Ranking:

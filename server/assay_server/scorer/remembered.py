@@ -22,7 +22,7 @@ class Remembered:
         return key
 
     def put(self, text: bytes, key: bytes) -> None:
-        """Remember a text's key; the text that was asked for longest ago may be forgotten."""
+        """Remember a text's key; may forget the least recently used."""
         self._keys[text] = key
         self._keys.move_to_end(text)
         if len(self._keys) > self._capacity:

@@ -5,7 +5,7 @@ Live scoring, dataset audits, rollouts and online rewards all call ``Scorer``; t
 Invariants:
 - A pair whose features are cached never touches the device thread.
 - The same pair wanted by several calls at once is computed once.
-- Admission is by tokens: interactive work past ``max_tokens_in_flight`` is refused with when to come back, bulk work waits for
+- Admission is by tokens: interactive work past ``max_tokens_in_flight`` is refused with a retry time, bulk work waits for
   room, up to its deadline, and is refused when as much again is waiting already.
 - A cancelled or expired call leaves nothing queued.
 """
@@ -23,11 +23,9 @@ from assay_server.batching import (
     Batcher,
     CallRequest,
     EngineObserver,
-    LoneRequest,
     NullEngineObserver,
     Planner,
     Read,
-    TokenRequest,
 )
 from assay_server.cache import Claim, FeatureCache, KeyMaker, SingleFlight, lacks_prompt
 from assay_server.errors import AssayError, Expired, NotReady
@@ -123,15 +121,8 @@ class Scorer:
         started = time.monotonic()
         tokenized = await self._in_pool(lambda: self._subject.tokenizer.text(text, truncation))
         tokenize_seconds = time.monotonic() - started
-        request = TokenRequest(tokenized.ids, tuple(features), along)
-        (future,) = await self._submit([request], Lane.INTERACTIVE, deadline)
-        try:
-            read = await _settle(future)
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        if isinstance(read, AssayError):
-            raise read
+        request = CallRequest(len(tokenized.ids), lambda subject: subject.activations(tokenized.ids, features, along))
+        read = await self._read_alone(request, Lane.INTERACTIVE, deadline)
         values = cast(NDArray[np.float32], read.result)
         timings = Timings(tokenize_seconds, read.queue_seconds, read.forward_seconds, 0.0, CacheState.BYPASS)
         return EncodedTokens(tokenized.tokens, values[: len(features)], values[len(features) :]), timings
@@ -146,15 +137,7 @@ class Scorer:
             AssayError: what the work raises; EngineFailure for what is not of the family.
         """
         self._check_open(deadline)
-        (future,) = await self._submit([CallRequest(tokens, work)], lane, deadline, patient=True)
-        try:
-            read = await _settle(future)
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        if isinstance(read, AssayError):
-            raise read
-        return cast(T, read.result)
+        return cast(T, (await self._read_alone(CallRequest(tokens, work), lane, deadline, patient=True)).result)
 
     async def off_device(self, work: Callable[[Subject], T]) -> T:
         """Run work that needs the subject and not the device (tokenising, building tensors) on the tokenizer's threads."""
@@ -176,7 +159,7 @@ class Scorer:
     async def _look_up_remembered(self, call: "_Call") -> None:
         """Answer from the cache what was tokenised before, without tokenising it again.
 
-        What is being read just now is not asked for yet: it will be there once this call has tokenised, or can be followed.
+        What is being read now is not looked up yet: it will be there once this call has tokenised, or can be followed.
         """
         known: list[tuple[int, bytes]] = []
         for index in range(len(call.items)):
@@ -211,7 +194,7 @@ class Scorer:
             return error
 
     async def _look_up(self, call: "_Call") -> None:
-        asked = call.asked  # what was remembered has been asked for already
+        asked = call.asked  # what was remembered has been looked up already
         await self._fetch(call, [(index, key) for index, key in call.keys.items() if index not in asked])
 
     async def _fetch(self, call: "_Call", wanted: list[tuple[int, bytes]]) -> None:
@@ -239,7 +222,7 @@ class Scorer:
         await self._compute_once(call, missing)
 
     async def _compute_once(self, call: "_Call", missing: list[int]) -> None:
-        """Compute what nobody computes yet, and wait for what somebody does."""
+        """Compute what no call computes yet, and wait for what others do."""
         by_key: dict[FlightKey, list[int]] = {}
         for index in missing:
             by_key.setdefault((call.keys[index], call.options.include_prompt), []).append(index)
@@ -250,7 +233,7 @@ class Scorer:
             reads = await self._read([call.request(by_key[key][0]) for key in leads], call)
             for key, read in zip(leads, reads, strict=True):
                 led[key] = read
-                if isinstance(read, Read):  # an error is ours alone: who follows computes for itself
+                if isinstance(read, Read):  # an error stays with this call: followers compute for themselves
                     claim.resolve(key, read)
             self._fill_cache((key[0], read) for key, read in zip(leads, reads, strict=True))
 
@@ -275,9 +258,17 @@ class Scorer:
                 future.cancel()
             raise
 
+    async def _read_alone(self, request: CallRequest, lane: Lane, deadline: float | None, *, patient: bool = False) -> Read:
+        (future,) = await self._submit([request], lane, deadline, patient=patient)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+
     async def _submit(
         self,
-        requests: Sequence[TreeRequest | LoneRequest],
+        requests: Sequence[TreeRequest | CallRequest],
         lane: Lane,
         deadline: float | None,
         *,

@@ -1,4 +1,4 @@
-"""What is asked of a scorer and what it answers. Plain data, and the protocol that callers code against."""
+"""Requests to a scorer and its answers: plain data, and the protocol that callers code against."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from assay_server.concepts.measuring import ConceptReport
 from assay_server.errors import DataLoss, InvalidItem, NotFound, SubjectMismatch
 from assay_server.store.clusters import StoredClusters, from_record, to_record
 from assay_server.store.files import Files, damaged, sha256
@@ -44,27 +45,6 @@ class ConceptKind(StrEnum):
     FEATURE = "feature"
     FEATURES = "features"
     DIRECTION = "direction"
-
-
-@dataclass(frozen=True, slots=True)
-class ConceptReport:
-    """How well a direction tells held-out examples apart; fields as in ``assay.v1.ProbeReport``."""
-
-    fitted_positive: int
-    fitted_negative: int
-    held_out_positive: int
-    held_out_negative: int
-    auroc: float
-    auroc_low: float
-    auroc_high: float
-    pr_auc: float
-    base_rate: float
-    f1: float
-    threshold: float
-    random_auroc: float
-    random_auroc_max: float
-    pair_accuracy: float | None = None
-    l2: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +275,7 @@ def renamed(clusters: StoredClusters, labels: Mapping[int, tuple[str, str, float
 def no_concept(id: str, field: str = "name") -> NotFound:
     """The error for a concept that is not there."""
     shown = id if CONCEPT_ID.fullmatch(id) else "…"
-    return NotFound(f"There is no concept 'concepts/{shown}'; ListConcepts names those that are.", field=field)
+    return NotFound(f"There is no concept 'concepts/{shown}'; `assay concepts` lists them.", field=field)
 
 
 def _record(id: str) -> str:

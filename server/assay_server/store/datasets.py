@@ -1,7 +1,7 @@
 """Stored datasets: their pairs in shards of a fixed size, and a manifest that is written last.
 
-    datasets/{id}/dataset.json          manifest: fingerprint, counts, one entry a shard with its rows and SHA-256
-    datasets/{id}/pairs-00000.parquet   one row a pair, see ``store.pairs``
+    datasets/{id}/dataset.json          manifest: fingerprint, counts, one entry per shard with its rows and SHA-256
+    datasets/{id}/pairs-00000.parquet   one row per pair, see ``store.pairs``
 
 The id is the start of the fingerprint, so equal pairs are one dataset, and two writers of it write the same bytes.
 
@@ -74,7 +74,7 @@ class Datasets:
         Args:
             pairs: read twice.
             display_name: for a new dataset.
-            check: called between shards; what it raises ends the work.
+            check: called between shards; may raise to stop.
 
         Raises:
             InvalidItem: EMPTY_DATASET.
@@ -97,7 +97,7 @@ class Datasets:
         try:
             raw = self._files.read_json(_manifest(id))
         except (FileNotFoundError, ValueError) as error:
-            raise NotFound(f"There is no dataset 'datasets/{id}'; ListDatasets names those that are.") from error
+            raise NotFound(f"There is no dataset 'datasets/{id}'; `assay datasets` lists them.") from error
         return read_record(Dataset, raw)
 
     def ids(self) -> list[str]:
@@ -137,7 +137,7 @@ class Datasets:
             self._files.delete_tree(f"datasets/{id}")
 
     def sweep(self) -> None:
-        """Remove what writers and deletions that were killed left; call it while nobody writes."""
+        """Remove what writers and deletions that were killed left; call it while no one writes."""
         for id in self._files.names("datasets"):
             if not self._files.exists(_manifest(id)):
                 self._files.delete_tree(f"datasets/{id}")

@@ -1,7 +1,7 @@
 """Pooled features of a dataset's pairs under one subject, shard by shard.
 
     features/{dataset}/{subject}/subject.json       what the subject's digest was taken over
-    features/{dataset}/{subject}/00000.parquet      one row a pair of the dataset's shard 0, usable or not
+    features/{dataset}/{subject}/00000.parquet      one row per pair of the dataset's shard 0, usable or not
     features/{dataset}/{subject}/00000.json         its digest and what it cost; written last: a shard without it is none
     features/{dataset}/{subject}/directions/{set}/00000.parquet, .json     scores along a set of directions
 

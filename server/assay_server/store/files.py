@@ -168,7 +168,7 @@ class Files:
         return StoreSize(held, len(self.names("datasets")))
 
     def sweep(self) -> int:
-        """Remove what writers that were killed left beside their files; call it while nobody writes. Returns how many."""
+        """Remove what writers that were killed left beside their files; call it while no one writes. Returns how many."""
         if not self.is_local:
             return 0
         left = [path for path in Path(self._root).rglob(f"{_TEMPORARY}*") if path.is_file()]
@@ -204,7 +204,7 @@ class DataDir:
         return bool(self._temporary)
 
     def close(self) -> None:
-        """Let the next server in."""
+        """Release the lock; remove a temporary directory."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -1,8 +1,8 @@
 """Pairs as rows of Parquet, and as the bytes that their fingerprint is taken over.
 
-The fingerprint of a dataset is the SHA-256 of its canonical JSON Lines: one object a pair with the keys ``chosen``, ``id``,
+The fingerprint of a dataset is the SHA-256 of its canonical JSON Lines: one object per pair with the keys ``chosen``, ``id``,
 ``metadata``, ``prompt`` (a text, or a list of ``{"content", "role"}``) and ``rejected``, keys sorted, no spaces, everything
-outside ASCII escaped, a newline after each. Anybody can compute it again.
+outside ASCII escaped, a newline after each. Anyone can recompute it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def prompt_id(prompt: Prompt) -> int:
 
 
 def to_parquet(pairs: Sequence[Pair]) -> bytes:
-    """One Parquet file with one row a pair."""
+    """One Parquet file with one row per pair."""
     rows = [
         {
             "id": pair.id,

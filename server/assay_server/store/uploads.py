@@ -1,4 +1,4 @@
-"""Uploads on their way to become datasets: every batch a file of its own, durable before it is acknowledged.
+"""Uploads before they become datasets: each batch is a file, durable before it is acknowledged.
 
     uploads/{request_id}/upload.json                       who it is, when it began, and the dataset once it is complete
     uploads/{request_id}/{sequence}-{pairs}-{bytes}-{digest}.parquet   one batch: its pairs, its bytes as it was sent, and the
@@ -133,7 +133,7 @@ class Uploads:
             data = self._read(request_id, batches[sequence]) if sequence in batches else None
             if data is None:
                 raise FailedPrecondition(
-                    f"Batch {sequence} of the upload is damaged. Ask GetUpload where it stands, and send the rest again.",
+                    f"Batch {sequence} of the upload is damaged. Send the upload again: it resumes where it is whole.",
                     reason="UPLOAD_DAMAGED",
                     details={"sequence": sequence},
                 )

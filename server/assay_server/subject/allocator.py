@@ -1,7 +1,7 @@
 """Keeps the memory of large CPU tensors for the next ones, instead of giving it back to the kernel after every operation.
 
-A forward pass allocates and frees tensors of several MiB hundreds of times a second. glibc's malloc gives such blocks back at
-once, and the kernel then maps and zeroes them again, page by page, on the next use: about 3,000 page faults a batch, some
+A forward pass allocates and frees tensors of several MiB hundreds of times per second. glibc's malloc gives such blocks back at
+once, and the kernel then maps and zeroes them again, page by page, on the next use: about 3,000 page faults per batch, some
 percent of its time (docs/design.md). The process keeps its peak size in exchange, which a server does anyway.
 """
 

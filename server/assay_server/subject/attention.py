@@ -9,7 +9,7 @@ Invariants:
   a layer has one. Each path's activations are those of the path read alone (up to floating-point summation order).
 - The model never builds a mask: the mask interface returns None, and ``tree_attention`` makes what it needs from the layout.
 
-Two ways to run it, the faster by measurement on each kind of device: on a CPU one call a tree, or two where the trunk is long
+Two ways to run it, the faster by measurement on each kind of device: on a CPU one call per tree, or two where the trunk is long
 (trunk causally, then all branches against the whole tree); elsewhere all trees padded to the longest, for which attention
 alone pays.
 """
@@ -38,7 +38,7 @@ LONG_TRUNK = 96  # tokens from which reading trunk and branches in two calls pay
 
 @dataclass(slots=True)
 class TreeLayout:
-    """Where each tree of a packed row lies, and who sees whom in it.
+    """Where each tree of a packed row lies, and which tokens attend to which.
 
     Attributes:
         starts: first flat position of each tree in the row.
@@ -46,7 +46,7 @@ class TreeLayout:
         trunks: tokens of each tree's trunk; the whole tree where it has no branches.
         positions: position of every token in its own path, int64 [row].
         allowed: for each tree, bool [size, size]: row may attend to column.
-        padded: whether attention pads trees to the longest, instead of one call a tree.
+        padded: whether attention pads trees to the longest, instead of one call per tree.
         windows_masked: windows (or chunks) that the model asked masks for, as it is read.
         windows_used: windows that its attention layers then named themselves.
     """
@@ -76,7 +76,7 @@ class TreeLayout:
         return layout
 
     def pieces(self, window: int | None, dtype: torch.dtype) -> "list[_Piece]":
-        """What to attend with what, on the CPU: one or two pieces a tree, with additive masks in ``dtype``."""
+        """What to attend with what, on the CPU: one or two pieces per tree, with additive masks in ``dtype``."""
         window = window if window is not None and self._reaches(window) else None
         if (window, dtype) not in self._masks:
             self._masks[window, dtype] = [piece for tree in range(len(self.sizes)) for piece in self._cut(tree, window, dtype)]
@@ -133,7 +133,7 @@ def tree_positions(tree: TokenTree) -> NDArray[np.int64]:
 
 
 def visibility(tree: TokenTree) -> NDArray[np.bool_]:
-    """Who sees whom: bool [size, size], row attends to column."""
+    """Which tokens attend to which: bool [size, size], row attends to column."""
     mask = np.tri(tree.size, dtype=np.bool_)
     start = n = len(tree.trunk)
     for branch in tree.branches:

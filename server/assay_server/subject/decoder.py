@@ -1,4 +1,4 @@
-"""The SAE's decoder rows as plain arrays, for whoever compares directions with them off the device's thread."""
+"""The SAE's decoder rows as plain arrays, to be compared with directions off the device's thread."""
 
 from __future__ import annotations
 

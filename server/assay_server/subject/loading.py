@@ -2,7 +2,7 @@
 
 Invariants:
 - No network is touched unless ``allow_download`` says so; no remote code ever runs; weights come as safetensors or GGUF only.
-- Blocks past the hook and the unembedding are dropped before the model moves to the device, unless the whole model is asked for.
+- Blocks past the hook and the unembedding are dropped before the model moves to the device, unless the whole model is kept.
 """
 
 import os
@@ -32,7 +32,7 @@ class LoadedModel:
         tokenizer: the Hugging Face tokenizer.
         architecture: class name of the whole model.
         hook_module: the hook in Hugging Face's naming.
-        whole: what the cut leaves out, where it was asked for.
+        whole: what the cut leaves out, where it is kept.
     """
 
     decoder: Any
@@ -63,7 +63,7 @@ def find_device(name: str = "auto") -> torch.device:
         raise SubjectMismatch(f"{name!r} names no device: use auto, cpu, cuda or cuda:N.", reason="NO_DEVICE") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SubjectMismatch(
-            f"Device {name!r} was asked for and torch sees {torch.cuda.device_count()} CUDA devices.", reason="NO_DEVICE"
+            f"Device {name!r} was requested, but torch sees {torch.cuda.device_count()} CUDA devices.", reason="NO_DEVICE"
         )
     return torch.device("cuda:0") if name == "cuda" else device
 

@@ -32,7 +32,7 @@ from assay_server.subject.types import SpanName, TokenTree
 from assay_server.subject.whole import WholeModel
 
 LOGITS = 8 * 2**20  # elements of one block of logits: 32 MiB in float32
-AGREEMENT = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats a token, of the probe
+AGREEMENT = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}  # nats per token, of the probe
 SIDES = (SpanName.CHOSEN, SpanName.REJECTED)
 
 
@@ -289,8 +289,8 @@ def check_logprobs(logprobs: LogprobReader, subject_tree: TokenTree) -> None:
     limit = AGREEMENT[parameter.dtype]
     if not worst <= limit:
         raise SubjectMismatch(
-            f'Log-probabilities differ from the model\'s own by {worst:.4g} nats a token on "{CALIBRATION[0][0]}"; {limit:g} is '
-            f"what {parameter.dtype} explains. Serve without --whole-model.",
+            f'Log-probabilities differ from the model\'s own by {worst:.4g} nats per token on "{CALIBRATION[0][0]}"; {limit:g} '
+            f"is what {parameter.dtype} explains. Serve without --whole-model.",
             reason="LOGPROBS",
             details={"difference": worst, "limit": limit},
         )

@@ -146,7 +146,7 @@ class _NarrowedMlp:
         if rows is None:
             return self._forward(hidden, *args, **kwargs)
         some = self._forward(hidden.index_select(1, rows), *args, **kwargs)
-        if not isinstance(some, Tensor):  # a router's extra outputs: not ours to put together
+        if not isinstance(some, Tensor):  # a router's extra outputs, which cannot be put back together
             return self._forward(hidden, *args, **kwargs)
         return torch.zeros_like(hidden).index_copy_(1, rows, some)
 
@@ -186,7 +186,7 @@ class PathReader(_HookedReader):
         return PreparedTrees(tuple(trees), torch.from_numpy(ids).to(self._device), state, ids.size)
 
     def read(self, batch: PreparedTrees, needed: Tensor | None = None) -> Tensor:
-        """See ``Reader``; everything is read, whatever is needed."""
+        """See ``Reader``; reads all, not only what is needed."""
         self._model.decoder.config._attn_implementation = self._implementation
         mask, flat = batch.state
         return self._run(batch.ids, attention_mask=mask).flatten(0, 1)[flat]

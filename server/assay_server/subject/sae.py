@@ -41,7 +41,7 @@ class FeatureEncoder(ABC):
         return self._sae.process_sae_in(residual)
 
     def block_width(self, tokens: int) -> int:
-        """Features a block, so that [tokens, block] stays within ``BLOCK_ELEMENTS``."""
+        """Features per block, so that [tokens, block] stays within ``BLOCK_ELEMENTS``."""
         return max(1, min(self.d_sae, BLOCK_ELEMENTS // max(1, tokens)))
 
     @abstractmethod

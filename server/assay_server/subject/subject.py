@@ -307,7 +307,7 @@ def _non_finite(dtype: str) -> EngineFailure:
 
 
 def _public_name(source: str) -> str:
-    """A hub id as it is; of a local path only its last part, which is no business of callers otherwise."""
+    """A hub id as it is; of a local path only its last part, so that callers do not see the server's folders."""
     path = Path(source).expanduser()
     return path.name if path.exists() else source
 

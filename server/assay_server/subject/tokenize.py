@@ -80,7 +80,7 @@ class TreeTokenizer:
 
         Raises:
             EmptySpan: a response has no token of its own.
-            ContextOverflow: a side is longer than the context and truncation was not asked for, or cannot help.
+            ContextOverflow: a side is longer than the context, and truncation was not requested or does not help.
             InvalidItem: the template refuses the conversation.
         """
         sides = [

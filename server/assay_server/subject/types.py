@@ -116,7 +116,8 @@ class PooledSpan:
     @property
     def max(self) -> NDArray[np.float32]:
         """Largest activation over the span's tokens, float32 [nnz]."""
-        return np.ldexp(self.max_f16.astype(np.float32), self.exponent)
+        values = self.max_f16.astype(np.float32)
+        return np.ldexp(values, self.exponent) if self.exponent else values
 
     @property
     def freq(self) -> NDArray[np.float32]:
@@ -136,15 +137,15 @@ class PooledSpan:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """What the engine knows of one tree: its spans pooled, and the scores along the directions that were asked for.
+    """What the engine knows of one tree: its spans pooled, and the scores along the requested directions.
 
     Attributes:
-        spans: pooled spans; PROMPT is present only where it was asked for.
+        spans: pooled spans; PROMPT only where it was requested.
         prompt_tokens: tokens of the prompt span, whether or not it was pooled.
         read: tokens that the model read, shared ones once.
         shared: tokens saved by sharing.
         truncated: tokens dropped by truncation.
-        directions: score max_t <h_t, v> of each direction, float32 [n_directions], by response span; empty where none was asked.
+        directions: score max_t <h_t, v> of each direction, float32 [n_directions], by response span; empty without directions.
     """
 
     spans: Mapping[SpanName, PooledSpan]
@@ -194,8 +195,8 @@ class EncodedTokens:
 
     Attributes:
         tokens: of the text.
-        activations: ``activations[j, t]`` of feature j (in the order asked) on token t.
-        along: ``along[j, t]``, the inner product of direction j (in the order asked) with token t's residual.
+        activations: ``activations[j, t]`` of feature j (in the order requested) on token t.
+        along: ``along[j, t]``, the inner product of direction j (in the order requested) with token t's residual.
     """
 
     tokens: tuple[TokenInfo, ...]

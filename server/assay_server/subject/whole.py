@@ -6,7 +6,7 @@ call on the device's thread, and takes it out again.
 Invariants:
 - Outside ``restored`` the decoder is the cut one; nothing of scoring can tell that the whole model is kept.
 - The head is the architecture's own code: its forward is run with the decoder's answer given, so that soft caps, scales and
-  biases of logits are its, not a guess of ours.
+  biases of logits are its own, not guessed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the cache counts: ``assay_server.cache.CacheObserver`` on Prometheus metrics.
 
-``queries`` and ``hits`` count by backend: a miss in memory is asked again of Redis, so the two are not to be added up.
+``queries`` and ``hits`` count by backend: a miss in memory is looked up in Redis again, so the two do not add up.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge

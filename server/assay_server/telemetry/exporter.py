@@ -66,6 +66,6 @@ def _handler(metrics: Metrics, serving: Callable[[], bool]) -> type[BaseHTTPRequ
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Scrapes are not news."""
+            """Scrapes are not logged."""
 
     return Handler

@@ -35,7 +35,7 @@ class Metrics:
     """Every metric of one server."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a creation time beside each series doubles them and tells nobody anything
+        disable_created_metrics()  # a creation time beside each series doubles their number for nothing
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

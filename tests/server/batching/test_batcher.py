@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from assay_server.batching import Batcher, Lane, Read, TokenRequest
+from assay_server.batching import Batcher, CallRequest, Lane, Read
 from assay_server.errors import Expired
 from assay_server.subject.subject import TreeRequest
 from assay_server.subject.types import Pooled
@@ -15,6 +15,10 @@ from tests.server.batching.conftest import Recorder, Start
 from tests.support.tiny_subject import Watched, about_equal, names, read_alone, tiny_subject, tree_request, until
 
 Futures = list["asyncio.Future[Read]"]
+
+
+def activations(ids: np.ndarray, features: tuple[int, ...]) -> CallRequest:
+    return CallRequest(len(ids), lambda subject: subject.activations(ids, features))
 
 
 async def plug(batcher: Batcher, watched: Watched, lane: Lane = Lane.INTERACTIVE) -> Futures:
@@ -49,7 +53,7 @@ async def test_a_token_request_gets_its_activations(start: Start) -> None:
     batcher = start()
     ids = tree_request(30, 1).tree.trunk
     for lane in Lane:
-        futures = batcher.submit([TokenRequest(ids, (5, 2)), tree_request(9, 1), TokenRequest(ids[:4], (7,))], lane, None)
+        futures = batcher.submit([activations(ids, (5, 2)), tree_request(9, 1), activations(ids[:4], (7,))], lane, None)
         reads = await all_of(futures)
         assert np.array_equal(reads[0].result, tiny_subject().activations(ids, (5, 2)))
         assert np.array_equal(reads[2].result, tiny_subject().activations(ids[:4], (7,)))

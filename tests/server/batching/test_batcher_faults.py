@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from assay_server.batching import Batcher, Lane, NullEngineObserver, Planner, Read, TokenRequest
+from assay_server.batching import Batcher, Lane, NullEngineObserver, Planner, Read
 from assay_server.errors import AssayError, EngineFailure, Expired, NotReady
 from assay_server.subject.subject import TreeRequest
 
 from tests.server.batching.conftest import Recorder, Start
-from tests.server.batching.test_batcher import all_of, hold_right, plug
+from tests.server.batching.test_batcher import activations, all_of, hold_right, plug
 from tests.support.tiny_subject import Watched, names, tree_request, until
 
 
@@ -75,7 +75,7 @@ async def test_an_error_while_preparing_ahead_fails_that_batch_alone(start: Star
 async def test_a_failing_token_request_leaves_the_next_one_unharmed(start: Start) -> None:
     batcher = start()
     ids = tree_request(12).tree.trunk
-    bad, good = batcher.submit([TokenRequest(ids, (10**6,)), TokenRequest(ids, (3,))], Lane.INTERACTIVE, None)
+    bad, good = batcher.submit([activations(ids, (10**6,)), activations(ids, (3,))], Lane.INTERACTIVE, None)
     with pytest.raises(EngineFailure, match="IndexError"):
         await asyncio.wait_for(bad, 30)
     assert (await asyncio.wait_for(good, 30)).result.shape == (1, len(ids))  # pyright: ignore[reportAttributeAccessIssue]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from assay_server.concepts.measuring import ConceptReport
 from assay_server.errors import DataLoss, InvalidItem, NotFound, SubjectMismatch
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import (
     ConceptFiles,
     ConceptKind,
-    ConceptReport,
     NearFeature,
     StoredConcept,
     renamed,

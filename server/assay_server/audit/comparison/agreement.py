@@ -73,7 +73,7 @@ def agreements(
         seed: of the resamples.
         level: share that intervals cover.
         gap: the second term of ``with_gap``, [concepts], NaN where a concept has none; it stands still too. None leaves it out.
-        check: called between draws; what it raises ends the work.
+        check: called between draws; may raise to stop.
 
     Raises:
         ValueError: level is outside (0, 1), or draws is not positive.
@@ -176,8 +176,8 @@ def _plane(first: Floats, second: Floats, values: Floats) -> Floats:
 
 
 def _partial_slope(first: Floats, second: Floats, values: Floats) -> Floats:
-    """Least-squares coefficient of ``second`` beside ``first`` and a constant, one a row of ``values``; NaN where it is not told
-    from the first."""
+    """Least-squares coefficient of ``second`` beside ``first`` and a constant, one per row of ``values``; NaN where
+    the two terms are collinear."""
     own, other = second - second.mean(), first - first.mean()
     square = float(other @ other)
     rest = own - other * (float(other @ own) / square) if _about_mean(first) > 0 else own

@@ -1,7 +1,6 @@
-"""What a comparison allows to be said, in plain sentences with numbers: first what speaks against its figures, then the figures.
+"""What a comparison supports, in plain sentences with numbers: first the caveats, then the figures.
 
-The rules are thresholds on what stands in the comparison, so that anybody can hold a sentence against its numbers. No label
-enters.
+Each rule is a threshold on a number of the comparison, so that every sentence can be checked against it. No label enters.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Setting:
 
 
 def conclusions(compared: Comparison, setting: Setting) -> tuple[str, ...]:
-    """The sentences, what speaks against the figures first."""
+    """The sentences, caveats first."""
     against = (*_on_control(compared), *_on_rollouts(compared, setting), *_on_noise(compared), *_on_length(setting))
     return (*against, *_on_figures(compared))
 

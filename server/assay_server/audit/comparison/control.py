@@ -36,7 +36,7 @@ def positive_control(margins: ArrayLike, of: str = "", *, level: float = 0.95) -
     """Mean margin with Student's interval, and preference accuracy with Wilson's (Wilson 1927), pairs taken as independent.
 
     Args:
-        margins: one a pair, finite, at least 2.
+        margins: one per pair, finite, at least 2.
         of: what the pairs are, for people.
         level: share that intervals cover.
 

@@ -4,7 +4,7 @@
     compared.retained.pearson_squared, compared.above_noise, compared.noise_floor, compared.control
 
 Three datasets of pairs go in: the training data, rollouts (after, before) and noise (before, before) on the same prompts. Without
-the noise nobody knows what a shift of 0.01 means, and without the control nobody knows whether the policy moved at all.
+the noise there is no telling what a shift of 0.01 means, and without the control whether the policy moved at all.
 
 Invariant: a figure that is not defined is None; every array but ``gap`` is finite.
 """
@@ -85,7 +85,7 @@ def compare(
         noise: pairs (before, before).
         options: knobs.
         control: the positive control, if margins are known.
-        check: called now and then; what it raises ends the work.
+        check: called from time to time; may raise to stop.
         gap: imitation gap of each concept (``comparison_shifts.imitation_gap``); None where it is not known.
 
     Raises:

@@ -23,7 +23,9 @@ from assay_server.audit.matrices import (
     csr,
     dense_row,
     merge_prompt_sums,
+    no_prompts,
     prompt_ids,
+    scaled_rows,
     split_prompt_sums,
     sum_by_prompt,
 )
@@ -92,7 +94,7 @@ class ShiftSums:
     def __init__(self, sizes: Ints, open_prompts: ArrayLike) -> None:
         self._sums = _Sums(sizes)
         self._shared = np.asarray(open_prompts, np.int64)
-        self._open = _nothing(len(sizes))
+        self._open = no_prompts(len(sizes), np.float64)
         self._telling = np.zeros(len(sizes), np.int64)
 
     def add(self, found: Disparity, prompts: ArrayLike, weights: ArrayLike | None = None) -> None:
@@ -100,13 +102,14 @@ class ShiftSums:
 
         Args:
             found: their disparities.
-            prompts: an integer id a pair, [pairs].
+            prompts: an integer id per pair, [pairs].
             weights: what an intervention leaves of each pair's gradient, [pairs]; None leaves all. The shift is then (1/n) Σ w u,
                 as in ``interventions.expectations``.
         """
         values = found.numerators
         self._telling += np.bincount(values.indices, minlength=values.shape[1])
-        sums = sum_by_prompt(_weighed(values, weights), prompt_ids(prompts, values.shape[0]))
+        weighed = values.astype(np.float64) if weights is None else scaled_rows(values, np.asarray(weights, np.float64))
+        sums = sum_by_prompt(weighed, prompt_ids(prompts, values.shape[0]))
         waiting, done = split_prompt_sums(sums, np.isin(sums.ids, self._shared))
         self._open = merge_prompt_sums(self._open, waiting)
         self._sums.add(done)
@@ -261,14 +264,3 @@ def clustered(spread: Floats, terms: Floats, prompts: int) -> Floats:
     if prompts < 2:
         return np.zeros_like(spread)
     return np.sqrt(np.where(spread <= _ROUNDING * terms, 0.0, spread) * (prompts / (prompts - 1)))
-
-
-def _weighed(values: Csr, weights: ArrayLike | None) -> Csr:
-    if weights is None:
-        return values.astype(np.float64)
-    scale = np.repeat(np.asarray(weights, np.float64), np.diff(values.indptr))
-    return Csr((values.data * scale, values.indices, values.indptr), shape=values.shape)
-
-
-def _nothing(concepts: int) -> PromptSums:
-    return PromptSums(np.zeros(0, np.int64), np.zeros(0, np.int64), Csr((0, concepts), dtype=np.float64))

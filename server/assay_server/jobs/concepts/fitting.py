@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from assay_server.concepts.examples import Examples, pair_examples, text_examples
-from assay_server.concepts.measuring import MeasuredReport, measure, random_unit_vectors
+from assay_server.concepts.measuring import ConceptReport, measure, random_unit_vectors
 from assay_server.concepts.probes import FittedProbe, ProbeOptions, fit_probe
 from assay_server.concepts.selection import select_features
 from assay_server.concepts.solvers import Rows
@@ -24,7 +24,6 @@ from assay_server.errors import AssayError
 from assay_server.jobs.concepts.types import FitOptions, PairExamples, TextExamples, check_enough
 from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import Item, Lane, Scored, ScoreOptions, ScorerLike
-from assay_server.store.concepts import ConceptReport
 from assay_server.store.pairs import prompt_id
 from assay_server.subject.types import Directions, Pair, Pooled, PooledSpan, SpanName
 
@@ -32,7 +31,6 @@ _AT_ONCE = 64
 # Sealed: what is read does not depend on what else is, so that a restart makes the same concept, to the bit.
 _BULK = ScoreOptions(lane=Lane.BULK, patient=True, sealed=True)
 _MakeRows = Callable[[Sequence[PooledSpan]], Rows]
-_MIN_RANDOM = 20  # of the baseline on rows, which is not reported; the one that is takes any number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,13 +74,12 @@ async def fit_direction(
     """
     read = await _read(source, scorer, progress, _residual_rows)
     progress.enter("fitting")
-    knobs = ProbeOptions(held_out=options.held_out, random_directions=_MIN_RANDOM, seed=options.seed)
+    knobs = ProbeOptions(held_out=options.held_out, seed=options.seed)
     fitted = await progress.in_thread(lambda: fit_probe(read.examples, options.method, knobs, check=progress.check))
     direction = fitted.probe.direction.astype(np.float32)
     rivals = random_unit_vectors(options.random_directions, len(direction), options.seed)
     scores = await _second_reading(read, fitted, np.vstack([direction, rivals]), scorer, progress)
-    report = _report(read, fitted, scores)
-    return FittedDirection(direction, ConceptReport(**asdict(report)))
+    return FittedDirection(direction, _report(read, fitted, scores))
 
 
 async def fit_features(
@@ -105,7 +102,7 @@ async def fit_features(
             check=progress.check,
         )
     )
-    return FittedFeatures(selected.features, ConceptReport(**asdict(selected.report)))
+    return FittedFeatures(selected.features, selected.report)
 
 
 def stack_directions(vectors: NDArray[np.float32]) -> Directions:
@@ -183,7 +180,7 @@ async def _score(
     return outcomes
 
 
-def _report(read: _Read, fitted: FittedProbe, scores: NDArray[np.float64]) -> MeasuredReport:
+def _report(read: _Read, fitted: FittedProbe, scores: NDArray[np.float64]) -> ConceptReport:
     examples, held = read.examples, fitted.split.held_out
     on = examples.positive[fitted.split.fit]
     strength = fitted.probe.strength

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from assay_server.concepts.measuring import ConceptReport
 from assay_server.errors import FailedPrecondition
 from assay_server.jobs.audits.columns import concept_set
 from assay_server.store.clusters import Cluster
-from assay_server.store.concepts import ConceptKind, ConceptReport, StoredConcept
+from assay_server.store.concepts import ConceptKind, StoredConcept
 
 REPORT = ConceptReport(7, 8, 3, 4, 0.9, 0.8, 0.95, 0.85, 0.43, 0.9, -1.5, 0.6, 0.7)
 SET = StoredConcept("lists", "Lists", ConceptKind.FEATURES, "s", 0.0, np.array([2, 5]), np.ones(2, dtype=np.float32))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assay_server.audit.findings import ViewKind
+from assay_server.concepts.measuring import ConceptReport
 from assay_server.errors import FailedPrecondition, SubjectMismatch
 from assay_server.jobs.audits.jobs import ConceptAccess
 from assay_server.jobs.audits.types import ConceptFamily, DecisionMode, LabelText
@@ -14,7 +15,7 @@ from assay_server.jobs.plans.sources import FindDecision, decisions_of, finder
 from assay_server.jobs.stored_jobs import StoredAuditJobs
 from assay_server.scorer import Scorer
 from assay_server.store.clusters import Cluster, StoredClusters
-from assay_server.store.concepts import ConceptKind, ConceptReport, StoredConcept
+from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.subject.types import SubjectInfo
 
 from tests.server.jobs.worlds import QUICK, audit, lesson, only, open_jobs, tiny_scorer, upload

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assay_server.concepts.measuring import ConceptReport
 from assay_server.config import ServerConfig
 from assay_server.jobs.audits.jobs import ConceptAccess
 from assay_server.jobs.audits.types import AuditResult
@@ -16,7 +17,7 @@ from assay_server.rpc.audits.highlights import Wanted, read_again
 from assay_server.rpc.audits.reports import render_audit
 from assay_server.rpc.state import Loaded, limits_in_force
 from assay_server.scorer import Scored, ScoreOptions, Scorer
-from assay_server.store.concepts import ConceptKind, ConceptReport, StoredConcept
+from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.subject.types import Directions, SpanName
 
 from tests.server.jobs.worlds import QUICK, audit, lesson, open_jobs, tiny_scorer, upload
