@@ -1,11 +1,11 @@
-"""Inside against outside over a whole dataset, raw and controlled, and the table that comes of it.
+"""Inside against outside over a whole dataset, raw and controlled, and the resulting table.
 
 The raw contrast is Welch's on u, clustered by prompt (`contrast`). The controlled one is the same contrast on what the nuisance
 model leaves of u,
 
     v_i = 2 u_i (1 − σ(γ̂·x_i)).
 
-Why that is a test: let the model hold, P(chosen ≻ rejected) = σ(γ·x). Given a pair without its labels, one labelling has (u, x)
+Why that is a test: if the model holds, P(chosen ≻ rejected) = σ(γ·x). Given a pair without its labels, one labelling has (u, x)
 with probability σ(γ·x) and the other (−u, −x) with probability 1 − σ(γ·x). Both terms of E[v] are 2uσ(γ·x)(1 − σ(γ·x)), one with
 either sign, so E[v] = 0 for every pair, and its mean is 0 inside and outside any group that was formed without the labels. Where
 nothing is controlled for, γ = 0 and v = u: raw and controlled are one scale. γ is estimated, and −∂v/∂γ = 2w u x is the

@@ -26,11 +26,9 @@ from assay_server.audit.matrices import (
     dense_row,
     merge_prompt_sums,
     no_prompts,
-    prompt_ids,
     scaled_rows,
-    split_prompt_sums,
+    split_sums_by_prompt,
     squared_values,
-    sum_by_prompt,
 )
 from assay_server.audit.maxt import FlipSums, max_t
 from assay_server.audit.nuisance import NuisanceFit, nuisance_array
@@ -110,9 +108,7 @@ def control_sums(
     weight = left * (1 - left)
     squares = squared_values(u)
     rows = contributions(shard, x, fit) if rows is None else rows
-    sums = sum_by_prompt(rows, prompt_ids(prompts, u.shape[0]))
-    shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
-    still_open, done = split_prompt_sums(sums, np.isin(sums.ids, shared))
+    still_open, done = split_sums_by_prompt(rows, prompts, open_prompts)
     concepts, columns = u.shape[1], x.shape[1]
     empty = ControlSums(
         fit=fit,

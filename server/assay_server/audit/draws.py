@@ -1,4 +1,4 @@
-"""Chance that depends on a seed and an id alone, so that any shard on any machine draws alike."""
+"""Random bits that depend on a seed and an id alone, so that any shard on any machine draws alike."""
 
 from __future__ import annotations
 

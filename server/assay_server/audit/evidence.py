@@ -1,4 +1,4 @@
-"""Which pairs speak for and against a hypothesis: those with the largest disparity its way, and the other way.
+"""Evidence for a hypothesis: the pairs with the largest disparity for and against it.
 
 One pass, and memory for a few pairs a hypothesis: a running list of the best, from which any order of blocks gives the same
 pairs. Ties go to the lower row. A pair without a disparity is no evidence.

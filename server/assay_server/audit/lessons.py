@@ -1,4 +1,4 @@
-"""Which few findings say what all of them say? Distinct lessons, by stepwise score tests.
+"""Distinct lessons: the few findings that explain the others, by stepwise score tests.
 
 A dataset that teaches one thing raises every concept that goes along with it: the first hundred findings of the global view may
 be one lesson. Here the strongest finding leads the first lesson; its disparity joins the nuisances, every other finding is
@@ -7,8 +7,8 @@ forward selection by score statistics, in genetics known as conditional analysis
 
 A p-value at entry is not corrected for the search, but must pass Bonferroni's bound over what is looked at: with one cause behind
 184 findings a fixed 0.001 found a second lesson in a fifth of simulated runs, the bound in none. Lessons put an order on
-findings, which were corrected before; they find nothing new. What turns its sign round once lessons are controlled for would
-say something that no test was corrected for: it leads nothing.
+findings, which were corrected before; they find nothing new. A finding whose sign turns once lessons are controlled
+for would claim something that no test was corrected for: it leads nothing.
 """
 
 from __future__ import annotations

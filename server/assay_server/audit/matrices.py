@@ -98,6 +98,17 @@ def sum_by_prompt(values: Csr, prompts: Ints) -> PromptSums:
     return PromptSums(ids.astype(np.int64), pairs.astype(np.int64), rows)
 
 
+def split_sums_by_prompt(values: Csr, prompts: ArrayLike, open_prompts: ArrayLike | None) -> tuple[PromptSums, PromptSums]:
+    """Sums by prompt: of the prompts that other shards may hold too (`open_prompts`, None for none), and of the others.
+
+    Raises:
+        ValueError: see `prompt_ids`.
+    """
+    sums = sum_by_prompt(values, prompt_ids(prompts, values.shape[0]))
+    shared = np.isin(sums.ids, np.asarray([] if open_prompts is None else open_prompts, np.int64))
+    return _take(sums, np.flatnonzero(shared)), _take(sums, np.flatnonzero(~shared))
+
+
 def merge_prompt_sums(left: PromptSums, right: PromptSums) -> PromptSums:
     """One row per prompt of either side: exact for integer rows, whatever the order of merging."""
     ids, inverse = np.unique(np.concatenate([left.ids, right.ids]), return_inverse=True)
@@ -105,12 +116,6 @@ def merge_prompt_sums(left: PromptSums, right: PromptSums) -> PromptSums:
     np.add.at(pairs, inverse, np.concatenate([left.pairs, right.pairs]))
     stacked = Csr(sparse.vstack([left.rows, right.rows], format="csr"))
     return PromptSums(ids.astype(np.int64), pairs, _gather(inverse, len(ids), stacked))
-
-
-def split_prompt_sums(sums: PromptSums, keep: Bools) -> tuple[PromptSums, PromptSums]:
-    """The prompts where `keep` [prompts] holds, and the others."""
-    first, second = np.flatnonzero(keep), np.flatnonzero(~keep)
-    return _take(sums, first), _take(sums, second)
 
 
 def no_prompts(columns: int, dtype: Any = np.int64) -> PromptSums:

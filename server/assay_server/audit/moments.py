@@ -25,10 +25,8 @@ from assay_server.audit.matrices import (
     dense_row,
     merge_prompt_sums,
     no_prompts,
-    prompt_ids,
-    split_prompt_sums,
+    split_sums_by_prompt,
     squared_values,
-    sum_by_prompt,
 )
 
 
@@ -98,9 +96,7 @@ def moments(
     values, n = shard.numerators, shard.numerators.shape[0]
     side = split_halves(n, halves)
     squares = squared_values(values)
-    sums = sum_by_prompt(values, prompt_ids(prompts, n))
-    shared = np.zeros(0, np.int64) if open_prompts is None else np.asarray(open_prompts, np.int64)
-    still_open, done = split_prompt_sums(sums, np.isin(sums.ids, shared))
+    still_open, done = split_sums_by_prompt(values, prompts, open_prompts)
     concepts = values.shape[1]
     empty = Moments(
         sizes=shard.sizes,

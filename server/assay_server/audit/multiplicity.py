@@ -1,4 +1,4 @@
-"""Correction for how much was tested: q-values over everything tested in one view (METHOD.md §3.5)."""
+"""Correction for multiple testing: q-values over everything tested in one view (METHOD.md §3.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far length and other nuisance differences alone predict which response was chosen.
+"""How well length and other nuisance differences alone predict which response was chosen.
 
 METHOD.md §3.5: P(chosen ≻ rejected) = σ(γ·x_i), fitted once on nuisance differences x (chosen minus rejected), with no
 intercept, because swapping the two responses must negate the log-odds. A fit that does not exist (the differences

@@ -1,4 +1,4 @@
-"""The global view: is the mean disparity of a concept more than swapping chosen and rejected would give?
+"""Sign-flip tests of the global view: is a mean disparity larger than swapping chosen and rejected would give?
 
 METHOD.md §3.1. Under the null the sign of each prompt's sum S_c is a fair coin (pairs of a prompt flip together), so the
 total is T = Σ ε_c S_c. S_c is an integer, so T lives on a lattice, and its whole distribution is a convolution of

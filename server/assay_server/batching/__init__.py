@@ -1,4 +1,4 @@
-"""Batches for the device: what waits, in two lanes, and the one thread that owns the accelerator."""
+"""Batches for the device: two lanes of queued work, and the one thread that owns the accelerator."""
 
 from assay_server.batching.batcher import Batcher
 from assay_server.batching.observer import EngineObserver, NullEngineObserver

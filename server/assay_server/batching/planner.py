@@ -1,4 +1,4 @@
-"""Which of what waits goes into the next batch. Pure: no threads, no clocks of its own.
+"""Selects the next batch from what is queued. Pure: no threads, no clock of its own.
 
 A batch holds at most ``budget`` tokens (a single longer piece of work goes alone). What is picked depends on what uneven
 lengths cost the reader:

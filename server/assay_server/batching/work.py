@@ -1,4 +1,4 @@
-"""What waits for the device."""
+"""Work queued for the device."""
 
 import asyncio
 from collections.abc import Callable

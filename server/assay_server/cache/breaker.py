@@ -1,9 +1,9 @@
-"""A circuit breaker: after a few failures in a row it says no for a while, then lets a single probe find out.
+"""A circuit breaker: after a few failures in a row it refuses for a while, then admits a single probe.
 
     closed ── `failures` in a row ──> open ── `open_seconds` later, on demand ──> half open ── the probe ──> closed or open
 
 Invariants:
-- While it is open, asking costs a clock reading, and nothing is tried.
+- While it is open, asking costs a clock reading, and nothing is attempted.
 - Half open, exactly one permit is out; only that permit decides what comes next.
 - What was permitted before the last change of state and ends after it decides nothing: a permit carries its epoch.
 

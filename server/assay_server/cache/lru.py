@@ -1,4 +1,4 @@
-"""The embedded default: decoded features in this process, least recently used out first, bounded by bytes.
+"""The in-process cache: decoded features, least recently used evicted first, bounded by bytes.
 
 Invariants:
 - ``resident_bytes`` is the sum of ``entry_bytes`` over the entries, and never exceeds the bound.

@@ -6,7 +6,7 @@
       solvers       the two convex fits: logistic and Bradley-Terry
       regularisation  how strongly to penalise them
     selection       the features that tell examples apart
-    measuring       what a direction or a set of features is worth on held-out examples, beside random ones
+    measuring       how well a direction or a set of features does on held-out examples, beside random ones
       metrics       AUROC, average precision, best F1
     neighbours      which decoder rows lie nearest to a direction
     clusters        communities of features

@@ -1,4 +1,5 @@
-"""What a concept is worth by the score that is used, for a direction max over a response's tokens of <h, v> (METHOD.md §1, §2).
+"""How well a concept tells held-out examples apart, by the score that is used; for a direction max over a response's tokens of
+<h, v> (METHOD.md §1, §2).
 
 A direction is fitted on mean residuals but scored on tokens, so it is measured on tokens: in a second reading of the held-out
 examples, beside random directions.

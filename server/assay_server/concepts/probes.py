@@ -1,4 +1,4 @@
-"""A direction from examples (METHOD.md §2, "From examples"); ``measuring`` says what it is worth on those held out.
+"""A direction from examples (METHOD.md §2, "From examples"); ``measuring`` reports on held-out ones.
 
     examples = pair_examples(chosen, rejected, prompts=prompts)
     fitted = fit_probe(examples, ProbeMethod.BRADLEY_TERRY)

@@ -1,4 +1,4 @@
-"""Stretches of text around firings: what people look at, and what a prompt holds.
+"""Stretches of text around firings, for people to read and for prompts.
 
 Invariant: a context of one kind (firing or silent) is what it says over its whole length: a silent one holds no firing at all.
 """

@@ -1,4 +1,4 @@
-"""Words for a group of features: a cluster, a data cluster, a topic of prompts. Made from the features' own labels and tokens.
+"""Labels of groups of features (clusters, data clusters, topics of prompts), from the features' own labels and tokens.
 
     words = GroupWords(labels)
     words.of([17, 512, 44], [0.9, 0.5, 0.4])      # GroupLabel: label, method

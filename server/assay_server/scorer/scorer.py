@@ -1,4 +1,4 @@
-"""The one path from a pair to its features: tokenise, ask the cache, batch what is missing, write back.
+"""The one path from a pair to its features: tokenise, look up the cache, batch what is missing, write back.
 
 Live scoring, dataset audits, rollouts and online rewards all call ``Scorer``; there is no second way.
 

@@ -1,4 +1,4 @@
-"""Loading: a causal language model, its tokenizer and an SAE, from a folder, a GGUF file or a hub, without surprises.
+"""Loads a causal language model, its tokenizer and an SAE from a folder, a GGUF file or a hub.
 
 Invariants:
 - No network is touched unless ``allow_download`` says so; no remote code ever runs; weights come as safetensors or GGUF only.

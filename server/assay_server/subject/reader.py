@@ -1,4 +1,4 @@
-"""Reading: the forward pass over a batch of trees, stopped at the hook, and nothing after it.
+"""The forward pass over a batch of trees, stopped at the hook.
 
 ``TreeReader`` packs trees into one row and shares prefixes (see ``attention``). ``PathReader`` reads every path as a sequence
 of its own in a padded batch with the model's own attention: slower, and right for any causal architecture. At load the subject

@@ -1,4 +1,4 @@
-"""What the cache counts: ``assay_server.cache.CacheObserver`` on Prometheus metrics.
+"""Metrics of the cache: ``assay_server.cache.CacheObserver`` on Prometheus metrics.
 
 ``queries`` and ``hits`` count by backend: a miss in memory is looked up in Redis again, so the two do not add up.
 """

@@ -1,4 +1,4 @@
-"""What long work counts: ``assay_server.jobs.operations.telemetry.Telemetry`` on Prometheus metrics.
+"""Metrics of long-running operations: ``assay_server.jobs.operations.telemetry.Telemetry`` on Prometheus metrics.
 
 Labels are closed: kinds of operations are registered at start, phases and outcomes are the code's own words.
 """

@@ -1,4 +1,4 @@
-"""What the server counts and times, in one Prometheus registry per server, and the observers that fill it.
+"""The server's metrics, in one Prometheus registry per server, and the observers that fill it.
 
 Names are ``assay_<what>_<unit>[_total]``. Labels are few and closed: method, code, lane, kind, phase, outcome, state; never an id
 of a caller, a pair or a concept.

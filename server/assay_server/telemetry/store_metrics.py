@@ -1,6 +1,6 @@
-"""How much the data directory holds, looked up when Prometheus asks, in the exporter's thread.
+"""Size of the data directory, measured when Prometheus scrapes, in the exporter's thread.
 
-Looking means to walk the folders, so what was seen is shown again for ``MAX_AGE_SECONDS``: scraping more often costs nothing.
+Measuring walks the folders, so a size is reused for ``MAX_AGE_SECONDS``: scraping more often costs nothing.
 """
 
 import threading

@@ -26,7 +26,7 @@ from assay_server.audit.matrices import (
     no_prompts,
     prompt_ids,
     scaled_rows,
-    split_prompt_sums,
+    split_sums_by_prompt,
     sum_by_prompt,
 )
 
@@ -109,8 +109,7 @@ class ShiftSums:
         values = found.numerators
         self._telling += np.bincount(values.indices, minlength=values.shape[1])
         weighed = values.astype(np.float64) if weights is None else scaled_rows(values, np.asarray(weights, np.float64))
-        sums = sum_by_prompt(weighed, prompt_ids(prompts, values.shape[0]))
-        waiting, done = split_prompt_sums(sums, np.isin(sums.ids, self._shared))
+        waiting, done = split_sums_by_prompt(weighed, prompts, self._shared)
         self._open = merge_prompt_sums(self._open, waiting)
         self._sums.add(done)
 
