@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -172,7 +173,7 @@ class Endpoint:
     def _read(self, status: int, held: str | None, data: bytes) -> "str | _Transient":
         if status in _TRANSIENT:
             return _Transient(f"status {status}", _seconds(held))
-        if status != httpx.codes.OK:
+        if status != HTTPStatus.OK:
             raise self._refused(f"status {status}", details={"status": status})
         try:
             parsed: Any = json.loads(data)
