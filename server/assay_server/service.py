@@ -27,9 +27,8 @@ from assay_server.config import ConfigError, ServerConfig
 from assay_server.errors import AssayError
 from assay_server.importing import read_pair_file
 from assay_server.jobs.datasets.scoring import ScoringOptions, chunk_pairs_for
-from assay_server.jobs.library import Library, build_library
+from assay_server.jobs.library import Library, StoreOptions, build_library
 from assay_server.jobs.plans.types import PlanOptions
-from assay_server.jobs.stored_jobs import StoreOptions
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labelling.labels import Labels, load_labels
 from assay_server.rpc.server import AssayServer
@@ -122,7 +121,7 @@ class _Service:
             gc.collect()
             gc.freeze()  # the model's objects stay: collections during calls need not walk them
             await library.start()
-            await server.open(scorer, parts.labels, library.jobs, library.concepts, library.plans)
+            await server.open(scorer, parts.labels, library)
             self._announce(server, exporter)
             await self._stop.wait()
             event(_log, logging.INFO, "draining", seconds=self._config.drain_seconds)

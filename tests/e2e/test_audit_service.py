@@ -1,4 +1,4 @@
-"""Audits end to end: a real subject, real jobs on a real data directory, a real channel. The pairs teach asterisks."""
+"""Audits end to end: a real subject, a real library on a real data directory, a real channel. The pairs teach asterisks."""
 
 import asyncio
 import io
@@ -18,17 +18,17 @@ from assay.v1 import audit_service_pb2 as service
 from assay_server.config import ServerConfig
 from assay_server.importing import read_pair_file
 from assay_server.jobs.datasets.scoring import ScoringOptions
-from assay_server.jobs.operations.jobs import Operations
-from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
+from assay_server.jobs.library import Library, StoreOptions, build_library
 from assay_server.labelling.labels import Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.store.files import DataDir
+from assay_server.subject.decoder import DecoderRows
 from assay_server.telemetry.metrics import Metrics
 from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc
 
 from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import FEATURES, Watched, until
+from tests.support.tiny_subject import FEATURES, Watched, tiny_subject, until
 from tests.support.wire import decode, refused
 
 PAIRS, BAD = 96, 3
@@ -66,7 +66,7 @@ class House:
     """One running server with its data directory."""
 
     server: AssayServer
-    jobs: StoredAuditJobs
+    library: Library
     data: DataDir
     watched: Watched
     channel: grpc.aio.Channel
@@ -87,7 +87,7 @@ class House:
         self.closed = True
         drained = await self.server.drain()
         self.watched.release()
-        await self.jobs.aclose()
+        await self.library.aclose()
         await self.channel.close()
         self.data.close()
         assert drained, "a call was still open after the drain"
@@ -141,14 +141,15 @@ async def open_house(tmp_path: Path) -> AsyncIterator[Open]:
         async def opened() -> House:
             data = DataDir(str(tmp_path / "data"))
             scorer = begin()
+            labels = Labels(FEATURES)
             options = StoreOptions(shard_pairs=16, scoring=ScoringOptions(chunk_pairs=8), import_roots=(str(tmp_path),))
-            jobs = StoredAuditJobs(data, scorer, Operations(data.files, LANES), options=options, read_pairs=read_pair_file)
-            await jobs.start()
+            library = build_library(data, scorer, labels, DecoderRows(tiny_subject().sae), options, read_pairs=read_pair_file)
+            await library.start()
             server = AssayServer(ServerConfig(port=0, drain_seconds=5.0), Metrics())
             await server.start()
-            await server.open(scorer, Labels(FEATURES), jobs)
+            await server.open(scorer, labels, library)
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}")
-            house = House(server, jobs, data, watched, channel)
+            house = House(server, library, data, watched, channel)
             stack.push_async_callback(house.close)
             return house
 

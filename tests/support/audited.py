@@ -5,7 +5,7 @@ from typing import Any
 from assay.v1 import audit_service_pb2 as service
 from assay_server.subject.types import Pair
 
-from tests.support.fake_jobs import chat
+from tests.support.fake_library import chat
 from tests.support.harness import Harness
 
 PAIRS = [
@@ -19,7 +19,7 @@ PAIRS = [
 
 async def audited(harness: Harness, **options: Any) -> str:
     """The name of a finished audit of PAIRS."""
-    dataset = harness.jobs.store(PAIRS, "Tea").name
+    dataset = harness.library.store(PAIRS, "Tea").name
     operation = await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset, options=options))
-    await harness.jobs.wait_operation(operation.name)
-    return str((await harness.jobs.get_operation(operation.name)).target)
+    await harness.library.operations.wait(operation.name)
+    return str(harness.library.operations.get(operation.name).target)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from assay_server.errors import NotFound
-from assay_server.jobs.concepts.build import LANES, Concepts, build_concepts
 from assay_server.jobs.concepts.jobs import ConceptJobs
-from assay_server.jobs.concepts.types import ConceptRequest, FitOptions, PairExamples, TextExamples
+from assay_server.jobs.concepts.types import ConceptRequest, FitOptions, TextExamples
+from assay_server.jobs.library import Library, StoreOptions, build_library
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labelling.labels import FeatureLabel, Labels
@@ -18,7 +18,7 @@ from assay_server.scorer import ScorerLike
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptFiles
 from assay_server.store.datasets import Datasets
-from assay_server.store.files import Files
+from assay_server.store.files import DataDir, Files
 from assay_server.subject.decoder import DecoderRows
 from assay_server.subject.types import Message, Pair, PromptedResponse
 
@@ -70,10 +70,10 @@ async def concept_jobs(
     """Jobs over a folder, started; they are stopped afterwards."""
     files = Files(str(folder))
 
-    async def read_pairs(name: str, most: int, seed: int) -> PairExamples:
+    async def sample(name: str, most: int, seed: int) -> tuple[Pair, ...]:
         if name not in (datasets or {}):
             raise NotFound(f"There is no dataset {name}.", field="dataset")
-        return PairExamples(tuple((datasets or {})[name]))
+        return tuple((datasets or {})[name])
 
     operations = Operations(files, {"concepts": 1, "quick": 4})
     jobs = ConceptJobs(
@@ -83,7 +83,7 @@ async def concept_jobs(
         Labels(FEATURES, LABELS) if labels is None else labels,
         DecoderRows(tiny_subject().sae),
         clusters=clusters,
-        read_pairs=read_pairs,
+        sample=sample,
     )
     await jobs.start()
     await operations.start()
@@ -104,29 +104,25 @@ async def concepts_over(
     shipped: StoredClusters | None = None,
     endpoint: EndpointOptions | None = None,
     shard_pairs: int = 16,
-) -> AsyncIterator[tuple[Concepts, Operations, str]]:
-    """Everything about concepts over a folder, started, and the name of a stored dataset of the pairs."""
-    files = Files(str(folder))
-    datasets = Datasets(files, shard_pairs)
-    operations = Operations(files, LANES)
-    concepts = build_concepts(
-        files,
-        datasets,
-        operations,
-        scorer,
-        Labels(FEATURES) if labels is None else labels,
-        DecoderRows(tiny_subject().sae),
-        shipped=shipped,
-        endpoint=endpoint,
-    )
-    dataset = datasets.write(lambda: [list(pairs)], "some pairs").id if pairs else "none"
-    await concepts.start()
-    await operations.start()
-    try:
-        yield concepts, operations, f"datasets/{dataset}"
-    finally:
-        await operations.aclose()
-        await asyncio.sleep(0)
+) -> AsyncIterator[tuple[Library, Operations, str]]:
+    """The library over a folder, started, and the name of a stored dataset of the pairs."""
+    with DataDir(str(folder)) as data:
+        dataset = Datasets(data.files, shard_pairs).write(lambda: [list(pairs)], "some pairs").id if pairs else "none"
+        library = build_library(
+            data,
+            scorer,
+            Labels(FEATURES) if labels is None else labels,
+            DecoderRows(tiny_subject().sae),
+            StoreOptions(shard_pairs=shard_pairs),
+            shipped=shipped,
+            endpoint=endpoint,
+        )
+        await library.start()
+        try:
+            yield library, library.operations, f"datasets/{dataset}"
+        finally:
+            await library.aclose()
+            await asyncio.sleep(0)
 
 
 def cosine(a: Any, b: Any) -> float:

@@ -12,7 +12,7 @@ from assay_server.rpc.server import AssayServer
 from assay_server.telemetry.metrics import Metrics
 from google.longrunning import operations_pb2_grpc
 
-from tests.support.fake_jobs import FakeJobs
+from tests.support.fake_library import FakeLibrary
 from tests.support.fake_scorer import FakeScorer
 
 
@@ -22,7 +22,7 @@ class Harness:
 
     server: AssayServer
     scorer: FakeScorer
-    jobs: FakeJobs
+    library: FakeLibrary
     channel: grpc.aio.Channel
     metrics: Metrics
 

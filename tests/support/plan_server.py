@@ -11,8 +11,7 @@ from typing import Any
 from assay_server.batching import Batcher, Planner
 from assay_server.cache import LruCache
 from assay_server.config import ServerConfig
-from assay_server.jobs.library import build_library
-from assay_server.jobs.stored_jobs import StoreOptions
+from assay_server.jobs.library import StoreOptions, build_library
 from assay_server.labelling.labels import Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.scorer import Scorer
@@ -57,7 +56,7 @@ def plan_server(folder: Path, subject: Subject | None = None, **options: Any) ->
         stack.push_async_callback(library.aclose)
         server = AssayServer(ServerConfig(port=0, drain_seconds=2.0), Metrics())
         await server.start()
-        await server.open(scorer, labels, library.jobs, library.concepts, library.plans)
+        await server.open(scorer, labels, library)
         stack.push_async_callback(server.drain)
         return server
 

@@ -83,7 +83,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
     ) -> operations_pb2.Operation:
         """One operation, as it stands."""
         name = operation_name(request.name, "name")
-        return await self._messages.message(await self._state.jobs.get_operation(name))
+        return await self._messages.message(self._state.library.operations.get(name))
 
     async def ListOperations(
         self, request: operations_pb2.ListOperationsRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -96,7 +96,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         if request.filter:
             raise InvalidItem("Operations take no filter; leave it empty.", reason="INVALID_FILTER", field="filter")
         page, token = page_after(
-            await self._state.jobs.list_operations(),
+            self._state.library.operations.all(),
             lambda info: Place(info.name, info.created),
             size=request.page_size,
             token=request.page_token,
@@ -111,7 +111,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         """The operation once it is done, or as it stands when the time is up."""
         name = operation_name(request.name, "name")
         seconds = _patience(request, context)
-        waiting = asyncio.ensure_future(self._state.jobs.wait_operation(name, seconds))
+        waiting = asyncio.ensure_future(self._state.library.operations.wait(name, seconds))
         stopping = asyncio.ensure_future(self._state.draining.wait())
         try:
             await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -126,14 +126,14 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         self, request: operations_pb2.CancelOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> empty_pb2.Empty:
         """Asks it to stop; it ends with CANCELLED shortly after."""
-        await self._state.jobs.cancel_operation(operation_name(request.name, "name"))
+        await self._state.library.operations.cancel(operation_name(request.name, "name"))
         return empty_pb2.Empty()
 
     async def DeleteOperation(
         self, request: operations_pb2.DeleteOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> empty_pb2.Empty:
         """Forgets one that is done; what it made stays."""
-        await self._state.jobs.delete_operation(operation_name(request.name, "name"))
+        await self._state.library.operations.delete(operation_name(request.name, "name"))
         return empty_pb2.Empty()
 
 

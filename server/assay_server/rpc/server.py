@@ -28,9 +28,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from assay_server.config import ConfigError, ServerConfig
-from assay_server.jobs.api import AuditJobs
-from assay_server.jobs.concepts.build import Concepts
-from assay_server.jobs.plans.jobs import PlanJobs
+from assay_server.jobs.library import Library
 from assay_server.labelling.labels import Labels
 from assay_server.rpc.audits.service import AuditServicer
 from assay_server.rpc.auth import BearerAuth
@@ -114,18 +112,11 @@ class AssayServer:
         await self._server.start()
         return self.port
 
-    async def open(
-        self,
-        scorer: ScorerLike,
-        labels: Labels,
-        jobs: AuditJobs | None = None,
-        concepts: Concepts | None = None,
-        plans: PlanJobs | None = None,
-    ) -> None:
-        """The subject is verified: take work, and say so. Without jobs, the services that need them stay NOT_SERVING."""
-        self.state.open(scorer, labels, jobs, concepts, plans)
+    async def open(self, scorer: ScorerLike, labels: Labels, library: Library | None = None) -> None:
+        """The subject is verified: take work, and say so. Without a library, the services that need it stay NOT_SERVING."""
+        self.state.open(scorer, labels, library)
         for service in ("", *SERVICES):
-            await self._health.set(service, _NOT_SERVING if jobs is None and service in KEEPING else _SERVING)
+            await self._health.set(service, _NOT_SERVING if library is None and service in KEEPING else _SERVING)
 
     async def drain(self) -> bool:
         """Stops in order; returns whether all accepted work was finished."""

@@ -8,7 +8,7 @@ Invariants:
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from assay.v1 import model_pb2
@@ -16,8 +16,7 @@ from assay.v1 import model_pb2
 from assay_server import __version__
 from assay_server.config import ServerConfig
 from assay_server.errors import FailedPrecondition, NotReady, Overloaded
-from assay_server.jobs.api import AuditJobs
-from assay_server.jobs.concepts.build import Concepts
+from assay_server.jobs.library import Library
 from assay_server.jobs.plans.jobs import PlanJobs
 from assay_server.labelling.labels import Labels
 from assay_server.rpc.specs import Bounds
@@ -27,6 +26,7 @@ from assay_server.subject.types import SubjectInfo
 from assay_server.telemetry.metrics import Metrics
 
 STREAM_RETRY_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class Loaded:
@@ -34,11 +34,9 @@ class Loaded:
 
     Args:
         scorer: the one path from pairs to features.
-        labels: what the features are taken to mean.
+        labels: feature labels.
         limits: the limits in force.
-        jobs: datasets, audits and operations; None where the server has no data directory.
-        concepts: stored concepts, clusters and labels; None there too.
-        plans: interventions; None there too.
+        library: what the server keeps; None without a data directory.
     """
 
     def __init__(
@@ -46,17 +44,13 @@ class Loaded:
         scorer: ScorerLike,
         labels: Labels,
         limits: model_pb2.Limits,
-        jobs: AuditJobs | None = None,
-        concepts: Concepts | None = None,
-        plans: PlanJobs | None = None,
+        library: Library | None = None,
     ) -> None:
         info = scorer.info
         self.scorer = scorer
         self.labels = labels
-        self.jobs = jobs
-        self.concepts = concepts
-        self.plans = plans
-        self.bounds = Bounds(limits, info.d_in, info.d_sae, stored=None if concepts is None else concepts.stored.get)
+        self.library = library
+        self.bounds = Bounds(limits, info.d_in, info.d_sae, stored=None if library is None else library.concepts.get)
         self.ranker = Ranker(info.d_sae)
 
 
@@ -91,51 +85,23 @@ class ServerState:
         return self._loaded
 
     @property
-    def jobs(self) -> AuditJobs:
-        """Datasets, audits and operations.
+    def library(self) -> Library:
+        """What the server keeps.
 
         Raises:
             NotReady: the subject is still loading.
             FailedPrecondition: NO_DATA_DIR: the server keeps nothing.
         """
-        jobs = self.loaded.jobs
-        if jobs is None:
-            raise FailedPrecondition(
-                "This server has no data directory, so it keeps no datasets and audits; start it with --data-dir.",
-                reason="NO_DATA_DIR",
-            )
-        return jobs
-
-    @property
-    def concepts(self) -> Concepts:
-        """Stored concepts, clusters and labels. Raises as ``jobs``."""
-        concepts = self.loaded.concepts
-        if concepts is None:
-            raise FailedPrecondition(
-                "This server has no data directory, so it keeps no concepts; start it with --data-dir.", reason="NO_DATA_DIR"
-            )
-        return concepts
+        return _kept(self.loaded.library)
 
     @property
     def plans(self) -> PlanJobs:
-        """Plans of interventions. Raises as ``jobs``."""
-        plans = self.loaded.plans
-        if plans is None:
-            raise FailedPrecondition(
-                "This server has no data directory, so it keeps no plans; start it with --data-dir.", reason="NO_DATA_DIR"
-            )
-        return plans
+        """Plans of interventions. Raises as ``library``."""
+        return _kept(self.library.plans)
 
-    def open(
-        self,
-        scorer: ScorerLike,
-        labels: Labels,
-        jobs: AuditJobs | None = None,
-        concepts: Concepts | None = None,
-        plans: PlanJobs | None = None,
-    ) -> None:
+    def open(self, scorer: ScorerLike, labels: Labels, library: Library | None = None) -> None:
         """The subject is verified: take work."""
-        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), jobs, concepts, plans)
+        self._loaded = Loaded(scorer, labels, limits_in_force(self.config, scorer.info), library)
         self.metrics.loaded(scorer.info, self.version)
         self.metrics.serving(self.serving)
 
@@ -175,6 +141,14 @@ class ServerState:
     def leave_stream(self) -> None:
         """A stream closed."""
         self._streams -= 1
+
+
+def _kept(found: T | None) -> T:
+    if found is None:
+        raise FailedPrecondition(
+            "This server has no data directory, so it keeps nothing; start it with --data-dir.", reason="NO_DATA_DIR"
+        )
+    return found
 
 
 def limits_in_force(config: ServerConfig, info: SubjectInfo) -> model_pb2.Limits:

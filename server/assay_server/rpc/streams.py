@@ -6,11 +6,14 @@ Invariants:
   stops its own stream only.
 - Whatever ends the reading (half-close, a bad message, a server that stops), the batches accepted before are answered
   first.
+- A client that is silent does not hold up a server that stops.
 - However the stream ends, no task and no scorer call of it stays behind.
 - Where more is asked for than may be in flight, a bulk stream's batches wait in line, in the order in which they came: a
   refusal would lose the stream's work and its place. An interactive stream's batch that finds no room is tried again
   for a while before the stream is given up.
 """
+
+from __future__ import annotations  # gRPC's generic types cannot be subscripted at run time
 
 import asyncio
 import time
@@ -24,11 +27,12 @@ from assay.v1 import scoring_pb2
 
 from assay_server.errors import InvalidItem, Overloaded
 from assay_server.rpc.fields import check_count
+from assay_server.rpc.interceptors import readable
 from assay_server.rpc.items import AnyCall, answer_items
-from assay_server.rpc.receiving import receive
-from assay_server.rpc.state import Loaded, ServerState, deadline_of
+from assay_server.rpc.state import Loaded, ServerState, deadline_of, draining
 
 MAX_HOLD_SECONDS = 1.0
+_EOF: Any = vars(grpc.aio)["EOF"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +179,30 @@ class PairStream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def receive(context: grpc.aio.ServicerContext[Any, Any], state: ServerState) -> Any | None:
+    """The next message, None after the client's half-close.
+
+    Raises:
+        NotReady: the server stops, even if the client is silent.
+        InvalidItem: what came is no message.
+        MessageTooLarge: it is too large.
+    """
+    state.refuse_if_draining()
+    reading = asyncio.ensure_future(_read(context))
+    stopping = asyncio.ensure_future(state.draining.wait())
+    try:
+        await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            raise draining()
+        received = reading.result()
+        return None if received is None else readable(received)
+    finally:
+        stopping.cancel()
+        reading.cancel()
+
+
+async def _read(context: grpc.aio.ServicerContext[Any, Any]) -> Any | None:
+    received: Any = await context.read()
+    return None if received is _EOF else received

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -234,6 +234,15 @@ class ConceptFiles:
             return self._files.read(_labels(subject)).decode()
         except FileNotFoundError:
             return ""
+
+    def runs(self) -> list[str]:
+        """Ids of the runs whose states are kept."""
+        return [name.removesuffix(".json") for name in self._files.names("labels/runs")]
+
+    def delete_runs(self, ids: Sequence[str]) -> None:
+        """Delete the states of runs."""
+        for id in ids:
+            self._files.delete(_run(id))
 
     def write_run(self, id: str, record: Mapping[str, Any]) -> None:
         """Keep how far a making of labels is."""

@@ -1,7 +1,8 @@
-"""Pairs that teach something, a real tiny scorer, and the jobs over a folder."""
+"""Pairs that teach something, a real tiny scorer, and the library over a folder."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from assay_server.batching import Batcher, Planner
 from assay_server.cache import LruCache
 from assay_server.jobs.audits.types import AuditInfo, AuditSettings
 from assay_server.jobs.datasets.scoring import ScoringOptions
-from assay_server.jobs.operations.jobs import Operations
-from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs, StoreOptions
+from assay_server.jobs.library import Library, StoreOptions, build_library
+from assay_server.labelling.labels import Labels
 from assay_server.scorer import Scorer, ScorerLike
+from assay_server.store.concepts import ConceptFiles, StoredConcept, subject_fingerprint
 from assay_server.store.files import DataDir
+from assay_server.subject.decoder import DecoderRows
 from assay_server.subject.types import Message, Pair
 
-from tests.support.tiny_subject import Watched
+from tests.support.tiny_subject import FEATURES, Watched, tiny_subject
 
 SHARD = 16
 OPTIONS = StoreOptions(shard_pairs=SHARD, scoring=ScoringOptions(chunk_pairs=6, max_text_bytes=4000))
@@ -60,46 +63,47 @@ async def tiny_scorer(watched: Watched | None = None, budget: int = 400) -> Asyn
 
 
 @asynccontextmanager
-async def open_jobs(folder: Path, scorer: ScorerLike, **more: Any) -> AsyncIterator[StoredAuditJobs]:
-    """The jobs of a folder, started; stopped at the end as a server stops them."""
+async def open_library(
+    folder: Path, scorer: ScorerLike, *, stored: Sequence[StoredConcept] = (), **more: Any
+) -> AsyncIterator[Library]:
+    """The library of a folder, with some stored concepts, started; stopped at the end as a server stops it."""
     options = {"options": OPTIONS, **more}
     with DataDir(str(folder)) as data:
-        jobs = StoredAuditJobs(data, scorer, Operations(data.files, LANES), **options)
-        await jobs.start()
+        for concept in stored:
+            ConceptFiles(data.files).write(replace(concept, subject=subject_fingerprint(scorer.info)))
+        decoder = DecoderRows(tiny_subject().sae)
+        library = build_library(data, scorer, Labels(FEATURES), decoder, **options)
+        await library.start()
         try:
-            yield jobs
+            yield library
         finally:
-            await jobs.aclose()
+            await library.aclose()
 
 
-async def upload(jobs: StoredAuditJobs, pairs: list[Pair], request_id: str = "up", batch: int = 7) -> str:
+async def upload(library: Library, pairs: list[Pair], request_id: str = "up", batch: int = 7) -> str:
     """Upload pairs; the dataset's name."""
-    position = await jobs.begin_upload(request_id, f"display {request_id}")
+    position = await library.datasets.begin(request_id, f"display {request_id}")
     if position.dataset is not None:
         return position.dataset.name
     batches = [pairs[start : start + batch] for start in range(0, len(pairs), batch)]
     for sequence in range(position.next_sequence, len(batches)):
-        await jobs.append(request_id, sequence, batches[sequence], sent_bytes=100)
-    return (await jobs.finish_upload(request_id, len(pairs))).name
+        await library.datasets.append(request_id, sequence, batches[sequence], sent_bytes=100)
+    return (await library.datasets.finish(request_id, len(pairs))).name
 
 
-async def audit(jobs: StoredAuditJobs, dataset: str, settings: AuditSettings = QUICK, **more: Any) -> AuditInfo:
+async def audit(library: Library, dataset: str, settings: AuditSettings = QUICK, **more: Any) -> AuditInfo:
     """Audit a dataset to its end."""
-    operation = await jobs.wait_operation((await jobs.create_audit(dataset, settings, **more)).name, 120)
+    operation = await library.operations.wait((await library.audits.create(dataset, settings, **more)).name, 120)
     assert operation.done
     assert operation.error is None, operation.error
-    return await jobs.get_audit(operation.response)
+    return await library.audits.get(operation.response)
 
 
 def everywhere(settings: AuditSettings, change: Callable[[AuditOptions], AuditOptions]) -> AuditSettings:
     """The settings with other statistics."""
-    from dataclasses import replace
-
     return replace(settings, statistics=change(settings.statistics))
 
 
 def only(*views: ViewKind) -> AuditSettings:
     """Quick settings with these views alone."""
-    from dataclasses import replace
-
     return everywhere(QUICK, lambda statistics: replace(statistics, views=views))

@@ -11,7 +11,7 @@ from assay_server.labelling.labels import FeatureLabel, Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.telemetry.metrics import Metrics
 
-from tests.support.fake_jobs import FakeJobs
+from tests.support.fake_library import FakeLibrary
 from tests.support.fake_scorer import D_SAE, FakeScorer
 from tests.support.harness import Harness, Start
 
@@ -22,27 +22,27 @@ async def start() -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def begin(
-            *, scorer: FakeScorer | None = None, jobs: FakeJobs | None = None, ready: bool = True, **knobs: Any
+            *, scorer: FakeScorer | None = None, library: FakeLibrary | None = None, ready: bool = True, **knobs: Any
         ) -> Harness:
             config = ServerConfig(**{"port": 0, "drain_seconds": 2.0, **knobs})
             metrics = Metrics()
             server = AssayServer(config, metrics)
             await server.start()
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=[("grpc.max_receive_message_length", -1)])
-            scorer, jobs = scorer or FakeScorer(), jobs or FakeJobs()
+            scorer, library = scorer or FakeScorer(), library or FakeLibrary()
             if ready:
                 labels = Labels(D_SAE, {7: FeatureLabel(7, label="flattery", detection_score=0.75)})
-                await server.open(scorer, labels, jobs)
+                await server.open(scorer, labels, library)  # type: ignore[arg-type]
 
             async def stop() -> None:
                 scorer.gate.set()
-                jobs.gate.set()
+                library.gate.set()
                 await channel.close()
                 await server.drain()
-                await jobs.aclose()
+                await library.aclose()
 
             stack.push_async_callback(stop)
-            return Harness(server, scorer, jobs, channel, metrics)
+            return Harness(server, scorer, library, channel, metrics)
 
         yield begin
 

@@ -30,7 +30,7 @@ from google.rpc import status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fake_jobs import FakeJobs
+from tests.support.fake_library import FakeLibrary
 from tests.support.fake_scorer import D_IN, D_SAE
 from tests.support.harness import Harness, settled
 from tests.support.wire import batch, decode, head, pair, rich, turns
@@ -76,7 +76,7 @@ SEEDS: dict[str, Message] = {
 
 # What the fake jobs call the dataset of KEPT, its finished audit (made by request "a") and the operation that made it.
 KEPT = [Pair((Turn("user", "tea?"),), "- yes", "no", "a", {"topic": "tea"}), Pair("raw ", "a", "b")]
-AUDIT, DATASET = "audits/a0", FakeJobs.name_of(KEPT)
+AUDIT, DATASET = "audits/a0", FakeLibrary.name_of(KEPT)
 AUDIT_OPTIONS: dict[str, Any] = {
     "views": [1, 2, 3],
     "families": [1, 2],
@@ -189,9 +189,9 @@ async def test_mutated_unary_requests_get_a_clean_status(harness: Harness, metho
 
 @pytest.mark.parametrize("method", list(AUDIT_SEEDS))
 async def test_mutated_requests_about_audits_get_a_clean_status(harness: Harness, method: str) -> None:
-    dataset = harness.jobs.store(KEPT)
-    await harness.jobs.create_audit(dataset.name, AuditSettings(), request_id="a")
-    await harness.jobs.wait_operation("operations/audit-a")
+    dataset = harness.library.store(KEPT)
+    await harness.library.audits.create(dataset.name, AuditSettings(), request_id="a")
+    await harness.library.operations.wait("operations/audit-a")
     source = random.Random(method)
     seed = AUDIT_SEEDS[method].SerializeToString()
     statuses: Counter[grpc.StatusCode] = Counter()
@@ -248,9 +248,9 @@ def hostile(seed: Message) -> Iterator[Message]:
 
 @pytest.mark.parametrize("method", list(AUDIT_SEEDS))
 async def test_any_value_in_any_field_is_taken_or_refused_by_its_field(harness: Harness, method: str) -> None:
-    dataset = harness.jobs.store(KEPT)
-    await harness.jobs.create_audit(dataset.name, AuditSettings(), request_id="a")
-    await harness.jobs.wait_operation("operations/audit-a")
+    dataset = harness.library.store(KEPT)
+    await harness.library.audits.create(dataset.name, AuditSettings(), request_id="a")
+    await harness.library.operations.wait("operations/audit-a")
     refusals: Counter[str] = Counter()
 
     async def send(request: Message) -> None:

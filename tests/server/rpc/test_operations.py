@@ -20,7 +20,7 @@ from tests.support.wire import decode, refused
 
 async def begin(harness: Harness, **fields: Any) -> longrunning.Operation:
     """An audit's operation."""
-    dataset = harness.jobs.store(PAIRS, "Tea").name
+    dataset = harness.library.store(PAIRS, "Tea").name
     return await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset, **fields))
 
 
@@ -38,7 +38,7 @@ async def wait(harness: Harness, name: str, seconds: float | None = None, **call
 
 
 async def test_an_operation_tells_how_far_it_is_until_it_carries_what_it_made(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     told = metadata(operation)
     assert (operation.done, operation.WhichOneof("result")) == (False, None)
@@ -46,7 +46,7 @@ async def test_an_operation_tells_how_far_it_is_until_it_carries_what_it_made(ha
     assert (told.pairs_per_second, told.seconds_left, told.resumed) == (5.0, 6.0, 1)
     assert told.update_time.ToMicroseconds() - told.create_time.ToMicroseconds() == 500_000
     assert await harness.operations.GetOperation(longrunning.GetOperationRequest(name=operation.name)) == operation
-    harness.jobs.gate.set()
+    harness.library.gate.set()
     done = await wait(harness, operation.name)
     assert (done.name, done.done) == (operation.name, True)
     audit = audit_pb2.Audit()
@@ -55,7 +55,7 @@ async def test_an_operation_tells_how_far_it_is_until_it_carries_what_it_made(ha
 
 
 async def test_each_kind_of_work_carries_its_own_kind_of_result(harness: Harness) -> None:
-    dataset = harness.jobs.store(PAIRS).name
+    dataset = harness.library.store(PAIRS).name
     test = await harness.audits.TestHypothesis(service.TestHypothesisRequest(dataset=dataset, concept="feature/1"))
     imported = await harness.audits.ImportPairs(service.ImportPairsRequest(uri="file:///pairs.jsonl", display_name="File"))
     hypothesis, stored = audit_pb2.Hypothesis(), audit_pb2.Dataset()
@@ -66,7 +66,7 @@ async def test_each_kind_of_work_carries_its_own_kind_of_result(harness: Harness
 
 
 async def test_a_cancelled_operation_ends_with_cancelled(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     waiting = asyncio.ensure_future(wait(harness, operation.name))
     await until(lambda: not harness.server.state.idle.is_set())
@@ -78,9 +78,9 @@ async def test_a_cancelled_operation_ends_with_cancelled(harness: Harness) -> No
 
 
 async def test_work_that_failed_says_why_with_its_reason(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
-    harness.jobs.end(operation.name, error=DataLoss("A shard is damaged.", details={"shard": 3}))
+    harness.library.operations.end(operation.name, error=DataLoss("A shard is damaged.", details={"shard": 3}))
     done = await wait(harness, operation.name)
     error = decode(done.error)
     assert (error.code, error.info.reason, dict(error.info.metadata)) == (
@@ -112,12 +112,12 @@ async def test_operations_are_listed_newest_first_page_by_page(harness: Harness)
 
 
 async def test_only_what_is_done_is_deleted_and_what_it_made_stays(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     request = longrunning.DeleteOperationRequest(name=operation.name)
     error = await refused(harness.operations.DeleteOperation(request))
     assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_DONE")
-    harness.jobs.gate.set()
+    harness.library.gate.set()
     await wait(harness, operation.name)
     await harness.operations.DeleteOperation(request)
     gone = await refused(harness.operations.GetOperation(longrunning.GetOperationRequest(name=operation.name)))
@@ -126,7 +126,7 @@ async def test_only_what_is_done_is_deleted_and_what_it_made_stays(harness: Harn
 
 
 async def test_a_wait_ends_with_its_timeout_and_shows_how_far_the_work_is(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     began = time.monotonic()
     assert await wait(harness, operation.name, 0.2) == operation
@@ -135,26 +135,26 @@ async def test_a_wait_ends_with_its_timeout_and_shows_how_far_the_work_is(harnes
 
 
 async def test_a_wait_answers_before_the_calls_own_deadline(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     assert await wait(harness, operation.name, timeout=3.0) == operation
     assert await wait(harness, operation.name, 3600.0, timeout=3.0) == operation
 
 
 async def test_a_wait_that_is_cancelled_leaves_the_work_alone(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     call = harness.operations.WaitOperation(longrunning.WaitOperationRequest(name=operation.name))
     await until(lambda: not harness.server.state.idle.is_set())
     call.cancel()
     await settled(harness)
-    harness.jobs.gate.set()
+    harness.library.gate.set()
     assert (await wait(harness, operation.name)).done
 
 
 async def test_a_drain_sends_waiting_callers_away_at_once(start: Start) -> None:
     harness = await start(drain_seconds=10.0)
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     operation = await begin(harness)
     waiting = asyncio.ensure_future(wait(harness, operation.name))
     await until(lambda: not harness.server.state.idle.is_set())

@@ -49,7 +49,7 @@ async def test_health_is_not_serving_until_the_subject_is_verified(start: Start)
     harness = await start(ready=False)
     for service in ("", *SERVICES):
         assert await health_of(harness.channel, service) == NOT_SERVING
-    await harness.server.open(harness.scorer, Labels(D_SAE), harness.jobs)
+    await harness.server.open(harness.scorer, Labels(D_SAE), harness.library)
     for service in ("", *SERVICES):
         assert await health_of(harness.channel, service) == SERVING
 

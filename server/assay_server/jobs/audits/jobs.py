@@ -1,4 +1,4 @@
-"""Audits as a library: asked for, kept, read, decided about, deleted.
+"""Audits: created, kept, read, decided about, deleted.
 
 Invariants:
 - An audit is on disk before its operation is, and its operation before anybody is told of it: one without an operation was never
@@ -39,7 +39,7 @@ from assay_server.jobs.audits.types import (
     LabelLookup,
     StatedCondition,
 )
-from assay_server.jobs.datasets.jobs import DatasetJobs
+from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.operations.jobs import Operations, check_request_id, reused
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.clusters import StoredClusters
@@ -71,8 +71,8 @@ class ConceptAccess:
     clusters: Callable[[], StoredClusters | None] = lambda: None
 
 
-class AuditLibrary:
-    """The audits of one data directory. Confined to one event loop. See ``api.AuditJobs`` for what methods promise.
+class AuditJobs:
+    """The audits of one data directory. Confined to one event loop.
 
     Args:
         files: where they are.
@@ -89,7 +89,7 @@ class AuditLibrary:
         self,
         files: AuditFiles,
         store: Datasets,
-        datasets: DatasetJobs,
+        datasets: DatasetReader,
         operations: Operations,
         runner: AuditRunner,
         info: SubjectInfo,
@@ -118,8 +118,10 @@ class AuditLibrary:
             if info.state is AuditState.RUNNING and info.name not in under_way:
                 await asyncio.to_thread(self._files.delete, info.name)
 
-    async def create(self, dataset: str, settings: AuditSettings, display_name: str, request_id: str) -> OperationInfo:
-        """Audit a dataset."""
+    async def create(
+        self, dataset: str, settings: AuditSettings, *, display_name: str = "", request_id: str = ""
+    ) -> OperationInfo:
+        """Audit a dataset; ``target`` and ``response`` are the audit."""
         stored = await self._datasets.find(dataset, "dataset")
         families, clusters = settings.families, self._concepts.clusters()
         columns = concept_set(
@@ -138,10 +140,16 @@ class AuditLibrary:
         record = to_record(snapshot_of(columns))
         return await self._create(AUDIT, dataset, settings, record, display_name or stored.display_name, request_id)
 
-    async def state(
-        self, dataset: str, concept: str, condition: StatedCondition | None, settings: AuditSettings, request_id: str
+    async def test(
+        self,
+        dataset: str,
+        concept: str,
+        condition: StatedCondition | None,
+        settings: AuditSettings,
+        *,
+        request_id: str = "",
     ) -> OperationInfo:
-        """Test one stated hypothesis."""
+        """Test one stated hypothesis. It is kept as an audit (``target``) of one row; ``response`` is the hypothesis."""
         stored = await self._datasets.find(dataset, "dataset")
         record = await asyncio.to_thread(self._stating.record, stored, concept, condition, self._info)
         statistics = replace(settings.statistics, views=(ViewKind.STATED,))
@@ -159,7 +167,7 @@ class AuditLibrary:
         return await asyncio.to_thread(self._files.all)
 
     async def delete(self, name: str) -> None:
-        """Cancel it, then delete it; a damaged one goes too."""
+        """Delete an audit with its hypotheses and decisions; a running one is cancelled first. A damaged one goes too."""
         with suppress(DataLoss):
             await self.get(name)
         await self._operations.cancel_target(name)
@@ -168,11 +176,15 @@ class AuditLibrary:
         await self._operations.forget_target(name)
 
     async def result(self, audit: str) -> AuditResult:
-        """Everything that it found."""
+        """Everything that an audit found.
+
+        Raises:
+            FailedPrecondition: NOT_DONE while it runs; AUDIT_FAILED where it ended otherwise.
+        """
         return await self._results.get(audit)
 
     async def hypothesis(self, name: str) -> HypothesisDetail:
-        """One hypothesis with its evidence; none where the dataset was deleted meanwhile."""
+        """One hypothesis with its evidence, none where the dataset was deleted meanwhile. Raises as ``result``."""
         result = await self.result(name.partition("/hypotheses/")[0])
         row = next((row for row in result.hypotheses if row.name == name), None)
         if row is None:
@@ -196,13 +208,20 @@ class AuditLibrary:
         )
 
     async def parquet(self, audit: str) -> bytes:
-        """All views as one Parquet file."""
+        """The audit's hypotheses of all views as one Parquet file, one row per test. Raises as ``result``."""
         return await asyncio.to_thread(self._files.parquet, audit)
 
     async def decide(
-        self, hypothesis: str, mode: DecisionMode, strength: float | None, note: str, author: str, request_id: str
+        self,
+        hypothesis: str,
+        mode: DecisionMode,
+        *,
+        strength: float | None = None,
+        note: str = "",
+        author: str = "",
+        request_id: str = "",
     ) -> DecisionInfo:
-        """Record what is wanted of a hypothesis's concept."""
+        """Record a decision on a hypothesis's concept; earlier decisions are kept, the last one counts."""
         check_request_id(request_id)
         audit = hypothesis.partition("/hypotheses/")[0]
         await self._require_hypothesis(hypothesis)
@@ -218,8 +237,8 @@ class AuditLibrary:
             await asyncio.to_thread(self._files.write_decision, decision)
         return decision
 
-    async def decisions(self, audit: str) -> list[DecisionInfo]:
-        """Decisions of an audit, or of all, oldest first."""
+    async def decisions(self, audit: str = ALL_AUDITS) -> list[DecisionInfo]:
+        """Decisions of an audit, or of all with "audits/-", oldest first."""
         if audit != ALL_AUDITS:
             await self.get(audit)
             return await asyncio.to_thread(self._files.decisions, audit)

@@ -26,7 +26,7 @@ from assay_server.jobs.audits.types import ConceptFamily, LabelLookup
 from assay_server.jobs.comparisons.files import Asked, ComparisonFiles
 from assay_server.jobs.comparisons.run import ComparisonRunner
 from assay_server.jobs.comparisons.types import ComparisonRequest, ComparisonResult
-from assay_server.jobs.datasets.jobs import DatasetJobs
+from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.operations.jobs import Operations, check_request_id
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.concepts import StoredConcept
@@ -55,7 +55,7 @@ class ComparisonJobs:
         self,
         files: ComparisonFiles,
         store: Datasets,
-        datasets: DatasetJobs,
+        datasets: DatasetReader,
         operations: Operations,
         runner: ComparisonRunner,
         info: SubjectInfo,
@@ -78,7 +78,7 @@ class ComparisonJobs:
         """Remove what no operation stands for; once the operations are read."""
         await asyncio.to_thread(self._files.sweep, {operation.target for operation in self._operations.all()})
 
-    async def create(self, request: ComparisonRequest, request_id: str = "") -> OperationInfo:
+    async def create(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:
         """Compare rollouts; ``target`` and ``response`` are the comparison.
 
         Raises:

@@ -10,42 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from assay_server.concepts.clusters import ClusterOptions, FeatureClusters, cluster_features
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem
+from assay_server.jobs.datasets.reader import DatasetReader
+from assay_server.jobs.datasets.shards import DatasetShards
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.clusters import BadClusters, Cluster, StoredClusters
 from assay_server.store.concepts import ConceptFiles, other_subject, renamed
-from assay_server.store.features import FeatureShard
 from assay_server.subject.types import SpanName
 
 KIND = "clusters"
 MAX_SAMPLES = 50_000
 
 _log = logging.getLogger(__name__)
-
-
-class ScoredDataset(Protocol):
-    """A dataset whose features are stored (``dataset_shards.DatasetShards``)."""
-
-    def feature_shards(self) -> Iterator[FeatureShard]:
-        """What is stored of each shard, in order."""
-        ...
-
-
-ScoreDataset = Callable[[str, Progress], Awaitable[ScoredDataset]]
-"""Scores what is missing of a dataset, named "datasets/…", and gives its shards. Raises NotFound."""
-
-CheckDataset = Callable[[str], Awaitable[None]]
-"""Raises NotFound where there is no such dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +52,10 @@ class ClusterJobs:
     Args:
         files: where they are kept.
         operations: where computing them runs; not started yet.
+        datasets: finds and scores datasets.
         subject: fingerprint of the loaded subject.
         d_sae: its features.
         shipped: those that came with the SAE, if any.
-        score: a dataset's features.
-        check: that a dataset is there.
         lane: of the operation.
     """
 
@@ -78,20 +63,18 @@ class ClusterJobs:
         self,
         files: ConceptFiles,
         operations: Operations,
+        datasets: DatasetReader,
         *,
         subject: str,
         d_sae: int,
         shipped: StoredClusters | None,
-        score: ScoreDataset,
-        check: CheckDataset,
         lane: str = "concepts",
     ) -> None:
         self._files = files
         self._operations = operations
         self._subject = subject
         self._d_sae = d_sae
-        self._score = score
-        self._check = check
+        self._datasets = datasets
         self._in_use = shipped or StoredClusters(d_sae, reason="No clusters were computed, and none came with the SAE.")
         operations.register(KIND, self._compute, lane=lane)
 
@@ -118,7 +101,7 @@ class ClusterJobs:
             NotFound: the dataset is not there.
         """
         _check_request(request)
-        await self._check(request.dataset)
+        await self._datasets.find(request.dataset, "dataset")
         arguments = {**asdict(request), "subject": self._subject}
         del arguments["request_id"]
         return await self._operations.submit(
@@ -141,7 +124,7 @@ class ClusterJobs:
         """Handler; the response is "clusters"."""
         if arguments["subject"] != self._subject:
             raise other_subject(arguments["dataset"], arguments["subject"], self._subject)
-        dataset = await self._score(arguments["dataset"], progress)
+        dataset = await self._datasets.scored(arguments["dataset"], progress)
         progress.enter("grouping")
         options = ClusterOptions(
             top_share=arguments["edge_share"],
@@ -169,7 +152,7 @@ class ClusterJobs:
 
 
 def fired_on(
-    dataset: ScoredDataset,
+    dataset: DatasetShards,
     d_sae: int,
     *,
     seed: int,

@@ -55,14 +55,15 @@ from assay_server.store.concepts import (
     require_subject,
     subject_fingerprint,
 )
+from assay_server.subject.types import Pair
 
 KIND = "concept"
 QUICK_KIND = "concept-set"
 NEAREST = 10
 _QUICK_SECONDS = 10.0
 
-ReadDatasetPairs = Callable[[str, int, int], Awaitable[PairExamples]]
-"""From a dataset's name, a bound and a seed to its pairs, or that many of them at random. Raises NotFound."""
+Sample = Callable[[str, int, int], Awaitable[tuple[Pair, ...]]]
+"""From a dataset's name, a bound and a seed to its usable pairs (``DatasetReader.sample``). Raises NotFound."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class ConceptJobs:
         labels: searched for the features of a concept, where that is asked.
         decoder: the SAE's decoder rows.
         clusters: the feature clusters in use, as they stand when asked.
-        read_pairs: a stored dataset's pairs.
+        sample: a stored dataset's pairs.
         max_features: features in one concept.
         lane: of fitting; ``quick_lane`` of what needs no forward pass.
     """
@@ -91,7 +92,7 @@ class ConceptJobs:
         decoder: Decoder,
         *,
         clusters: Callable[[], StoredClusters],
-        read_pairs: ReadDatasetPairs,
+        sample: Sample,
         max_features: int = 4096,
         max_pairs: int = 10_000,
         lane: str = "concepts",
@@ -104,7 +105,7 @@ class ConceptJobs:
         self._labels = labels
         self._decoder = decoder
         self._clusters = clusters
-        self._read_pairs = read_pairs
+        self._sample = sample
         self._max_features = max_features
         self._max_pairs = max_pairs
         self._concepts: dict[str, StoredConcept] = {}
@@ -236,7 +237,7 @@ class ConceptJobs:
         if isinstance(source, FromSearch):
             return self._found(source.text)
         if isinstance(source, FromDataset):
-            await self._read_pairs(source.dataset, 1, 0)
+            await self._sample(source.dataset, 1, 0)
         return []
 
     def _cluster(self, id: int) -> tuple[int, ...]:
@@ -270,7 +271,7 @@ class ConceptJobs:
             return done
         source, options = arguments["source"], _options(arguments["options"])
         if source["kind"] == "dataset":
-            examples = await self._read_pairs(source["dataset"], self._max_pairs, options.seed)
+            examples = PairExamples(await self._sample(source["dataset"], self._max_pairs, options.seed))
             check_examples(examples, options)
         else:
             examples = read_examples(await asyncio.to_thread(self._files.read_examples, source["examples"]))

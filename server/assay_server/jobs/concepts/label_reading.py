@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,7 +128,7 @@ class _Strongest:
 
 async def read_texts(
     responses: Sequence[Response],
-    pairs: Callable[[Sequence[int]], AsyncIterator[tuple[int, Pair]]],
+    pairs: Callable[[Sequence[int]], Awaitable[Mapping[int, Pair]]],
     features: Sequence[int],
     scorer: ScorerLike,
     progress: Progress,
@@ -148,7 +148,8 @@ async def read_texts(
         wanted.setdefault(response.row, []).append(response)
     builders = FiringsBuilder(features), FiringsBuilder(features)
     use = _uses(responses)
-    queue = [(response, pair) async for row, pair in pairs(sorted(wanted)) for response in wanted[row]]
+    found = await pairs(sorted(wanted))
+    queue = [(response, found[row]) for row in sorted(found) for response in wanted[row]]
     for start in range(0, len(queue), _AT_ONCE):
         progress.check()
         batch = queue[start : start + _AT_ONCE]

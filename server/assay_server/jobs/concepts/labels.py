@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-from assay_server.errors import FailedPrecondition, InvalidItem
+from assay_server.errors import AssayError, FailedPrecondition, InvalidItem
 from assay_server.jobs.audits.types import LabelText
-from assay_server.jobs.concepts.clusters import CheckDataset, ClusterJobs, ScoreDataset
-from assay_server.jobs.concepts.jobs import no_cluster
+from assay_server.jobs.concepts.clusters import ClusterJobs
+from assay_server.jobs.concepts.jobs import ConceptJobs, no_cluster
 from assay_server.jobs.concepts.label_reading import choose_responses, fires_in, read_texts
 from assay_server.jobs.concepts.label_runs import LabelItem, Labelled, feature_entry, read_state, run_labels
+from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.types import OperationInfo
@@ -30,13 +31,9 @@ from assay_server.labelling.words import GroupWords
 from assay_server.scorer import ScorerLike
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptFiles, other_subject
-from assay_server.subject.types import Pair
 
 KIND = "labels"
 _SEED = 0
-
-PairsAt = Callable[[str, Sequence[int]], AsyncIterator[tuple[int, Pair]]]
-"""The pairs of some rows, ascending, of a dataset."""
 
 _log = logging.getLogger(__name__)
 
@@ -80,12 +77,11 @@ class LabelJobs:
         files: where they are kept.
         operations: where making them runs; not started yet.
         scorer: reads texts again, token by token.
-        labels: what the server shows; bettered here.
+        labels: what the server shows; new labels are added here.
+        concepts: stored concepts, which are called by their display names.
         clusters: the clusters in use.
+        datasets: finds, reads and scores datasets.
         subject: fingerprint of the loaded subject.
-        score: a dataset's features.
-        check: that a dataset is there.
-        pairs_at: a dataset's pairs.
         endpoint: the operator's, if any.
         lane: of the operation.
     """
@@ -96,12 +92,11 @@ class LabelJobs:
         operations: Operations,
         scorer: ScorerLike,
         labels: Labels,
+        concepts: ConceptJobs,
         clusters: ClusterJobs,
+        datasets: DatasetReader,
         *,
         subject: str,
-        score: ScoreDataset,
-        check: CheckDataset,
-        pairs_at: PairsAt,
         endpoint: EndpointOptions | None = None,
         lane: str = "concepts",
     ) -> None:
@@ -111,9 +106,8 @@ class LabelJobs:
         self._labels = labels
         self._clusters = clusters
         self._subject = subject
-        self._score = score
-        self._check = check
-        self._pairs_at = pairs_at
+        self._concepts = concepts
+        self._datasets = datasets
         self._endpoint = endpoint
         self._made: dict[int, FeatureLabel] = {}
         self._words = labels.version, GroupWords(labels)
@@ -128,6 +122,15 @@ class LabelJobs:
             _log.error("the labels that were made here are lost: %s", error.message)
         self._labels.update(self._made.values())
 
+    async def sweep(self) -> None:
+        """Delete the states of runs whose operations are gone; once the operations are read.
+
+        The states are listed first: a run that begins meanwhile has its operation before its state.
+        """
+        runs = await asyncio.to_thread(self._files.runs)
+        known = {arguments.get("run") for arguments in self._operations.arguments()}
+        await asyncio.to_thread(self._files.delete_runs, [run for run in runs if run not in known])
+
     async def create(self, request: LabelRequest) -> OperationInfo:
         """Make labels.
 
@@ -137,7 +140,7 @@ class LabelJobs:
             FailedPrecondition: NO_LABEL_ENDPOINT: none is configured.
         """
         self._check_request(request)
-        await self._check(request.dataset)
+        await self._datasets.find(request.dataset, "dataset")
         arguments = {
             "dataset": request.dataset,
             "features": sorted(set(request.features)),
@@ -181,7 +184,15 @@ class LabelJobs:
         return words.of(features)
 
     def look_up(self, name: str, features: Sequence[int]) -> LabelText:
-        """The label of a concept or condition, by its name and features (``jobs.api.LabelLookup``)."""
+        """The label of a concept or condition by its name and features, strongest first (a ``LabelLookup``).
+
+        A stored concept's label is its display name.
+        """
+        if name.startswith("concepts/"):
+            try:
+                return LabelText(self._concepts.get(name).display_name, "display-name")
+            except AssayError:
+                return LabelText()  # deleted since, damaged, or another subject's
         kind, _, id = name.partition("/")
         if kind == "feature" and id.isdigit() and int(id) < self._scorer.info.d_sae:
             entry = self._labels.get(int(id))
@@ -218,7 +229,7 @@ class LabelJobs:
             raise other_subject("labels", arguments["subject"], self._subject)
         if arguments["method"] == LabelMethod.ENDPOINT and self._endpoint is None:
             raise _no_endpoint()  # there was one when the operation was asked for
-        dataset, clusters = await self._score(arguments["dataset"], progress), self._clusters.in_use
+        dataset, clusters = await self._datasets.scored(arguments["dataset"], progress), self._clusters.in_use
         features = list[int](arguments["features"])
         if not features and not arguments["clusters"]:
             firing = await progress.in_thread(lambda: fires_in(dataset.feature_shards(), self._scorer.info.d_sae))
@@ -232,7 +243,7 @@ class LabelJobs:
             lambda: choose_responses(dataset.feature_shards, read, self._scorer.info.d_sae, seed=_SEED)
         )
         texts = await read_texts(
-            responses, lambda rows: self._pairs_at(arguments["dataset"], rows), read.tolist(), self._scorer, progress
+            responses, lambda rows: self._datasets.pairs_at(dataset.dataset, rows), read.tolist(), self._scorer, progress
         )
         endpoint = Endpoint(self._endpoint) if self._endpoint and arguments["method"] == LabelMethod.ENDPOINT else None
         try:

@@ -1,4 +1,4 @@
-"""Datasets: uploads that survive, deletion that asks first. Imports are in ``jobs.imports``.
+"""Datasets: uploads that survive, deletion that asks first. How files are imported is in ``run``.
 
 Invariants:
 - What an upload acknowledged or counts is on disk.
@@ -13,12 +13,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
+from assay_server.jobs.datasets.reader import DatasetReader
+from assay_server.jobs.datasets.run import Imports
 from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
 from assay_server.jobs.operations.jobs import Operations, check_request_id
 from assay_server.store.datasets import Dataset, Datasets
@@ -49,8 +51,14 @@ class DatasetJobs:
         files: the data directory's.
         datasets: those in it.
         uploads: those in it.
+        reader: finds and reads datasets.
+        imports: of files.
         operations: work that may use a dataset.
         info: the loaded subject.
+        upload_max_age_seconds: age at which an upload, complete or not, is forgotten.
+
+    Attributes:
+        imports: of files.
     """
 
     def __init__(
@@ -58,22 +66,34 @@ class DatasetJobs:
         files: Files,
         datasets: Datasets,
         uploads: Uploads,
+        reader: DatasetReader,
+        imports: Imports,
         operations: Operations,
         info: SubjectInfo,
+        upload_max_age_seconds: float = 7 * 86_400.0,
     ) -> None:
+        self.imports = imports
         self._files = files
         self._datasets = datasets
         self._uploads = uploads
         self._operations = operations
         self._info = info
+        self._reader = reader
+        self._max_age_seconds = upload_max_age_seconds
         self._open: dict[str, _Open] = {}
         self._guards: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
 
+    async def start(self) -> None:
+        """Remove what a killed process left, and old uploads; before the operations start."""
+        await asyncio.to_thread(self._datasets.sweep)
+        await self.expire(self._max_age_seconds)
+
     # Uploads
 
     async def begin(self, request_id: str, display_name: str) -> UploadPosition:
-        """See ``AuditJobs.begin_upload``."""
+        """Open an upload, or take one up again; old ones go. ``dataset`` is set where it is complete already."""
+        await self.expire(self._max_age_seconds)
         _require_request_id(request_id)
         async with self._guarded(request_id):
             upload, position = await asyncio.to_thread(self._uploads.begin, request_id, display_name)
@@ -86,7 +106,11 @@ class DatasetJobs:
             return self._open[request_id].stands()
 
     async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
-        """See ``AuditJobs.append``."""
+        """Store one batch, sent as ``sent_bytes`` bytes; durable on return. A batch that is stored already is skipped.
+
+        Raises:
+            FailedPrecondition: SEQUENCE_GAP, with the sequence expected; UPLOAD_COMPLETE.
+        """
         async with self._guarded(request_id):
             held = await self._held(request_id)
             if held.upload.dataset:
@@ -101,7 +125,12 @@ class DatasetJobs:
             return held.stands()
 
     async def finish(self, request_id: str, pairs: int) -> DatasetInfo:
-        """See ``AuditJobs.finish_upload``."""
+        """Complete an upload of ``pairs`` pairs. The same pairs stored before give that older dataset; twice gives the same one.
+
+        Raises:
+            FailedPrecondition: UPLOAD_INCOMPLETE, with both numbers: it holds another number of pairs.
+            InvalidItem: EMPTY_DATASET: it holds no pair.
+        """
         async with self._guarded(request_id):
             held = await self._held(request_id)
             if held.upload.dataset:
@@ -115,7 +144,7 @@ class DatasetJobs:
             return await self._info_of(await _to_the_end(asyncio.to_thread(self._complete, request_id, held)))
 
     async def position(self, request_id: str) -> UploadPosition:
-        """See ``AuditJobs.get_upload``."""
+        """Where an upload stands; position 0 for an unknown one."""
         _require_request_id(request_id)
         async with self._guarded(request_id):
             # An upload under way is asked about every few MiB, and its folder takes longer to read the more it holds.
@@ -144,28 +173,21 @@ class DatasetJobs:
     # Datasets
 
     async def get(self, name: str) -> DatasetInfo:
-        """See ``AuditJobs.get_dataset``."""
-        return await self._info_of(await self.find(name))
+        """One dataset."""
+        return await self._info_of(await self._reader.find(name))
 
     async def all(self) -> list[DatasetInfo]:
-        """See ``AuditJobs.list_datasets``."""
+        """All datasets that can be read, newest first, as their manifests tell.
+
+        Whether a dataset is scored takes a look at each of its shards: ``unusable_pairs`` and ``scored`` are left to ``get``.
+        """
         found = [_unscored(dataset) for dataset in await asyncio.to_thread(self._readable)]
         return sorted(found, key=lambda info: (info.created, info.name), reverse=True)
 
-    async def find(self, name: str, field: str = "name") -> Dataset:
-        """A dataset's manifest. Raises NotFound, DataLoss."""
-        id = name.removeprefix("datasets/")
-        try:
-            if not name.startswith("datasets/") or "/" in id:
-                raise NotFound(f"There is no dataset {name!r}; ListDatasets names those that are.")
-            return await asyncio.to_thread(self._datasets.get, id)
-        except NotFound as error:
-            raise NotFound(error.message, field=field) from error
-
     async def delete(self, name: str) -> None:
-        """See ``AuditJobs.delete_dataset``."""
+        """Delete a dataset with its features. Raises FailedPrecondition (IN_USE) while work on it runs."""
         with suppress(DataLoss):  # a damaged one goes too
-            await self.find(name)
+            await self._reader.find(name)
         open_work = self._operations.open_arguments()
         if any(name in (arguments.get("dataset"), *arguments.get("datasets", ())) for arguments in open_work):
             raise FailedPrecondition(
@@ -175,11 +197,13 @@ class DatasetJobs:
         await asyncio.to_thread(self._datasets.delete, id)
         await asyncio.to_thread(delete_features, self._files, id)
 
-    async def read(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
-        """See ``AuditJobs.read_pairs``."""
-        chunks = self._datasets.chunks(await self.find(name), start)
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-            yield chunk
+    def read(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
+        """A dataset's pairs from row ``start`` on, in chunks, each with the row of its first pair."""
+        return self._reader.read(name, start)
+
+    async def pairs_at(self, name: str, rows: Iterable[int]) -> dict[int, Pair]:
+        """The pairs of some rows, by row, ascending; other shards are not read. Raises NotFound, DataLoss."""
+        return await self._reader.pairs_at(await self._reader.find(name), rows)
 
     @asynccontextmanager
     async def _guarded(self, request_id: str) -> AsyncGenerator[None]:

@@ -84,8 +84,15 @@ class Imports:
         self._beginning = asyncio.Lock()
         operations.register(KIND, self._run, lane=lane)
 
-    async def begin(self, uri: str, display_name: str, request_id: str) -> OperationInfo:
-        """See ``AuditJobs.import_file``."""
+    async def begin(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
+        """Store the pairs of a file under one of the operator's ``import_roots``.
+
+        A row that holds no pair is left out and named in the log. Once it is done, ``pairs_done`` counts the pairs and
+        ``pairs_total`` the rows.
+
+        Raises:
+            InvalidItem: the URI is not such a file, or of a kind that is not read.
+        """
         check_request_id(request_id)
         path, _ = await asyncio.to_thread(self._find, uri)
         arguments = {"path": str(path), "display_name": display_name or path.name[:256]}

@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,6 +118,15 @@ class PlanFiles:
     def write_ranking(self, id: str, record: Mapping[str, Any]) -> None:
         """Store a ranking of inoculation prompts."""
         self._files.write_json(f"rankings/{id}.json", record)
+
+    def rankings(self) -> list[str]:
+        """Ids of stored rankings."""
+        return [name.removesuffix(".json") for name in self._files.names("rankings")]
+
+    def delete_rankings(self, ids: Sequence[str]) -> None:
+        """Delete stored rankings."""
+        for id in ids:
+            self._files.delete(f"rankings/{id}.json")
 
     def ranking(self, id: str) -> dict[str, Any]:
         """A stored ranking. Raises NotFound, DataLoss."""

@@ -86,6 +86,15 @@ class PlanJobs:
         """Remove what a killed process left; before the operations start."""
         await asyncio.to_thread(self._plans.sweep)
 
+    async def sweep(self) -> None:
+        """Delete rankings whose operations are gone; once the operations are read.
+
+        Rankings are listed first: one that comes meanwhile has its operation already.
+        """
+        rankings = await asyncio.to_thread(self._plans.rankings)
+        targets = {operation.target for operation in self._operations.all()}
+        await asyncio.to_thread(self._plans.delete_rankings, [id for id in rankings if f"rankings/{id}" not in targets])
+
     async def create(self, request: PlanRequest) -> OperationInfo:
         """Compile a plan.
 

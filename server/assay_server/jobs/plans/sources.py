@@ -14,7 +14,7 @@ from assay_server.interventions.plan_checks import check_specification, check_st
 from assay_server.interventions.targets import Target
 from assay_server.interventions.types import Mode
 from assay_server.interventions.vectors import unit
-from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.audits.jobs import AuditJobs
 from assay_server.jobs.audits.types import DecisionMode, HypothesisDetail, LabelLookup
 from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
 from assay_server.jobs.plans.types import DecisionName, InterventionRequest, NamedConcept, PlanRequest
@@ -133,8 +133,8 @@ def finder(stored: Callable[[str, str], StoredConcept], clusters: Callable[[], S
     return find
 
 
-def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup, info: SubjectInfo) -> FindDecision:
-    """How decisions are looked up in the audit jobs.
+def decisions_of(audits: AuditJobs, find: FindConcept, look_up: LabelLookup, info: SubjectInfo) -> FindDecision:
+    """How decisions are looked up in the audits.
 
     A decision is about what was audited: its subject must be the loaded one (SubjectMismatch, OTHER_SUBJECT), and a concept that
     was made anew under the same name since is refused (FailedPrecondition, CONCEPT_CHANGED).
@@ -142,16 +142,16 @@ def decisions_of(jobs: AuditJobs, find: FindConcept, look_up: LabelLookup, info:
 
     async def decided(name: str, field: str) -> Decided:
         audit = "/".join(name.split("/")[:2])
-        decision = next((one for one in await jobs.list_decisions(audit) if one.name == name), None)
+        decision = next((one for one in await audits.decisions(audit) if one.name == name), None)
         if decision is None:
             raise NotFound("There is no such decision; `assay decisions` lists them.", field=field)
         if decision.mode is DecisionMode.KEEP:
             raise InvalidItem(
                 "This decision keeps the concept as it is, so there is nothing to apply.", reason="NOTHING_TO_DO", field=field
             )
-        audited = await jobs.get_audit(audit)
+        audited = await audits.get(audit)
         audited.subject.require(info)
-        detail = await jobs.get_hypothesis(decision.hypothesis)
+        detail = await audits.hypothesis(decision.hypothesis)
         concept = detail.hypothesis.concept
         label = concept.label.text or look_up(concept.name, concept.features).text
         if concept.name.startswith(("feature/", "cluster/", "concepts/")):

@@ -7,7 +7,7 @@ Invariants:
 
 from collections.abc import AsyncIterator, Iterator
 
-from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.library import Library
 from assay_server.rpc.audits.reports import render_audit
 from assay_server.rpc.audits.requests import PARQUET, Format
 from assay_server.rpc.state import Loaded
@@ -15,20 +15,20 @@ from assay_server.rpc.state import Loaded
 CHUNK_BYTES = 1 << 18
 
 
-async def export(jobs: AuditJobs, loaded: Loaded, name: str, form: Format, *, deadline: float | None) -> AsyncIterator[bytes]:
+async def export(library: Library, loaded: Loaded, name: str, form: Format, *, deadline: float | None) -> AsyncIterator[bytes]:
     """The file's chunks.
 
     Args:
-        jobs: where the audit is.
+        library: where the audit is.
         loaded: what highlights the report's evidence.
         name: the audit.
         form: which file.
         deadline: ``time.monotonic()`` instant past which nothing is read again for highlights.
     """
     if form == PARQUET:
-        data = await jobs.export_parquet(name)
+        data = await library.audits.parquet(name)
     else:
-        data = (await render_audit(jobs, loaded, name, deadline=deadline)).encode("utf-8", "replace")
+        data = (await render_audit(library, loaded, name, deadline=deadline)).encode("utf-8", "replace")
     for chunk in chunks_of(data):
         yield chunk
 

@@ -8,12 +8,11 @@ Invariants:
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 from assay_server.errors import FailedPrecondition, NotFound
-from assay_server.jobs.api import AuditJobs
 from assay_server.jobs.audits.types import AuditInfo, AuditResult, DecisionInfo, MarkedDirection
 from assay_server.jobs.datasets.types import DatasetInfo
+from assay_server.jobs.library import Library
 from assay_server.report import build_report, render_report, wanted_evidence
 from assay_server.report.build import evidence_rows
 from assay_server.rpc.audits.highlights import Sides, Wanted, check_same_subject, read_again
@@ -25,11 +24,11 @@ READING_SHARE = 0.7  # of the time that the call has left; the rest is for the p
 PATIENCE_SECONDS = 30.0  # with a scorer that is busy
 
 
-async def render_audit(jobs: AuditJobs, loaded: Loaded, name: str, *, deadline: float | None) -> str:
+async def render_audit(library: Library, loaded: Loaded, name: str, *, deadline: float | None) -> str:
     """The page.
 
     Args:
-        jobs: where the audit is.
+        library: where the audit is.
         loaded: what reads the evidence again.
         name: the audit.
         deadline: ``time.monotonic()`` instant past which nothing is read again.
@@ -38,27 +37,11 @@ async def render_audit(jobs: AuditJobs, loaded: Loaded, name: str, *, deadline: 
         NotFound: there is no such audit.
         FailedPrecondition: it is not done, or failed.
     """
-    result = await jobs.hypotheses(name)
-    dataset, pairs = await _texts(jobs, result)
+    result = await library.audits.result(name)
+    dataset, pairs = await _texts(library, result)
     found = await _highlights(result, pairs, loaded, deadline)
-    decisions = await jobs.list_decisions(name)
+    decisions = await library.audits.decisions(name)
     return await asyncio.to_thread(_render, result, dataset, pairs, found, decisions)
-
-
-async def pairs_at(jobs: AuditJobs, dataset: str, rows: Sequence[int]) -> dict[int, Pair]:
-    """The pairs of some rows, ascending; only the chunks that hold one are read."""
-    found: dict[int, Pair] = {}
-    wanted = list(rows)
-    while wanted:
-        before = len(wanted)
-        async for first, chunk in jobs.read_pairs(dataset, start=wanted[0]):
-            here = [row for row in wanted if row < first + len(chunk)]
-            found.update({row: chunk[row - first] for row in here})
-            wanted = wanted[len(here) :]
-            break
-        if len(wanted) == before:
-            break  # past the dataset's end
-    return found
 
 
 def _render(
@@ -72,10 +55,11 @@ def _render(
     return render_report(report)
 
 
-async def _texts(jobs: AuditJobs, result: AuditResult) -> tuple[DatasetInfo, dict[int, Pair]]:
+async def _texts(library: Library, result: AuditResult) -> tuple[DatasetInfo, dict[int, Pair]]:
     name = result.info.dataset
     try:
-        return await jobs.get_dataset(name), await pairs_at(jobs, name, evidence_rows(result))
+        datasets = library.datasets
+        return await datasets.get(name), await datasets.pairs_at(name, evidence_rows(result))
     except NotFound:
         return _gone(result.info), {}
 

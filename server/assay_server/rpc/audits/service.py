@@ -45,10 +45,10 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
 
     async def UploadPairs(self, request_iterator: object, context: Context) -> audit_service_pb2.UploadPairsResponse:
         """Stores a stream of pairs."""
-        jobs = self._state.jobs
+        datasets = self._state.library.datasets
         self._state.enter_stream()
         try:
-            info = await PairUpload(self._state, jobs, context).run()
+            info = await PairUpload(self._state, datasets, context).run()
         finally:
             self._state.leave_stream()
         return audit_service_pb2.UploadPairsResponse(dataset=audit_messages.dataset(info))
@@ -58,7 +58,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.GetUploadResponse:
         """Where an upload stands."""
         request_id = names.request_id(request.request_id, "request_id", required=True)
-        position = await self._state.jobs.get_upload(request_id)
+        position = await self._state.library.datasets.position(request_id)
         return audit_service_pb2.GetUploadResponse(
             next_sequence=position.next_sequence,
             pairs=position.pairs,
@@ -70,7 +70,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         uri = read_uri(request.uri)
         display_name = names.short_text(request.display_name, "display_name")
         request_id = names.request_id(request.request_id, "request_id")
-        return await self._operations.message(await self._state.jobs.import_file(uri, display_name, request_id))
+        return await self._operations.message(await self._state.library.datasets.imports.begin(uri, display_name, request_id))
 
     async def GetDataset(
         self, request: audit_service_pb2.GetDatasetRequest, context: Context
@@ -83,7 +83,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.ListDatasetsResponse:
         """A page of datasets."""
         page, token = page_after(
-            await self._state.jobs.list_datasets(),
+            await self._state.library.datasets.all(),
             lambda info: Place(info.name, info.created),
             size=request.page_size,
             token=request.page_token,
@@ -99,7 +99,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self, request: audit_service_pb2.DeleteDatasetRequest, context: Context
     ) -> audit_service_pb2.DeleteDatasetResponse:
         """Deletes a dataset."""
-        await self._state.jobs.delete_dataset(names.dataset_name(request.name, "name"))
+        await self._state.library.datasets.delete(names.dataset_name(request.name, "name"))
         return audit_service_pb2.DeleteDatasetResponse()
 
     # Audits
@@ -110,21 +110,20 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         display_name = names.short_text(request.display_name, "display_name")
         settings = read_settings(request.options, self._state.loaded.bounds)
         request_id = names.request_id(request.request_id, "request_id")
-        jobs = self._state.jobs
-        info = await jobs.create_audit(dataset, settings, display_name=display_name, request_id=request_id)
+        info = await self._state.library.audits.create(dataset, settings, display_name=display_name, request_id=request_id)
         return await self._operations.message(info)
 
     async def GetAudit(self, request: audit_service_pb2.GetAuditRequest, context: Context) -> audit_service_pb2.GetAuditResponse:
         """One audit."""
         name = names.audit_name(request.name, "name")
-        return audit_service_pb2.GetAuditResponse(audit=audit_messages.audit(await self._state.jobs.get_audit(name)))
+        return audit_service_pb2.GetAuditResponse(audit=audit_messages.audit(await self._state.library.audits.get(name)))
 
     async def ListAudits(
         self, request: audit_service_pb2.ListAuditsRequest, context: Context
     ) -> audit_service_pb2.ListAuditsResponse:
         """A page of audits."""
         dataset = names.dataset_name(request.dataset, "dataset") if request.dataset else ""
-        audits = [info for info in await self._state.jobs.list_audits() if not dataset or info.dataset == dataset]
+        audits = [info for info in await self._state.library.audits.all() if not dataset or info.dataset == dataset]
         page, token = page_after(
             audits,
             lambda info: Place(info.name, info.created),
@@ -138,7 +137,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         self, request: audit_service_pb2.DeleteAuditRequest, context: Context
     ) -> audit_service_pb2.DeleteAuditResponse:
         """Deletes an audit."""
-        await self._state.jobs.delete_audit(names.audit_name(request.name, "name"))
+        await self._state.library.audits.delete(names.audit_name(request.name, "name"))
         return audit_service_pb2.DeleteAuditResponse()
 
     async def TestHypothesis(
@@ -150,7 +149,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         concept, condition = read_stated(request, bounds)
         settings = read_settings(request.options, bounds, stated=True)
         request_id = names.request_id(request.request_id, "request_id")
-        info = await self._state.jobs.test_hypothesis(dataset, concept, condition, settings, request_id=request_id)
+        info = await self._state.library.audits.test(dataset, concept, condition, settings, request_id=request_id)
         return await self._operations.message(info)
 
     # Results
@@ -160,14 +159,14 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.ListHypothesesResponse:
         """A page of hypotheses."""
         check_question(request)
-        result = await self._state.jobs.hypotheses(request.parent)
+        result = await self._state.library.audits.result(request.parent)
         return await asyncio.to_thread(hypotheses_page, result, request)
 
     async def GetHypothesis(
         self, request: audit_service_pb2.GetHypothesisRequest, context: Context
     ) -> audit_service_pb2.GetHypothesisResponse:
         """One hypothesis with its evidence."""
-        detail = await self._state.jobs.get_hypothesis(names.hypothesis_name(request.name, "name"))
+        detail = await self._state.library.audits.hypothesis(names.hypothesis_name(request.name, "name"))
         highlights: Mapping[int, Sides] = {}
         if request.highlights:
             highlights = await self._highlights(detail, deadline_of(context))
@@ -177,10 +176,10 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     async def ExportAudit(self, request: audit_service_pb2.ExportAuditRequest, context: Context) -> None:
         """Streams an audit as a file."""
         name, form = names.audit_name(request.name, "name"), read_format(request.format)
-        jobs = self._state.jobs
+        library = self._state.library
         self._state.enter_stream()
         try:
-            async for chunk in export(jobs, self._state.loaded, name, form, deadline=deadline_of(context)):
+            async for chunk in export(library, self._state.loaded, name, form, deadline=deadline_of(context)):
                 await context.write(audit_service_pb2.ExportAuditResponse(data=chunk))
         finally:
             self._state.leave_stream()
@@ -192,7 +191,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     ) -> audit_service_pb2.RecordDecisionResponse:
         """Records what is wanted of a hypothesis's concept."""
         wanted = read_decision(request.decision)
-        info = await self._state.jobs.record_decision(
+        info = await self._state.library.audits.decide(
             wanted.hypothesis,
             wanted.mode,
             strength=wanted.strength,
@@ -208,7 +207,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         """A page of decisions."""
         parent = read_decisions_parent(request.parent)
         page, token = page_after(
-            await self._state.jobs.list_decisions(parent),
+            await self._state.library.audits.decisions(parent),
             lambda info: Place(info.name, info.created),
             size=request.page_size,
             token=request.page_token,
@@ -226,28 +225,28 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         """Begins a comparison of rollouts."""
         asked = read_comparison(request, self._state.loaded.bounds)
         request_id = names.request_id(request.request_id, "request_id")
-        return await self._operations.message(await self._state.jobs.compare_rollouts(asked, request_id=request_id))
+        return await self._operations.message(await self._state.library.comparisons.create(asked, request_id=request_id))
 
     # What operations made
 
     async def _dataset(self, name: str) -> audit_pb2.Dataset:
-        return audit_messages.dataset(await self._state.jobs.get_dataset(name))
+        return audit_messages.dataset(await self._state.library.datasets.get(name))
 
     async def _audited(self, name: str) -> audit_pb2.Audit | audit_pb2.Hypothesis:
         if "/hypotheses/" in name:
-            return audit_messages.hypothesis_detail(await self._state.jobs.get_hypothesis(name), {})
-        return audit_messages.audit(await self._state.jobs.get_audit(name))
+            return audit_messages.hypothesis_detail(await self._state.library.audits.hypothesis(name), {})
+        return audit_messages.audit(await self._state.library.audits.get(name))
 
     async def _compared(self, name: str) -> comparison_pb2.RolloutComparison:
-        found = await self._state.jobs.get_comparison(name)
+        found = await self._state.library.comparisons.get(name)
         return await asyncio.to_thread(comparison_messages.comparison, found)
 
     async def _compared_briefly(self, name: str) -> comparison_pb2.RolloutComparison:
-        return comparison_messages.comparison(await self._state.jobs.get_comparison(name, brief=True))
+        return comparison_messages.comparison(await self._state.library.comparisons.get(name, brief=True))
 
     async def _highlights(self, detail: HypothesisDetail, deadline: float | None) -> dict[int, Sides]:
         loaded = self._state.loaded
-        audit = await self._state.jobs.get_audit("/".join(detail.hypothesis.name.split("/")[:2]))
+        audit = await self._state.library.audits.get("/".join(detail.hypothesis.name.split("/")[:2]))
         check_same_subject(audit.subject, loaded.scorer.info)
         concept = detail.hypothesis.concept
         features = concept.features[: loaded.bounds.limits.max_features_per_request]

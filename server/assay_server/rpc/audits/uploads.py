@@ -18,23 +18,23 @@ import grpc
 from assay.v1 import audit_service_pb2, pair_pb2, scoring_pb2
 
 from assay_server.errors import FailedPrecondition, InvalidItem
-from assay_server.jobs.api import AuditJobs
+from assay_server.jobs.datasets.jobs import DatasetJobs
 from assay_server.jobs.datasets.types import DatasetInfo, UploadPosition
 from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import Turn
 from assay_server.rpc.names import request_id, short_text
 from assay_server.rpc.pairs import read_stored_pair
-from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import Loaded, ServerState
+from assay_server.rpc.streams import receive
 from assay_server.subject.types import Pair
 
 
 class PairUpload:
     """Runs one upload to its end."""
 
-    def __init__(self, state: ServerState, jobs: AuditJobs, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, state: ServerState, datasets: DatasetJobs, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self._state = state
-        self._jobs = jobs
+        self._datasets = datasets
         self._context = context
 
     async def run(self) -> DatasetInfo:
@@ -45,17 +45,17 @@ class PairUpload:
         """
         head = _read_head(await receive(self._context, self._state))
         loaded = self._state.loaded
-        position = await self._jobs.begin_upload(head.request_id, head.display_name)
+        position = await self._datasets.begin(head.request_id, head.display_name)
         while (message := await receive(self._context, self._state)) is not None:
             if message.WhichOneof("payload") == "end":
                 _check_last(await receive(self._context, self._state))
-                return await self._jobs.finish_upload(head.request_id, message.end.pairs)
+                return await self._datasets.finish(head.request_id, message.end.pairs)
             batch = self._check(message, loaded)
             if position.dataset is not None or batch.sequence < position.next_sequence:
                 continue
             size = message.ByteSize()
             self._check_size(position.pairs + len(batch.pairs), position.sent_bytes + size)
-            position = await self._jobs.append(head.request_id, batch.sequence, await _read_pairs(batch.pairs), size)
+            position = await self._datasets.append(head.request_id, batch.sequence, await _read_pairs(batch.pairs), size)
             self._state.metrics.pairs("UploadPairs", {"OK": len(batch.pairs)})
         if position.dataset is None:
             raise _unended(head.request_id, position)

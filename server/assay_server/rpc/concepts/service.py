@@ -30,8 +30,8 @@ class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):
         self, request: concept_service_pb2.CreateConceptRequest, context: Context
     ) -> operations_pb2.Operation:
         """Makes a concept."""
-        concepts = self._state.concepts
-        info = await concepts.stored.create(read_create(request, self._state.loaded.bounds))
+        concepts = self._state.library.concepts
+        info = await concepts.create(read_create(request, self._state.loaded.bounds))
         return await self._operations.message(info)
 
     async def GetConcept(
@@ -46,7 +46,7 @@ class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):
     ) -> concept_service_pb2.ListConceptsResponse:
         """A page of the loaded subject's concepts, newest first."""
         page, token = page_after(
-            self._state.concepts.stored.all(),
+            self._state.library.concepts.all(),
             lambda stored: Place(stored.name, stored.created),
             size=request.page_size,
             token=request.page_token,
@@ -61,26 +61,26 @@ class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):
         self, request: concept_service_pb2.DeleteConceptRequest, context: Context
     ) -> concept_service_pb2.DeleteConceptResponse:
         """Deletes a concept."""
-        await self._state.concepts.stored.delete(names.stored_concept_name(request.name, "name"))
+        await self._state.library.concepts.delete(names.stored_concept_name(request.name, "name"))
         return concept_service_pb2.DeleteConceptResponse()
 
     async def ComputeClusters(
         self, request: concept_service_pb2.ComputeClustersRequest, context: Context
     ) -> operations_pb2.Operation:
         """Clusters the SAE's features."""
-        return await self._operations.message(await self._state.concepts.clusters.compute(read_clusters(request)))
+        return await self._operations.message(await self._state.library.clusters.compute(read_clusters(request)))
 
     async def ListClusters(
         self, request: concept_service_pb2.ListClustersRequest, context: Context
     ) -> concept_service_pb2.ListClustersResponse:
         """A page of the clusters in use, by id."""
-        concepts = self._state.concepts
-        clusters = concepts.clusters.in_use.clusters
+        library = self._state.library
+        clusters = library.clusters.in_use.clusters
         question = ("ListClusters",)
         start = open_offset(request.page_token, question)
         stop = start + read_page_size(request.page_size)
         page = clusters[start:stop]
-        called = await concepts.labels.of_clusters(page)
+        called = await library.labels.of_clusters(page)
         return concept_service_pb2.ListClustersResponse(
             clusters=[concept_messages.cluster(entry, label) for entry, label in zip(page, called, strict=True)],
             next_page_token=seal_token(str(stop), question) if stop < len(clusters) else "",
@@ -89,14 +89,14 @@ class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):
 
     async def CreateLabels(self, request: concept_service_pb2.CreateLabelsRequest, context: Context) -> operations_pb2.Operation:
         """Labels features or clusters."""
-        concepts = self._state.concepts
-        return await self._operations.message(await concepts.labels.create(read_labels(request, self._state.loaded.bounds)))
+        labels = self._state.library.labels
+        return await self._operations.message(await labels.create(read_labels(request, self._state.loaded.bounds)))
 
     async def _concept(self, name: str) -> concept_service_pb2.Concept:
-        return concept_messages.concept(self._state.concepts.stored.get(name), self._state.loaded.labels)
+        return concept_messages.concept(self._state.library.concepts.get(name), self._state.loaded.labels)
 
     async def _clusters(self, name: str) -> concept_service_pb2.ClusterSummary:
-        return concept_messages.cluster_summary(self._state.concepts.clusters.in_use)
+        return concept_messages.cluster_summary(self._state.library.clusters.in_use)
 
     async def _labels(self, name: str) -> concept_service_pb2.LabelSummary:
-        return concept_messages.label_summary(await self._state.concepts.labels.summary(name))
+        return concept_messages.label_summary(await self._state.library.labels.summary(name))

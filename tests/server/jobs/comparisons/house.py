@@ -54,10 +54,6 @@ class House:
     folder: Path
     names: tuple[str, str, str]
 
-    @property
-    def jobs(self) -> Any:
-        return self.library.jobs
-
     def request(self, **changes: Any) -> ComparisonRequest:
         dataset, after, noise = self.names
         return (
@@ -67,16 +63,16 @@ class House:
         )
 
     async def ended(self, info: OperationInfo) -> OperationInfo:
-        ended = await self.jobs.wait_operation(info.name, 120)
+        ended = await self.library.operations.wait(info.name, 120)
         assert ended.done
         return ended
 
     async def compare(self, request: ComparisonRequest | None = None, **changes: Any) -> ComparisonResult:
-        operation = await self.jobs.compare_rollouts(request or self.request(**changes))
+        operation = await self.library.comparisons.create(request or self.request(**changes))
         ended = await self.ended(operation)
         assert ended.error is None, ended.error
         assert ended.response == ended.target == operation.target
-        return await self.jobs.get_comparison(ended.response)
+        return await self.library.comparisons.get(ended.response)
 
 
 @asynccontextmanager
@@ -97,7 +93,7 @@ async def house(
             await library.start()
             try:
                 sets = (training, after or rollouts(0.9), noise or rollouts(0.0, seed=1))
-                names = [await upload(library.jobs, list(pairs), f"up{number}") for number, pairs in enumerate(sets)]
+                names = [await upload(library, list(pairs), f"up{number}") for number, pairs in enumerate(sets)]
                 yield House(library, scorer, watched, folder, (names[0], names[1], names[2]))
             finally:
                 await library.aclose()

@@ -44,7 +44,7 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
     assert found.noise_error == np.median([row.difference_error for row in found.plotted])
     few = await at.compare(options=replace(EVERYTHING, keep=3))
     assert (few.shifts, few.plotted, few.head.total_shifts) == (found.shifts[:3], found.plotted, head.total_shifts)
-    brief = await at.jobs.get_comparison(head.name, brief=True)
+    brief = await at.library.comparisons.get(head.name, brief=True)
     assert (brief.head, brief.shifts, brief.plotted) == (head, (), ())
     assert (head.dataset, head.rollouts, head.noise) == at.names
     assert head.subject.model_fingerprint == at.scorer.info.model_fingerprint
@@ -84,14 +84,14 @@ async def test_shifts_are_the_means_of_u_of_what_was_rolled_out(at: House) -> No
 
 
 async def test_nothing_is_scored_twice_whoever_needed_it_first(at: House) -> None:
-    await audit(at.library.jobs, at.names[0], only(ViewKind.GLOBAL))
+    await audit(at.library, at.names[0], only(ViewKind.GLOBAL))
     audited = sum(map(len, at.watched.reads))
     first, second = await asyncio.gather(at.compare(), at.compare(margins=MARGINS))
     assert sum(map(len, at.watched.reads)) == audited + 60, "30 pairs of rollouts and 30 of noise, once"
     await at.compare(options=replace(QUICK, seed=3))
     assert sum(map(len, at.watched.reads)) == audited + 60
     assert first.shifts == second.shifts
-    scored = [(await at.jobs.get_dataset(name)).scored for name in at.names]
+    scored = [(await at.library.datasets.get(name)).scored for name in at.names]
     assert scored == [True] * 3
 
 
@@ -111,7 +111,7 @@ async def test_a_policy_that_did_not_change_shifts_nothing_and_the_control_says_
 async def test_noise_on_other_prompts_is_refused_with_the_numbers(tmp_path: Path) -> None:
     async with house(tmp_path, noise=[*rollouts(0.0, seed=1, prompts=12), *lesson(5)]) as at:
         with pytest.raises(InvalidItem) as refused:
-            await at.jobs.compare_rollouts(at.request())
+            await at.library.comparisons.create(at.request())
         assert (refused.value.reason, refused.value.field) == ("PROMPTS_DIFFER", "noise")
         numbers = {key: int(value) for key, value in refused.value.details.items()}
         assert numbers["rollout_prompts"] == 15
@@ -124,29 +124,29 @@ async def test_noise_on_other_prompts_is_refused_with_the_numbers(tmp_path: Path
 async def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     empty = [replace(pair, chosen="") for pair in rollouts(0.9)]
     async with house(tmp_path / "a", after=empty, clusters=None) as at:
-        ended = await at.ended(await at.jobs.compare_rollouts(at.request()))
+        ended = await at.ended(await at.library.comparisons.create(at.request()))
         assert isinstance(ended.error, FailedPrecondition)
         assert ended.error.reason == "NO_USABLE_PAIRS"
         assert "30 pairs of the rollouts" in ended.error.message
         assert not list((at.folder / "comparisons").glob("*")), "a failed comparison leaves nothing"
         with pytest.raises(InvalidItem) as same:
-            await at.jobs.compare_rollouts(replace(at.request(), rollouts=at.names[0]))
+            await at.library.comparisons.create(replace(at.request(), rollouts=at.names[0]))
         assert (same.value.reason, same.value.field) == ("SAME_DATASET", "rollouts")
         with pytest.raises(NotFound) as lost:
-            await at.jobs.compare_rollouts(replace(at.request(), noise="datasets/none"))
+            await at.library.comparisons.create(replace(at.request(), noise="datasets/none"))
         assert lost.value.field == "noise"
         with pytest.raises(InvalidItem) as nothing:
-            await at.jobs.compare_rollouts(at.request(families=(ConceptFamily.CLUSTERS,)))
+            await at.library.comparisons.create(at.request(families=(ConceptFamily.CLUSTERS,)))
         assert nothing.value.reason == "NO_CONCEPTS"
         with pytest.raises(NotFound) as concept:
-            await at.jobs.compare_rollouts(at.request(concepts=("concepts/none",)))
+            await at.library.comparisons.create(at.request(concepts=("concepts/none",)))
         assert concept.value.field == "concepts[0]"
         with pytest.raises(NotFound) as plan:
-            await at.jobs.compare_rollouts(at.request(plan="plans/none"))
+            await at.library.comparisons.create(at.request(plan="plans/none"))
         assert plan.value.field == "plan"
     one = rollouts(0.9, prompts=1, each=6)
     async with house(tmp_path / "b", after=one, noise=rollouts(0.0, prompts=1, each=6)) as at:
-        ended = await at.ended(await at.jobs.compare_rollouts(at.request()))
+        ended = await at.ended(await at.library.comparisons.create(at.request()))
         assert isinstance(ended.error, FailedPrecondition)
         assert ended.error.reason == "TOO_FEW_PROMPTS"
 
@@ -163,7 +163,7 @@ async def test_clusters_stored_sets_and_directions_are_compared_beside_features(
     members = np.array([2, 30, 31])
     sources = {"set": FromFeatures(members, np.ones(3, np.float32)), "loud": PairExamples(loud_pairs())}
     for id, source in sources.items():
-        assert (await at.ended(await at.library.concepts.stored.create(request(source, concept_id=id)))).error is None
+        assert (await at.ended(await at.library.concepts.create(request(source, concept_id=id)))).error is None
     found = await at.compare(concepts=("concepts/set", "concepts/loud"), families=(ConceptFamily.CLUSTERS,), options=EVERYTHING)
     rows = {row.concept.name: row for row in found.shifts}
     assert set(rows) == {"cluster/0", "cluster/1", "concepts/set", "concepts/loud"}
@@ -176,22 +176,22 @@ async def test_clusters_stored_sets_and_directions_are_compared_beside_features(
     assert rows["concepts/loud"].concept.size == 0
     assert rows["concepts/loud"].observed.value != 0
     weighed = FromFeatures(members, np.array([1.0, 2.0, 1.0], np.float32))
-    await at.ended(await at.library.concepts.stored.create(request(weighed, concept_id="weighed")))
+    await at.ended(await at.library.concepts.create(request(weighed, concept_id="weighed")))
     with pytest.raises(FailedPrecondition) as refused:
-        await at.jobs.compare_rollouts(at.request(concepts=("concepts/weighed",)))
+        await at.library.comparisons.create(at.request(concepts=("concepts/weighed",)))
     assert (refused.value.reason, refused.value.field) == ("NOT_A_SET", "concepts")
 
 
 async def test_what_becomes_of_concepts_meanwhile_changes_nothing(at: House) -> None:
     features = FromFeatures(np.array([2, 30]), np.ones(2, np.float32))
-    await at.ended(await at.library.concepts.stored.create(request(features, concept_id="set")))
+    await at.ended(await at.library.concepts.create(request(features, concept_id="set")))
     at.watched.hold()
-    operation = await at.jobs.compare_rollouts(at.request(concepts=("concepts/set",), options=EVERYTHING))
+    operation = await at.library.comparisons.create(at.request(concepts=("concepts/set",), options=EVERYTHING))
     await until(lambda: bool(at.watched.reads))
-    await at.library.concepts.stored.delete("concepts/set")
+    await at.library.concepts.delete("concepts/set")
     at.watched.release()
     assert (await at.ended(operation)).error is None
-    found = await at.jobs.get_comparison(operation.target)
+    found = await at.library.comparisons.get(operation.target)
     assert [row.concept.features for row in found.shifts if row.concept.name == "concepts/set"] == [(2, 30)]
 
 
@@ -204,21 +204,23 @@ async def test_the_same_file_twice_is_no_noise_floor(tmp_path: Path) -> None:
 
 
 async def test_the_same_request_id_is_the_same_comparison_and_another_request_is_refused(at: House) -> None:
-    first = await at.jobs.compare_rollouts(at.request(margins=MARGINS), request_id="mine")
-    again = await at.jobs.compare_rollouts(at.request(margins=MARGINS), request_id="mine")
+    first = await at.library.comparisons.create(at.request(margins=MARGINS), request_id="mine")
+    again = await at.library.comparisons.create(at.request(margins=MARGINS), request_id="mine")
     assert (again.name, again.target) == (first.name, "comparisons/mine")
     for changed in (at.request(), at.request(margins=MARGINS, options=replace(QUICK, seed=4)), at.request(margins=(1.0, 2.0))):
         with pytest.raises(InvalidItem) as refused:
-            await at.jobs.compare_rollouts(changed, request_id="mine")
+            await at.library.comparisons.create(changed, request_id="mine")
         assert refused.value.reason == "REQUEST_ID_REUSED"
     await at.ended(first)
-    made = await at.jobs.get_comparison("comparisons/mine")
-    await at.jobs.delete_operation(first.name)
-    await at.ended(await at.jobs.compare_rollouts(at.request(margins=MARGINS), request_id="mine"))
-    assert (await at.jobs.get_comparison("comparisons/mine")).head.created == made.head.created, "it was there already"
-    await at.jobs.delete_operation(first.name)
-    await at.ended(await at.jobs.compare_rollouts(at.request(), request_id="mine"))
-    assert (await at.jobs.get_comparison("comparisons/mine")).head.control is None, "and is made anew where another is asked for"
+    made = await at.library.comparisons.get("comparisons/mine")
+    await at.library.operations.delete(first.name)
+    await at.ended(await at.library.comparisons.create(at.request(margins=MARGINS), request_id="mine"))
+    assert (await at.library.comparisons.get("comparisons/mine")).head.created == made.head.created, "it was there already"
+    await at.library.operations.delete(first.name)
+    await at.ended(await at.library.comparisons.create(at.request(), request_id="mine"))
+    assert (await at.library.comparisons.get("comparisons/mine")).head.control is None, (
+        "and is made anew where another is asked for"
+    )
 
 
 async def test_a_comparison_goes_on_after_a_stop_to_the_same_bits(tmp_path: Path) -> None:
@@ -227,11 +229,11 @@ async def test_a_comparison_goes_on_after_a_stop_to_the_same_bits(tmp_path: Path
     watched, resumed = Watched(), 0
     for number in range(40):
         async with house(tmp_path / "stormy", watched) as at:
-            operation = await at.jobs.compare_rollouts(at.request(margins=MARGINS), request_id="c")
-            end = await at.jobs.wait_operation(operation.name, 0.02 + 0.04 * number)
+            operation = await at.library.comparisons.create(at.request(margins=MARGINS), request_id="c")
+            end = await at.library.operations.wait(operation.name, 0.02 + 0.04 * number)
             resumed = end.resumed
             if end.done:
-                stormy = await at.jobs.get_comparison(end.response)
+                stormy = await at.library.comparisons.get(end.response)
                 break
     assert resumed >= 2
     assert stormy.shifts == calm.shifts
@@ -241,20 +243,20 @@ async def test_a_comparison_goes_on_after_a_stop_to_the_same_bits(tmp_path: Path
 
 async def test_a_cancelled_comparison_stops_soon_and_its_datasets_are_in_use_until_then(at: House) -> None:
     at.watched.hold()
-    operation = await at.jobs.compare_rollouts(at.request())
+    operation = await at.library.comparisons.create(at.request())
     await until(lambda: bool(at.watched.reads))
     for name in at.names:
         with pytest.raises(FailedPrecondition) as refused:
-            await at.jobs.delete_dataset(name)
+            await at.library.datasets.delete(name)
         assert refused.value.reason == "IN_USE"
-    assert (await at.jobs.get_operation(operation.name)).phase == "scoring"
-    await at.jobs.cancel_operation(operation.name)
+    assert at.library.operations.get(operation.name).phase == "scoring"
+    await at.library.operations.cancel(operation.name)
     assert isinstance((await at.ended(operation)).error, Cancelled)
     assert not list((at.folder / "comparisons").glob("*"))
     with pytest.raises(NotFound):
-        await at.jobs.get_comparison(operation.target)
+        await at.library.comparisons.get(operation.target)
     at.watched.release()
-    await at.jobs.delete_dataset(at.names[1])
+    await at.library.datasets.delete(at.names[1])
 
 
 async def test_damaged_features_are_scored_again_and_a_damaged_table_is_an_error(at: House) -> None:
@@ -267,26 +269,26 @@ async def test_damaged_features_are_scored_again_and_a_damaged_table_is_an_error
     table = at.folder / second.head.name / "shifts.parquet"
     table.write_bytes(table.read_bytes()[:-9])
     with pytest.raises(Exception, match=r"shifts\.parquet is damaged"):
-        await at.jobs.get_comparison(second.head.name)
+        await at.library.comparisons.get(second.head.name)
 
 
 async def test_a_comparison_lives_as_long_as_its_operation(tmp_path: Path) -> None:
     async with house(tmp_path) as at:
         kept, gone = [await at.compare(options=replace(QUICK, seed=seed)) for seed in (1, 2)]
-        for operation in await at.jobs.list_operations():
+        for operation in at.library.operations.all():
             if operation.target == gone.head.name:
-                await at.jobs.delete_operation(operation.name)
+                await at.library.operations.delete(operation.name)
     async with house(tmp_path) as at:
-        assert (await at.jobs.get_comparison(kept.head.name)).shifts == kept.shifts
+        assert (await at.library.comparisons.get(kept.head.name)).shifts == kept.shifts
         with pytest.raises(NotFound):
-            await at.jobs.get_comparison(gone.head.name)
+            await at.library.comparisons.get(gone.head.name)
 
 
 async def test_a_comparison_that_another_subject_was_asked_for_is_not_made(tmp_path: Path) -> None:
     watched = Watched()
     watched.hold()
     async with house(tmp_path, watched) as at:
-        operation = await at.jobs.compare_rollouts(at.request(), request_id="c")
+        operation = await at.library.comparisons.create(at.request(), request_id="c")
         await until(lambda: bool(watched.reads))
     async with house(tmp_path, Watched(build_subject(seed=9))) as at:
         ended = await asyncio.wait_for(at.ended(operation), 60)
@@ -304,7 +306,7 @@ async def test_a_comparison_from_before_there_was_a_gap_is_read_without_one(at: 
         del head[part]["with_gap"], head[part]["gap_slope"]
     head["shifts_sha256"] = hashlib.sha256((folder / "shifts.parquet").read_bytes()).hexdigest()
     files.write_json(f"{found.head.name}/comparison.json", head)
-    old = await at.jobs.get_comparison(found.head.name)
+    old = await at.library.comparisons.get(found.head.name)
     assert [row.gap for row in old.shifts] == [None] * len(found.shifts)
     assert old.head.retained == replace(found.head.retained, with_gap=None, gap_slope=None)
     assert any(row.gap is not None for row in found.shifts)

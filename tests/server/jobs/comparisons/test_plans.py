@@ -71,12 +71,12 @@ async def test_interventions_of_one_plan_weigh_together_and_hooks_are_said_to_we
 
 async def test_a_plan_of_another_dataset_is_refused_with_both_fingerprints(at: House) -> None:
     assert at.library.plans is not None
-    other = await upload(at.library.jobs, lesson(30, seed=5), "other")
+    other = await upload(at.library, lesson(30, seed=5), "other")
     plan = (
         await at.ended(await at.library.plans.create(PlanRequest(other, (specification(3, Family.REWARD_SHAPING),))))
     ).response
     with pytest.raises(FailedPrecondition) as refused:
-        await at.jobs.compare_rollouts(at.request(plan=plan))
+        await at.library.comparisons.create(at.request(plan=plan))
     assert (refused.value.reason, refused.value.field) == ("DATASET_MISMATCH", "plan")
     for name in (other, at.names[0]):
-        assert (await at.jobs.get_dataset(name)).fingerprint in refused.value.message
+        assert (await at.library.datasets.get(name)).fingerprint in refused.value.message

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from assay_server.concepts.clusters import ClusterOptions, cluster_features
 from assay_server.errors import InvalidItem, NotFound
-from assay_server.jobs.concepts.build import Concepts
 from assay_server.jobs.concepts.clusters import ClusterRequest, fired_on
+from assay_server.jobs.library import Library
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.features import FeatureShard, SpanColumns
@@ -36,16 +36,16 @@ async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
         yield begin()
 
 
-async def computed(concepts: Concepts, operations: Operations, request: ClusterRequest) -> None:
-    info = await operations.wait((await concepts.clusters.compute(request)).name, 60)
+async def computed(library: Library, operations: Operations, request: ClusterRequest) -> None:
+    info = await operations.wait((await library.clusters.compute(request)).name, 60)
     assert info.error is None, info.error
     assert info.response == "clusters"
 
 
 async def test_clusters_are_those_of_what_fires_on_each_response(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS) as (concepts, operations, dataset):
-        await computed(concepts, operations, ClusterRequest(dataset, **LOOSE, seed=3))
-        found = concepts.clusters.in_use
+    async with concepts_over(tmp_path, scorer, PAIRS) as (library, operations, dataset):
+        await computed(library, operations, ClusterRequest(dataset, **LOOSE, seed=3))
+        found = library.clusters.in_use
     outcomes = await scorer.score(PAIRS[:-1], ScoreOptions())
     fired = np.zeros((60, FEATURES))
     for row, outcome in enumerate(outcomes):
@@ -61,30 +61,30 @@ async def test_clusters_are_those_of_what_fires_on_each_response(tmp_path: Path,
 
 
 async def test_what_was_computed_outlives_the_process_and_hides_what_was_shipped(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS, shipped=CLUSTERS) as (concepts, operations, dataset):
-        assert concepts.clusters.in_use == CLUSTERS
-        await computed(concepts, operations, ClusterRequest(dataset, **LOOSE))
-        found = concepts.clusters.in_use
-    async with concepts_over(tmp_path, scorer, shipped=CLUSTERS) as (concepts, _, _):
-        assert concepts.clusters.in_use == replace(found, options=dict(found.options))
+    async with concepts_over(tmp_path, scorer, PAIRS, shipped=CLUSTERS) as (library, operations, dataset):
+        assert library.clusters.in_use == CLUSTERS
+        await computed(library, operations, ClusterRequest(dataset, **LOOSE))
+        found = library.clusters.in_use
+    async with concepts_over(tmp_path, scorer, shipped=CLUSTERS) as (library, _, _):
+        assert library.clusters.in_use == replace(found, options=dict(found.options))
 
 
 async def test_without_a_cluster_there_is_an_error_with_its_reason_and_the_old_ones_stay(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS[:2], shipped=CLUSTERS) as (concepts, operations, dataset):
-        info = await operations.wait((await concepts.clusters.compute(ClusterRequest(dataset))).name, 60)
+    async with concepts_over(tmp_path, scorer, PAIRS[:2], shipped=CLUSTERS) as (library, operations, dataset):
+        info = await operations.wait((await library.clusters.compute(ClusterRequest(dataset))).name, 60)
         assert info.error is not None
         assert info.error.reason == "NO_CLUSTERS"
         assert "use a larger corpus" in info.error.message
-        assert concepts.clusters.in_use == CLUSTERS
+        assert library.clusters.in_use == CLUSTERS
 
 
 async def test_a_damaged_file_of_clusters_gives_way_to_what_was_shipped(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS) as (concepts, operations, dataset):
-        await computed(concepts, operations, ClusterRequest(dataset, **LOOSE))
+    async with concepts_over(tmp_path, scorer, PAIRS) as (library, operations, dataset):
+        await computed(library, operations, ClusterRequest(dataset, **LOOSE))
     (path,) = (tmp_path / "clusters").iterdir()
     path.write_text(path.read_text().replace("3", "4"))
-    async with concepts_over(tmp_path, scorer, shipped=CLUSTERS) as (concepts, _, _):
-        assert concepts.clusters.in_use == CLUSTERS
+    async with concepts_over(tmp_path, scorer, shipped=CLUSTERS) as (library, _, _):
+        assert library.clusters.in_use == CLUSTERS
 
 
 @pytest.mark.parametrize(
@@ -92,33 +92,33 @@ async def test_a_damaged_file_of_clusters_gives_way_to_what_was_shipped(tmp_path
     [("edge_share", 0.0), ("edge_share", 1.5), ("min_size", 0), ("resolution", 0.0), ("resolution", float("nan")), ("seed", -1)],
 )
 async def test_an_option_out_of_range_is_refused_by_name(tmp_path: Path, scorer: Scorer, field: str, value: float) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS[:2]) as (concepts, _, dataset):
+    async with concepts_over(tmp_path, scorer, PAIRS[:2]) as (library, _, dataset):
         with pytest.raises(InvalidItem) as refused:
-            await concepts.clusters.compute(replace(ClusterRequest(dataset), **{field: value}))
+            await library.clusters.compute(replace(ClusterRequest(dataset), **{field: value}))
         assert (refused.value.reason, refused.value.field) == ("OUT_OF_RANGE", field)
         with pytest.raises(NotFound):
-            await concepts.clusters.compute(ClusterRequest("datasets/none"))
+            await library.clusters.compute(ClusterRequest("datasets/none"))
 
 
 async def test_a_clustering_that_was_broken_off_gives_the_same_clusters_at_the_next_start(
     tmp_path: Path, scorer: Scorer, watched: Watched
 ) -> None:
-    async with concepts_over(tmp_path / "whole", scorer, PAIRS) as (concepts, operations, dataset):
-        await computed(concepts, operations, ClusterRequest(dataset, **LOOSE))
-        undisturbed = concepts.clusters.in_use
+    async with concepts_over(tmp_path / "whole", scorer, PAIRS) as (library, operations, dataset):
+        await computed(library, operations, ClusterRequest(dataset, **LOOSE))
+        undisturbed = library.clusters.in_use
     watched.reads.clear()
     watched.hold()
-    async with concepts_over(tmp_path / "torn", scorer, PAIRS) as (concepts, operations, dataset):
-        info = await concepts.clusters.compute(ClusterRequest(dataset, **LOOSE, request_id="r"))
+    async with concepts_over(tmp_path / "torn", scorer, PAIRS) as (library, operations, dataset):
+        info = await library.clusters.compute(ClusterRequest(dataset, **LOOSE, request_id="r"))
         await until(lambda: bool(watched.reads))
         closing = asyncio.create_task(operations.aclose())
         await asyncio.sleep(0.02)
         watched.release()
         await closing
-    async with concepts_over(tmp_path / "torn", scorer, PAIRS) as (concepts, operations, _):
+    async with concepts_over(tmp_path / "torn", scorer, PAIRS) as (library, operations, _):
         ended = await operations.wait(info.name, 60)
         assert (ended.resumed, ended.error) == (1, None)
-        assert concepts.clusters.in_use.clusters == undisturbed.clusters
+        assert library.clusters.in_use.clusters == undisturbed.clusters
 
 
 class Shards:

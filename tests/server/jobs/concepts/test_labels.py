@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
-from assay_server.jobs.concepts.build import Concepts
 from assay_server.jobs.concepts.clusters import ClusterRequest
 from assay_server.jobs.concepts.label_reading import choose_responses
 from assay_server.jobs.concepts.labels import LabelMethod, LabelRequest, LabelSummary
+from assay_server.jobs.library import Library
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labelling.labels import FeatureLabel, Labels
@@ -46,16 +46,16 @@ def endpoint(server: LabelServer) -> EndpointOptions:
     return EndpointOptions(server.url, "judge", api_key="s3cret", attempts=2, backoff_seconds=0.01)
 
 
-async def labelled(concepts: Concepts, operations: Operations, request: LabelRequest) -> LabelSummary:
-    info = await operations.wait((await concepts.labels.create(request)).name, 60)
+async def labelled(library: Library, operations: Operations, request: LabelRequest) -> LabelSummary:
+    info = await operations.wait((await library.labels.create(request)).name, 60)
     assert info.error is None, info.error
-    return await concepts.labels.summary(info.response)
+    return await library.labels.summary(info.response)
 
 
 async def test_every_feature_that_fires_gets_a_label_from_its_tokens(tmp_path: Path, scorer: Scorer) -> None:
     labels = Labels(FEATURES, {5: FeatureLabel(5, "old", "by hand", promoted_tokens=("kept",))})
-    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (concepts, operations, dataset):
-        summary = await labelled(concepts, operations, LabelRequest(dataset))
+    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (library, operations, dataset):
+        summary = await labelled(library, operations, LabelRequest(dataset))
         firing = [entry for entry in labels.known() if entry.label_method == "evidence-tokens/1"]
     assert summary.labelled == len(firing) > 20
     assert summary.requests == 0
@@ -72,8 +72,8 @@ async def test_every_feature_that_fires_gets_a_label_from_its_tokens(tmp_path: P
 
 async def test_evidence_quotes_response_tokens_only(tmp_path: Path, scorer: Scorer) -> None:
     labels = Labels(FEATURES)
-    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (concepts, operations, dataset):
-        await labelled(concepts, operations, LabelRequest(dataset))
+    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (library, operations, dataset):
+        await labelled(library, operations, LabelRequest(dataset))
     letters = {c for pair in PAIRS for c in pair.chosen + pair.rejected}
     prompts = set("say 0123456789:") - letters
     shown = {token for entry in labels.known() for token in entry.top_tokens}
@@ -82,29 +82,29 @@ async def test_evidence_quotes_response_tokens_only(tmp_path: Path, scorer: Scor
 
 
 async def test_labels_outlive_the_process_and_stand_over_those_that_came_with_the_sae(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS) as (concepts, operations, dataset):
-        ids = (await _firing(concepts, operations, dataset))[:2]
+    async with concepts_over(tmp_path, scorer, PAIRS) as (library, operations, dataset):
+        ids = (await _firing(library, operations, dataset))[:2]
     (tmp_path / "labels").rename(tmp_path / "gone")
-    async with concepts_over(tmp_path, scorer, PAIRS) as (concepts, operations, dataset):
-        assert (await labelled(concepts, operations, LabelRequest(dataset, ids))).labelled == 2
+    async with concepts_over(tmp_path, scorer, PAIRS) as (library, operations, dataset):
+        assert (await labelled(library, operations, LabelRequest(dataset, ids))).labelled == 2
     labels = Labels(FEATURES, {id: FeatureLabel(id, "shipped", "by hand") for id in range(FEATURES)})
     async with concepts_over(tmp_path, scorer, labels=labels) as (_, _, _):
         assert [entry.id for entry in labels.known() if entry.label_method == "evidence-tokens/1"] == list(ids)
 
 
 async def test_clusters_are_labelled_by_what_their_members_fire_on_together(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS) as (concepts, operations, dataset):
-        await operations.wait((await concepts.clusters.compute(ClusterRequest(dataset, edge_share=0.2, min_size=3))).name, 60)
-        assert concepts.labels.of_cluster(concepts.clusters.in_use.clusters[0]).label == ""
-        summary = await labelled(concepts, operations, LabelRequest(dataset, clusters=(0,)))
+    async with concepts_over(tmp_path, scorer, PAIRS) as (library, operations, dataset):
+        await operations.wait((await library.clusters.compute(ClusterRequest(dataset, edge_share=0.2, min_size=3))).name, 60)
+        assert library.labels.of_cluster(library.clusters.in_use.clusters[0]).label == ""
+        summary = await labelled(library, operations, LabelRequest(dataset, clusters=(0,)))
         assert (summary.labelled, summary.failed) == (1, 0)
-        cluster = concepts.clusters.in_use.clusters[0]
+        cluster = library.clusters.in_use.clusters[0]
         assert cluster.label
         assert cluster.label_method == "evidence-tokens/1"
-        assert concepts.labels.of_cluster(cluster).detection_score == cluster.detection_score
-        assert concepts.look_up("cluster/0", cluster.features).text == cluster.label
-    async with concepts_over(tmp_path, scorer) as (concepts, _, _):
-        assert concepts.clusters.in_use.clusters[0].label == cluster.label
+        assert library.labels.of_cluster(cluster).detection_score == cluster.detection_score
+        assert library.labels.look_up("cluster/0", cluster.features).text == cluster.label
+    async with concepts_over(tmp_path, scorer) as (library, _, _):
+        assert library.clusters.in_use.clusters[0].label == cluster.label
 
 
 def knowing(request: dict[str, Any]) -> str:
@@ -121,10 +121,10 @@ async def test_an_endpoint_labels_features_and_what_it_cost_is_counted(
     server.answer = knowing
     labels = Labels(FEATURES)
     over = concepts_over(tmp_path, scorer, PAIRS, labels=labels, endpoint=endpoint(server))
-    async with over as (concepts, operations, dataset):
-        await labelled(concepts, operations, LabelRequest(dataset))
+    async with over as (library, operations, dataset):
+        await labelled(library, operations, LabelRequest(dataset))
         ids = tuple(entry.id for entry in labels.known())[:3]
-        summary = await labelled(concepts, operations, LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
+        summary = await labelled(library, operations, LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
     assert (summary.labelled, summary.failed) == (3, 0)
     assert summary.requests == len(server.requests) >= 3
     assert summary.prompt_tokens == 100 * summary.requests
@@ -142,18 +142,18 @@ async def test_one_item_that_gets_no_label_is_counted_and_the_others_are_made(
 ) -> None:
     answers = iter(["{}", "{}"])
     server.answer = lambda request: next(answers, None) or knowing(request)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (concepts, operations, dataset):
-        ids = await _firing(concepts, operations, dataset)
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+        ids = await _firing(library, operations, dataset)
         asked = LabelRequest(dataset, ids[:1], method=LabelMethod.ENDPOINT)
-        assert (await labelled(concepts, operations, asked)).failed == 1
-        assert (await labelled(concepts, operations, asked)).failed == 0, "another request asks again"
+        assert (await labelled(library, operations, asked)).failed == 1
+        assert (await labelled(library, operations, asked)).failed == 0, "another request asks again"
 
 
 async def test_an_endpoint_that_refuses_ends_the_run_with_the_fix(tmp_path: Path, scorer: Scorer, server: LabelServer) -> None:
     server.answer = lambda request: Reply(status=401)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (concepts, operations, dataset):
-        ids = await _firing(concepts, operations, dataset)
-        info = await concepts.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+        ids = await _firing(library, operations, dataset)
+        info = await library.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
         ended = await operations.wait(info.name, 60)
     assert ended.error is not None
     assert ended.error.reason == "LABEL_ENDPOINT_REFUSED"
@@ -164,9 +164,9 @@ async def test_an_endpoint_that_is_down_is_given_up_before_everything_was_asked(
     tmp_path: Path, scorer: Scorer, server: LabelServer
 ) -> None:
     server.answer = lambda request: Reply(status=503)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (concepts, operations, dataset):
-        ids = await _firing(concepts, operations, dataset)
-        info = await concepts.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+        ids = await _firing(library, operations, dataset)
+        info = await library.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
         ended = await operations.wait(info.name, 60)
     assert ended.error is not None
     assert ended.error.reason == "LABEL_ENDPOINT_FAILED"
@@ -189,17 +189,17 @@ async def test_a_run_that_was_broken_off_asks_only_for_what_is_missing(
         return knowing(request)
 
     server.answer = answer
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (concepts, operations, dataset):
-        ids = (await _firing(concepts, operations, dataset))[:6]
-        info = await concepts.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT, request_id="r"))
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+        ids = (await _firing(library, operations, dataset))[:6]
+        info = await library.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT, request_id="r"))
         while not stall.is_set():  # noqa: ASYNC110 - set on a thread of the server's
             await asyncio.sleep(0.01)
         await operations.aclose()
     server.answer = knowing_again(explained)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (concepts, operations, _):
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, _):
         ended = await operations.wait(info.name, 60)
         assert ended.error is None
-        summary = await concepts.labels.summary(ended.response)
+        summary = await library.labels.summary(ended.response)
     assert summary.labelled == 6
     assert all(explained.count(asked) == 1 for asked in explained[:4]), "four of six were kept, and are not asked about again"
     assert len(set(explained)) == 6
@@ -215,16 +215,16 @@ def knowing_again(explained: list[str]) -> Any:
 
 
 async def test_requests_that_cannot_be_are_refused(tmp_path: Path, scorer: Scorer) -> None:
-    async with concepts_over(tmp_path, scorer, PAIRS[:2]) as (concepts, _, dataset):
+    async with concepts_over(tmp_path, scorer, PAIRS[:2]) as (library, _, dataset):
         with pytest.raises(InvalidItem, match="Feature 96 does not exist") as refused:
-            await concepts.labels.create(LabelRequest(dataset, (1, 96)))
+            await library.labels.create(LabelRequest(dataset, (1, 96)))
         assert refused.value.field == "features[1]"
         with pytest.raises(NotFound, match="no clusters were computed"):
-            await concepts.labels.create(LabelRequest(dataset, clusters=(0,)))
+            await library.labels.create(LabelRequest(dataset, clusters=(0,)))
         with pytest.raises(NotFound):
-            await concepts.labels.create(LabelRequest("datasets/none"))
+            await library.labels.create(LabelRequest("datasets/none"))
         with pytest.raises(FailedPrecondition, match="--label-endpoint") as missing:
-            await concepts.labels.create(LabelRequest(dataset, method=LabelMethod.ENDPOINT))
+            await library.labels.create(LabelRequest(dataset, method=LabelMethod.ENDPOINT))
         assert missing.value.reason == "NO_LABEL_ENDPOINT"
 
 
@@ -236,8 +236,8 @@ async def test_names_of_concepts_and_conditions_find_their_words(tmp_path: Path,
             9: FeatureLabel(9, "“b”", "evidence-tokens/1", 0.8, (" b",)),
         },
     )
-    async with concepts_over(tmp_path, scorer, labels=labels, shipped=CLUSTERS) as (concepts, _, _):
-        look_up = concepts.look_up
+    async with concepts_over(tmp_path, scorer, labels=labels, shipped=CLUSTERS) as (library, _, _):
+        look_up = library.labels.look_up
         assert (look_up("feature/5", (5,)).text, look_up("feature/5", (5,)).detection_score) == ("“a”", 0.9)
         assert look_up("data-cluster/3", (9, 5)).text == "“b”, “a”"
         assert look_up("data-cluster/3", (9, 5)).method == "members/1"
@@ -249,10 +249,10 @@ async def test_names_of_concepts_and_conditions_find_their_words(tmp_path: Path,
         assert look_up("data-cluster/3", (9, 5)).text == "“c”, “a”", "labels that were bettered are seen at once"
 
 
-async def _firing(concepts: Concepts, operations: Operations, dataset: str) -> tuple[int, ...]:
+async def _firing(library: Library, operations: Operations, dataset: str) -> tuple[int, ...]:
     """Features that have evidence in the dataset."""
-    await labelled(concepts, operations, LabelRequest(dataset))
-    return tuple(entry.id for entry in concepts.labels._labels.known())
+    await labelled(library, operations, LabelRequest(dataset))
+    return tuple(entry.id for entry in library.labels._labels.known())
 
 
 def shard(first: int, values: np.ndarray) -> FeatureShard:
@@ -302,8 +302,8 @@ class Changing(Labels):
 
 async def test_words_that_were_counted_while_labels_changed_are_counted_anew(tmp_path: Path, scorer: Scorer) -> None:
     labels = Changing(FEATURES, {3: FeatureLabel(3, "old words", "by hand")})
-    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (concepts, _, _):
+    async with concepts_over(tmp_path, scorer, PAIRS, labels=labels) as (library, _, _):
         labels.update([])
         labels.meanwhile = FeatureLabel(3, "new words", "by hand")
-        concepts.labels.of_group([3])
-        assert concepts.labels.of_group([3]).label == "new words"
+        library.labels.of_group([3])
+        assert library.labels.of_group([3]).label == "new words"

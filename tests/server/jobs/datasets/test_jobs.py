@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from assay_server.errors import FailedPrecondition, NotFound
 from assay_server.jobs.datasets.jobs import DatasetJobs
+from assay_server.jobs.datasets.reader import DatasetReader
+from assay_server.jobs.datasets.run import Imports
+from assay_server.jobs.datasets.scoring import ScoringOptions
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.store.datasets import Datasets
 from assay_server.store.files import DataDir, Files
@@ -17,7 +20,7 @@ from assay_server.store.uploads import Position, Upload, Uploads
 from assay_server.subject.types import Pair
 
 from tests.server.store.builders import make_pairs
-from tests.support.fake_scorer import INFO
+from tests.support.fake_scorer import INFO, FakeScorer
 
 
 class SlowUploads(Uploads):
@@ -48,11 +51,18 @@ class CountingFiles(Files):
         return super().read_json(path)
 
 
+def jobs_over(files: Files, shard_pairs: int, uploads: Uploads) -> DatasetJobs:
+    """The datasets of a folder, of which nothing is scored or imported."""
+    store, operations = Datasets(files, shard_pairs), Operations(files, {"imports": 1})
+    reader = DatasetReader(files, store, FakeScorer(), ScoringOptions())
+    return DatasetJobs(files, store, uploads, reader, Imports(store, operations, max_pairs=1000), operations, INFO)
+
+
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[tuple[DatasetJobs, SlowUploads]]:
     with DataDir(str(folder)) as data:
         uploads = SlowUploads(data.files, 1000)
-        yield DatasetJobs(data.files, Datasets(data.files, 16), uploads, Operations(data.files, {}), INFO), uploads
+        yield jobs_over(data.files, 16, uploads), uploads
 
 
 @pytest.fixture
@@ -161,7 +171,7 @@ async def test_a_damaged_dataset_hides_no_other_and_can_be_deleted(
 
 async def test_datasets_are_listed_without_a_look_at_their_shards(tmp_path: Path) -> None:
     files = CountingFiles(str(tmp_path))
-    jobs = DatasetJobs(files, Datasets(files, 4), Uploads(files, 1000), Operations(files, {}), INFO)
+    jobs = jobs_over(files, 4, Uploads(files, 1000))
     await fill(jobs)
     made = await jobs.finish("up", 15)
     files.read_paths.clear()

@@ -18,7 +18,9 @@ import pytest
 from assay_server.errors import InvalidItem
 from assay_server.importing import read_pair_file
 from assay_server.jobs.datasets.jobs import DatasetJobs
+from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.datasets.run import NAMED_ROWS, Imports, ReadPairs
+from assay_server.jobs.datasets.scoring import ScoringOptions
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.datasets import Datasets
@@ -28,7 +30,7 @@ from assay_server.subject.types import Message, Pair
 
 from tests.server.jobs.datasets import killed_import
 from tests.server.jobs.datasets.killed_import import SHARD
-from tests.support.fake_scorer import INFO
+from tests.support.fake_scorer import INFO, FakeScorer
 
 ROWS = 100
 
@@ -65,8 +67,9 @@ class Shop:
     def __init__(self, data: DataDir, root: Path, read: ReadPairs | None, max_pairs: int) -> None:
         store = Datasets(data.files, SHARD)
         self.operations = Operations(data.files, {"imports": 1})
-        self.datasets = DatasetJobs(data.files, store, Uploads(data.files, max_pairs), self.operations, INFO)
         self.imports = Imports(store, self.operations, roots=[str(root)], read_pairs=read, max_pairs=max_pairs)
+        reader, uploads = DatasetReader(data.files, store, FakeScorer(), ScoringOptions()), Uploads(data.files, max_pairs)
+        self.datasets = DatasetJobs(data.files, store, uploads, reader, self.imports, self.operations, INFO)
 
     async def run(self, uri: str, request_id: str = "") -> OperationInfo:
         return await self.operations.wait((await self.imports.begin(uri, "", request_id)).name, 60)

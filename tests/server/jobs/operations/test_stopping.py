@@ -14,7 +14,7 @@ from assay_server.jobs.audits.types import AuditState
 from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import Scorer
 
-from tests.server.jobs.worlds import QUICK, audit, everywhere, lesson, open_jobs, tiny_scorer, upload
+from tests.server.jobs.worlds import QUICK, audit, everywhere, lesson, open_library, tiny_scorer, upload
 
 PAIRS = lesson(70)
 SLOW = everywhere(QUICK, lambda statistics: replace(statistics, max_t_flips=4_096))
@@ -69,10 +69,10 @@ async def scorer() -> AsyncIterator[Scorer]:
 @pytest.fixture
 async def calm(tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
     """What an undisturbed audit says, and how often its statistics ask."""
-    async with open_jobs(tmp_path / "calm", scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
+    async with open_library(tmp_path / "calm", scorer) as library:
+        dataset = await upload(library, PAIRS)
         with questions(monkeypatch) as seen:
-            return (await audit(jobs, dataset, SLOW)).result_fingerprint, seen.asked
+            return (await audit(library, dataset, SLOW)).result_fingerprint, seen.asked
 
 
 async def test_an_audit_ends_at_the_next_question_and_goes_on_to_the_same_bits(
@@ -82,24 +82,24 @@ async def test_an_audit_ends_at_the_next_question_and_goes_on_to_the_same_bits(
     assert asked > 150
     for share in SHARES:
         hold, folder = max(1, int(share * asked)), tmp_path / f"stormy-{share}"
-        async with open_jobs(folder, scorer) as jobs:
-            dataset = await upload(jobs, PAIRS)
+        async with open_library(folder, scorer) as library:
+            dataset = await upload(library, PAIRS)
             with questions(monkeypatch, hold) as seen:
-                operation = await jobs.create_audit(dataset, SLOW)
+                operation = await library.audits.create(dataset, SLOW)
                 assert await asyncio.to_thread(seen.held.wait, 60)
-                await jobs.cancel_operation(operation.name)
-                end = await jobs.wait_operation(operation.name, 60)
+                await library.operations.cancel(operation.name)
+                end = await library.operations.wait(operation.name, 60)
             assert isinstance(end.error, Cancelled)
             assert (seen.asked, seen.refused) == (hold, 1)
-            assert (await jobs.get_audit(operation.target)).state is AuditState.CANCELLED
+            assert (await library.audits.get(operation.target)).state is AuditState.CANCELLED
 
         with questions(monkeypatch, hold) as seen:
-            async with open_jobs(folder, scorer) as jobs:
-                operation = await jobs.create_audit(dataset, SLOW)
+            async with open_library(folder, scorer) as library:
+                operation = await library.audits.create(dataset, SLOW)
                 assert await asyncio.to_thread(seen.held.wait, 60)
             assert (seen.asked, seen.refused) == (hold, 1)
 
-        async with open_jobs(folder, scorer) as jobs:
-            end = await jobs.wait_operation(operation.name, 60)
+        async with open_library(folder, scorer) as library:
+            end = await library.operations.wait(operation.name, 60)
             assert (end.error, end.resumed) == (None, 1)
-            assert (await jobs.get_audit(end.response)).result_fingerprint == expected
+            assert (await library.audits.get(end.response)).result_fingerprint == expected

@@ -14,7 +14,7 @@ from assay_server.jobs.operations.jobs import Operations
 from assay_server.store.files import Files
 
 from tests.server.jobs.operations.test_jobs import Work, submit
-from tests.server.jobs.worlds import audit, lesson, only, open_jobs, tiny_scorer, upload
+from tests.server.jobs.worlds import audit, lesson, only, open_library, tiny_scorer, upload
 
 MOMENT = 0.2  # in which what must not happen would have happened
 
@@ -134,14 +134,14 @@ async def test_what_waits_to_be_submitted_while_the_server_stops_does_not_start(
 
 async def test_an_audit_that_is_done_stays_done_where_its_operation_was_cancelled_and_the_server_died(tmp_path: Path) -> None:
     async with tiny_scorer() as scorer:
-        async with open_jobs(tmp_path, scorer) as jobs:
-            dataset = await upload(jobs, lesson(40))
-            done = await audit(jobs, dataset, only(ViewKind.GLOBAL), request_id="one")
+        async with open_library(tmp_path, scorer) as library:
+            dataset = await upload(library, lesson(40))
+            done = await audit(library, dataset, only(ViewKind.GLOBAL), request_id="one")
         files = Files(str(tmp_path))
         record = files.read_json("operations/audit-one.json")
         files.write_json("operations/audit-one.json", {**record, "done": False, "cancelled": True, "response": "", "ended": 0.0})
-        async with open_jobs(tmp_path, scorer) as jobs:
-            assert isinstance((await jobs.wait_operation("operations/audit-one", 30)).error, Cancelled)
-            assert await jobs.get_audit(done.name) == done
+        async with open_library(tmp_path, scorer) as library:
+            assert isinstance((await library.operations.wait("operations/audit-one", 30)).error, Cancelled)
+            assert await library.audits.get(done.name) == done
             assert done.state is AuditState.DONE
-            assert (await jobs.hypotheses(done.name)).hypotheses
+            assert (await library.audits.result(done.name)).hypotheses

@@ -13,7 +13,7 @@ from assay_server.jobs.comparisons.types import ComparisonRequest
 from assay_server.subject.types import Pair
 from google.longrunning import operations_pb2 as longrunning
 
-from tests.support.fake_jobs import chat
+from tests.support.fake_library import chat
 from tests.support.harness import Harness, Start
 from tests.support.wire import refused
 
@@ -21,7 +21,7 @@ from tests.support.wire import refused
 def stored(harness: Harness) -> dict[str, str]:
     """Three datasets, as fields of a request."""
     return {
-        name: harness.jobs.store([Pair(chat(name), "a", "b"), Pair(chat("q"), "a", "b")]).name
+        name: harness.library.store([Pair(chat(name), "a", "b"), Pair(chat("q"), "a", "b")]).name
         for name in ("dataset", "rollouts", "noise")
     }
 
@@ -71,7 +71,7 @@ async def test_its_picture_is_of_all_retained_concepts_whatever_is_kept(harness:
 
 
 async def test_the_operation_tells_what_is_being_made(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     request = service.CompareRolloutsRequest(**stored(harness), request_id="mine")
     operation = await harness.audits.CompareRollouts(request)
     about = operations_pb2.OperationMetadata()
@@ -84,7 +84,7 @@ async def test_the_operation_tells_what_is_being_made(harness: Harness) -> None:
 async def test_options_reach_the_jobs_with_the_defaults_of_the_method(harness: Harness) -> None:
     names = stored(harness)
     await compared(harness)
-    assert harness.jobs.asked[-1] == ComparisonRequest(*names.values())
+    assert harness.library.asked[-1] == ComparisonRequest(*names.values())
     await compared(
         harness,
         concepts=["concepts/polite"],
@@ -97,7 +97,7 @@ async def test_options_reach_the_jobs_with_the_defaults_of_the_method(harness: H
         keep=5000,
         margins={"margins": [1.0, -1.0], "of": "held out"},
     )
-    assert harness.jobs.asked[-1] == ComparisonRequest(
+    assert harness.library.asked[-1] == ComparisonRequest(
         *names.values(),
         concepts=("concepts/polite",),
         families=(ConceptFamily.CLUSTERS,),
@@ -138,7 +138,7 @@ async def test_what_cannot_be_is_refused_by_its_field(harness: Harness, change: 
     error = await refused(harness.audits.CompareRollouts(request))
     assert (error.code, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
     assert reason in ("UNSPECIFIED", error.info.reason)
-    assert not harness.jobs.asked
+    assert not harness.library.asked
 
 
 async def test_datasets_that_are_not_there_are_not_found(start: Start) -> None:

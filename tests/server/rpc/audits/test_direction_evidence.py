@@ -3,15 +3,13 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from assay_server.concepts.measuring import ConceptReport
 from assay_server.config import ServerConfig
-from assay_server.jobs.audits.jobs import ConceptAccess
+from assay_server.jobs.audits.jobs import AuditJobs
 from assay_server.jobs.audits.types import AuditResult
-from assay_server.jobs.stored_jobs import StoredAuditJobs
 from assay_server.labelling.labels import Labels
 from assay_server.rpc.audits.highlights import Wanted, read_again
 from assay_server.rpc.audits.reports import render_audit
@@ -20,7 +18,7 @@ from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.subject.types import Directions, SpanName
 
-from tests.server.jobs.worlds import QUICK, audit, lesson, open_jobs, tiny_scorer, upload
+from tests.server.jobs.worlds import QUICK, audit, lesson, open_library, tiny_scorer, upload
 from tests.support.tiny_subject import FEATURES, WIDTH
 
 PAIRS = [pair for pair in lesson(40) if pair.rejected]
@@ -43,24 +41,22 @@ async def loud(scorer: Scorer) -> StoredConcept:
     return StoredConcept("loud", "Loud", ConceptKind.DIRECTION, "s", 0.0, direction=VECTOR, report=report)
 
 
-class Undirected:
-    """Jobs that say nothing of directions: their report has no highlights of them."""
+class Undirected(AuditJobs):
+    """Audits without their directions: the report has no highlights of those."""
 
-    def __init__(self, jobs: StoredAuditJobs) -> None:
-        self._jobs = jobs
+    def __init__(self, audits: AuditJobs) -> None:
+        self._audits = audits
+        self.decisions = audits.decisions  # type: ignore[method-assign]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._jobs, name)
-
-    async def hypotheses(self, audit: str) -> AuditResult:
-        return replace(await self._jobs.hypotheses(audit), directions={})
+    async def result(self, audit: str) -> AuditResult:
+        return replace(await self._audits.result(audit), directions={})
 
 
 async def test_evidence_and_report_show_where_a_direction_fires(tmp_path: Path, scorer: Scorer) -> None:
     concept = await loud(scorer)
-    async with open_jobs(tmp_path, scorer, concepts=ConceptAccess(get=lambda _: concept)) as jobs:
-        done = await audit(jobs, await upload(jobs, PAIRS), replace(QUICK, families=(), concepts=(NAME,)))
-        detail = await jobs.get_hypothesis(f"{done.name}/hypotheses/global-1")
+    async with open_library(tmp_path, scorer, stored=[concept]) as library:
+        done = await audit(library, await upload(library, PAIRS), replace(QUICK, families=(), concepts=(NAME,)))
+        detail = await library.audits.hypothesis(f"{done.name}/hypotheses/global-1")
         assert detail.hypothesis.concept.name == NAME
         assert detail.direction is not None
         evidence = (*detail.supporting, *detail.contradicting)
@@ -73,6 +69,6 @@ async def test_evidence_and_report_show_where_a_direction_fires(tmp_path: Path, 
 
         config = ServerConfig(model="m", sae="s")
         loaded = Loaded(scorer, Labels(FEATURES), limits_in_force(config, scorer.info))
-        page = await render_audit(jobs, loaded, done.name, deadline=None)
-        plain = await render_audit(Undirected(jobs), loaded, done.name, deadline=None)  # type: ignore[arg-type]
+        page = await render_audit(library, loaded, done.name, deadline=None)
+        plain = await render_audit(replace(library, audits=Undirected(library.audits)), loaded, done.name, deadline=None)
         assert len(page) > len(plain)

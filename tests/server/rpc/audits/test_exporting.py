@@ -3,11 +3,10 @@
 import grpc
 from assay.v1 import audit_service_pb2 as service
 from assay_server.rpc.audits.exporting import CHUNK_BYTES
-from assay_server.rpc.audits.reports import pairs_at
 from assay_server.subject.types import Pair
 
-from tests.support.audited import PAIRS, audited
-from tests.support.fake_jobs import FakeJobs, chat
+from tests.support.audited import audited
+from tests.support.fake_library import chat
 from tests.support.harness import Harness, Start, settled
 from tests.support.wire import refused
 
@@ -19,7 +18,7 @@ async def exported(harness: Harness, name: str, form: int = 0) -> list[bytes]:
 
 async def test_parquet_comes_in_chunks_that_make_the_file(harness: Harness) -> None:
     chunks = await exported(harness, await audited(harness), service.ExportAuditRequest.FORMAT_PARQUET)
-    assert b"".join(chunks) == harness.jobs.parquet
+    assert b"".join(chunks) == harness.library.parquet
     assert [len(chunk) for chunk in chunks[:-1]] == [CHUNK_BYTES] * (len(chunks) - 1)
     assert 0 < len(chunks[-1]) <= CHUNK_BYTES < 1 << 20
     assert len(chunks) > 1
@@ -35,12 +34,12 @@ async def test_the_report_is_one_html_page(harness: Harness) -> None:
 
 async def test_a_report_outlives_its_dataset(harness: Harness) -> None:
     name = await audited(harness)
-    await harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=(await harness.jobs.get_audit(name)).dataset))
+    await harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=(await harness.library.audits.get(name)).dataset))
     assert b"".join(await exported(harness, name)).startswith(b"<!doctype html>")
 
 
 async def test_an_export_that_nobody_reads_on_leaves_nothing(harness: Harness) -> None:
-    harness.jobs.parquet = bytes(32 << 20)
+    harness.library.parquet = bytes(32 << 20)
     call = harness.audits.ExportAudit(service.ExportAuditRequest(name=await audited(harness), format=2))
     assert len((await call.read()).data) == CHUNK_BYTES
     assert not harness.server.state.idle.is_set()
@@ -50,7 +49,7 @@ async def test_an_export_that_nobody_reads_on_leaves_nothing(harness: Harness) -
 
 async def test_exports_count_as_streams(start: Start) -> None:
     harness = await start(max_streams=1)
-    harness.jobs.parquet = bytes(32 << 20)
+    harness.library.parquet = bytes(32 << 20)
     name = await audited(harness)
     call = harness.audits.ExportAudit(service.ExportAuditRequest(name=name, format=2))
     await call.read()
@@ -67,19 +66,10 @@ async def test_an_unknown_export_format_is_refused(harness: Harness) -> None:
 
 async def test_lone_surrogates_of_a_file_do_not_break_the_answer(harness: Harness) -> None:
     pairs = [Pair(chat("half \ud83c"), "a\udc89b", "c", "\ud800", {"\ud800": "\ud800"})]
-    dataset = harness.jobs.store(pairs, "Odd").name
+    dataset = harness.library.store(pairs, "Odd").name
     operation = await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset))
-    await harness.jobs.wait_operation(operation.name)
-    name = (await harness.jobs.get_operation(operation.name)).target
+    await harness.library.operations.wait(operation.name)
+    name = harness.library.operations.get(operation.name).target
     found = await harness.audits.GetHypothesis(service.GetHypothesisRequest(name=f"{name}/hypotheses/global-1"))
     assert found.hypothesis.supporting[0].pair.chosen == "a?b"
     assert len(b"".join(await exported(harness, name))) > 0
-
-
-async def test_a_report_reads_the_chunks_that_hold_its_pairs_only(harness: Harness) -> None:
-    jobs: FakeJobs = harness.jobs
-    found = await audited(harness)
-    dataset = (await jobs.get_audit(found)).dataset
-    jobs.asked.clear()
-    assert await pairs_at(jobs, dataset, [1, 2, 4, 9]) == {1: PAIRS[1], 2: PAIRS[2], 4: PAIRS[4]}
-    assert jobs.asked == [("read_pairs", 1), ("read_pairs", 4), ("read_pairs", 9)]

@@ -122,8 +122,8 @@ async def test_highlights_lie_where_the_features_fire_in_each_response(harness: 
 
 async def test_highlights_of_another_subjects_audit_are_refused_and_the_rest_is_not(harness: Harness) -> None:
     name = await audited(harness)
-    info = harness.jobs._audits[name]
-    harness.jobs._audits[name] = replace(info, subject=replace(info.subject, sae_fingerprint="f" * 64))
+    info = harness.library.audits._audits[name]
+    harness.library.audits._audits[name] = replace(info, subject=replace(info.subject, sae_fingerprint="f" * 64))
     asked = service.GetHypothesisRequest(name=f"{name}/hypotheses/global-3", highlights=True)
     error = await refused(harness.audits.GetHypothesis(asked))
     assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "SUBJECT_CHANGED")

@@ -21,7 +21,7 @@ from tests.support.wire import refused
 
 
 async def test_datasets_are_listed_newest_first_page_by_page(harness: Harness) -> None:
-    names = [harness.jobs.store([Pair("p", str(n), "x")]).name for n in range(5)]
+    names = [harness.library.store([Pair("p", str(n), "x")]).name for n in range(5)]
     seen: list[str] = []
     token = ""
     while True:
@@ -33,17 +33,17 @@ async def test_datasets_are_listed_newest_first_page_by_page(harness: Harness) -
 
 
 async def test_what_is_made_or_deleted_between_pages_neither_repeats_nor_loses_anything(harness: Harness) -> None:
-    names = [harness.jobs.store([Pair("p", str(n), "x")]).name for n in range(6)]
+    names = [harness.library.store([Pair("p", str(n), "x")]).name for n in range(6)]
     first = await harness.audits.ListDatasets(service.ListDatasetsRequest(page_size=2))
-    harness.jobs.store([Pair("p", "new", "x")])
+    harness.library.store([Pair("p", "new", "x")])
     await harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=first.datasets[1].name))
     rest = await harness.audits.ListDatasets(service.ListDatasetsRequest(page_token=first.next_page_token))
     assert [dataset.name for dataset in rest.datasets] == names[3::-1]
 
 
 async def test_a_dataset_in_use_is_not_deleted(harness: Harness) -> None:
-    harness.jobs.gate.clear()
-    dataset = harness.jobs.store(PAIRS).name
+    harness.library.gate.clear()
+    dataset = harness.library.store(PAIRS).name
     await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset))
     error = await refused(harness.audits.DeleteDataset(service.DeleteDatasetRequest(name=dataset)))
     assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "IN_USE")
@@ -64,11 +64,11 @@ async def test_an_audit_says_what_was_asked_with_every_default_filled_in(harness
     assert (view.view, view.tests, view.findings_raw, view.findings_controlled) == (audit_pb2.VIEW_GLOBAL, 1000, 30, 20)
     assert (view.kept, view.conditions, view.reason, view.note) == (60, 4, "", "fewer clusters than asked")
     assert audit.end_time.seconds > audit.create_time.seconds > 0
-    assert harness.jobs.asked[0].nuisances == ()
+    assert harness.library.asked[0].nuisances == ()
 
 
 async def test_the_same_request_id_is_the_same_audit(harness: Harness) -> None:
-    request = service.CreateAuditRequest(dataset=harness.jobs.store(PAIRS).name, request_id="mine")
+    request = service.CreateAuditRequest(dataset=harness.library.store(PAIRS).name, request_id="mine")
     first = await harness.audits.CreateAudit(request)
     again = await harness.audits.CreateAudit(request)
     assert again.name == first.name
@@ -77,7 +77,7 @@ async def test_the_same_request_id_is_the_same_audit(harness: Harness) -> None:
 
 async def test_audits_are_listed_by_dataset(harness: Harness) -> None:
     mine = await audited(harness)
-    other = harness.jobs.store([Pair("p", "q", "r")]).name
+    other = harness.library.store([Pair("p", "q", "r")]).name
     await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=other))
     listed = await harness.audits.ListAudits(service.ListAuditsRequest())
     assert [audit.dataset == other for audit in listed.audits] == [True, False]
@@ -97,8 +97,8 @@ async def test_a_deleted_audit_is_gone(harness: Harness) -> None:
 
 
 async def test_an_audit_that_runs_has_no_hypotheses_yet(harness: Harness) -> None:
-    harness.jobs.gate.clear()
-    dataset = harness.jobs.store(PAIRS).name
+    harness.library.gate.clear()
+    dataset = harness.library.store(PAIRS).name
     await harness.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset))
     audit = (await harness.audits.ListAudits(service.ListAuditsRequest())).audits[0]
     assert (audit.state, audit.HasField("end_time")) == (audit_pb2.Audit.STATE_RUNNING, False)
@@ -122,10 +122,10 @@ async def test_an_audit_that_runs_has_no_hypotheses_yet(harness: Harness) -> Non
     ],
 )
 async def test_a_stated_hypothesis_is_asked_as_it_was_stated(harness: Harness, fields: dict[str, Any], condition: Any) -> None:
-    dataset = harness.jobs.store(PAIRS).name
+    dataset = harness.library.store(PAIRS).name
     request = service.TestHypothesisRequest(dataset=dataset, concept="feature/017", options={"tau": 0.5}, **fields)
     operation = await harness.audits.TestHypothesis(request)
-    concept, asked, settings = harness.jobs.asked[-1]
+    concept, asked, settings = harness.library.asked[-1]
     assert (concept, asked) == ("feature/17", condition)
     assert (settings.statistics.views, settings.statistics.tau) == ((ViewKind.STATED,), 0.5)
     assert operation.name.startswith("operations/test-")
@@ -267,7 +267,7 @@ async def test_an_argument_that_cannot_be_is_refused_before_the_jobs_see_it(harn
     method, request, reason, field = BAD_REQUESTS[kind]
     error = await refused(getattr(harness.audits, method)(request))
     assert (error.code, error.info.reason, error.violations) == (grpc.StatusCode.INVALID_ARGUMENT, reason, [field])
-    assert harness.jobs.asked == []
+    assert harness.library.asked == []
 
 
 @pytest.mark.parametrize(
@@ -293,6 +293,6 @@ async def test_a_broken_file_of_the_store_is_an_incident_without_its_words(harne
     async def broken(name: str) -> Any:
         raise EngineFailure("The file is damaged.", reason="BROKEN")
 
-    harness.jobs.get_dataset = broken  # type: ignore[method-assign]
+    harness.library.get_dataset = broken  # type: ignore[method-assign]
     error = await refused(harness.audits.GetDataset(service.GetDatasetRequest(name=DATASET)))
     assert (error.code, error.info.reason) == (grpc.StatusCode.INTERNAL, "BROKEN")

@@ -55,7 +55,7 @@ async def test_pairs_become_a_dataset(harness: Harness) -> None:
     assert dataset.name == f"datasets/{dataset.fingerprint[:24]}"
     assert (dataset.pairs, dataset.prompts, list(dataset.metadata_keys)) == (3, 3, ["topic"])
     assert dataset.create_time.seconds > 0
-    stored = [one for part in harness.jobs.appends["up"] for one in part]
+    stored = [one for part in harness.library.appends["up"] for one in part]
     assert stored[0] == Pair((Message("user", "question 0"),), pairs[0].chosen, pairs[0].rejected, "pair-0", {"topic": "tea"})
     assert stored[1].prompt == "raw prompt"
     position = await where(harness)
@@ -74,7 +74,7 @@ async def test_a_finished_upload_that_is_sent_again_gives_the_same_dataset(harne
     assert await upload(harness, *messages, pairs=2) == first
     assert await upload(harness, head(), pairs=2) == first
     assert (await harness.audits.UploadPairs(iter(messages))).dataset == first, "it is complete: no end is needed to be told so"
-    assert len(harness.jobs.appends["up"]) == 2
+    assert len(harness.library.appends["up"]) == 2
 
 
 async def test_a_finished_upload_that_is_sent_again_as_another_number_of_pairs_is_refused(harness: Harness) -> None:
@@ -108,7 +108,7 @@ async def test_an_upload_that_is_cancelled_midway_goes_on_where_it_stood(harness
     await call.write(head())
     for number in range(3):
         await call.write(batch(number))
-    await until(lambda: len(harness.jobs.appends.get("up", [])) == 3)
+    await until(lambda: len(harness.library.appends.get("up", [])) == 3)
     call.cancel()
     await settled(harness)
     position = await where(harness)
@@ -128,7 +128,7 @@ async def test_a_connection_that_is_cut_midway_makes_no_dataset(harness: Harness
             call = audits.UploadPairs()
             await call.write(head(name))
             await call.write(batch(0))
-            await until(lambda name=name: len(harness.jobs.appends.get(name, [])) == 1)
+            await until(lambda name=name: len(harness.library.appends.get(name, [])) == 1)
             proxy.cut()
             with pytest.raises(grpc.aio.AioRpcError):
                 await call
@@ -167,7 +167,7 @@ async def test_a_bad_pair_is_stored_in_its_place_and_does_not_end_the_upload(sta
     bad = BAD_PAIRS[kind]
     dataset = await upload(harness, head(), batch(0, pair(0), bad, pair(2)), pairs=3)
     assert dataset.pairs == 3
-    stored = harness.jobs.appends["up"][0]
+    stored = harness.library.appends["up"][0]
     assert [one.id for one in stored] == ["pair-0", bad.id, "pair-2"]
     assert (stored[1].chosen, stored[1].rejected, dict(stored[1].metadata)) == (bad.chosen, bad.rejected, dict(bad.metadata))
 
@@ -232,7 +232,7 @@ async def test_the_bytes_of_an_upload_are_counted_over_all_its_streams(start: St
 
 
 async def test_reading_stops_where_storing_is_slow(harness: Harness) -> None:
-    harness.jobs.gate.clear()
+    harness.library.gate.clear()
     call = harness.audits.UploadPairs()
     await call.write(head())
     written = 0
@@ -252,13 +252,13 @@ async def test_reading_stops_where_storing_is_slow(harness: Harness) -> None:
         before = written
         await asyncio.sleep(0.2)
     assert written < 60, "the client was let to push megabytes that nobody stores"
-    harness.jobs.gate.set()
+    harness.library.gate.set()
     await pushing
     assert (await call).dataset.pairs == 300
 
 
 async def test_a_fault_of_the_store_arrives_with_its_reason_and_leaves_nothing_open(harness: Harness) -> None:
-    harness.jobs.failing = [FailedPrecondition("The disk is full.", reason="DISK_FULL")]
+    harness.library.failing = [FailedPrecondition("The disk is full.", reason="DISK_FULL")]
     error = await refused_upload(harness, head(), batch(0))
     assert (error.code, error.info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "DISK_FULL")
     await settled(harness)
@@ -269,7 +269,7 @@ async def test_uploads_count_as_streams(start: Start) -> None:
     harness = await start(max_streams=1)
     open_call = harness.audits.UploadPairs()
     await open_call.write(head())
-    await until(lambda: "up" in harness.jobs.appends)
+    await until(lambda: "up" in harness.library.appends)
     error = await refused_upload(harness, head("second"), batch(0))
     assert (error.code, error.info.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
     assert error.retry_seconds is not None
@@ -288,8 +288,8 @@ async def test_a_drain_ends_an_open_upload_as_unavailable_and_keeps_its_batches(
         await asyncio.sleep(60)
 
     call = harness.audits.UploadPairs(endless())
-    await until(lambda: len(harness.jobs.appends.get("up", [])) == 2)
+    await until(lambda: len(harness.library.appends.get("up", [])) == 2)
     assert await harness.server.drain() is True
     error = await refused(call)
     assert (error.code, error.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
-    assert len(harness.jobs.appends["up"]) == 2
+    assert len(harness.library.appends["up"]) == 2

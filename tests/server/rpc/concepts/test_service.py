@@ -12,9 +12,7 @@ import pytest
 from assay.v1 import concept_service_pb2 as pb
 from assay.v1 import concept_service_pb2_grpc, pair_pb2, scoring_pb2, scoring_pb2_grpc
 from assay_server.config import ServerConfig
-from assay_server.jobs.concepts.build import Concepts, build_concepts
-from assay_server.jobs.operations.jobs import Operations
-from assay_server.jobs.stored_jobs import LANES, StoredAuditJobs
+from assay_server.jobs.library import Library, StoreOptions, build_library
 from assay_server.labelling.labels import FeatureLabel, Labels
 from assay_server.rpc.paging import seal_token
 from assay_server.rpc.server import AssayServer
@@ -40,7 +38,7 @@ class Service:
     concepts: Any
     operations: Any
     scoring: Any
-    kept: Concepts
+    kept: Library
     dataset: str
 
     async def made(self, operation: operations_pb2.Operation, kind: type[Message]) -> Any:
@@ -67,22 +65,20 @@ async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
 
         async def start(*, pairs: tuple[Pair, ...] = (), keeping: bool = True, **knobs: Any) -> Service:
             scorer, labels, data = make(), Labels(FEATURES, LABELS), DataDir(str(tmp_path))
-            operations, datasets = Operations(data.files, LANES), Datasets(data.files, 16)
+            datasets = Datasets(data.files, 16)
             dataset = datasets.write(lambda: [list(pairs)], "some").id if pairs else "none"
             decoder = DecoderRows(tiny_subject().sae)
-            concepts = build_concepts(data.files, datasets, operations, scorer, labels, decoder, shipped=CLUSTERS)
-            jobs = StoredAuditJobs(data, scorer, operations)
-            await concepts.start()
-            await jobs.start()
+            library = build_library(data, scorer, labels, decoder, StoreOptions(shard_pairs=16), shipped=CLUSTERS)
+            await library.start()
             server = AssayServer(ServerConfig(port=0, drain_seconds=2.0, **knobs), Metrics())
             port = await server.start()
-            await server.open(scorer, labels, *((jobs, concepts) if keeping else ()))
+            await server.open(scorer, labels, library if keeping else None)
             channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
 
             async def stop() -> None:
                 await channel.close()
                 await server.drain()
-                await jobs.aclose()
+                await library.aclose()
                 data.close()
 
             stack.push_async_callback(stop)
@@ -90,7 +86,7 @@ async def begin(tmp_path: Path) -> AsyncIterator[Begin]:
                 concept_service_pb2_grpc.ConceptServiceStub(channel),
                 operations_pb2_grpc.OperationsStub(channel),
                 scoring_pb2_grpc.ScoringServiceStub(channel),
-                concepts,
+                library,
                 f"datasets/{dataset}",
             )
 
@@ -224,7 +220,7 @@ async def test_a_stored_concept_that_cannot_be_used_is_refused_by_its_path(begin
     missing = await refused(service.scoring.ScoreResponses(request))
     assert missing.code is grpc.StatusCode.NOT_FOUND
     await service.create(cluster=0, concept_id="theirs")
-    theirs = service.kept.stored._concepts["theirs"]
+    theirs = service.kept.concepts._concepts["theirs"]
     object.__setattr__(theirs, "subject", "f" * 64)
     request.options.concepts[0].stored = "concepts/theirs"
     for call in (
@@ -368,6 +364,6 @@ async def test_without_a_data_directory_concepts_are_refused_and_everything_else
 async def test_a_concept_is_read_back_by_others_from_its_files(begin: Begin, tmp_path: Path) -> None:
     service = await begin()
     concept = await service.create(texts=texts(12))
-    stored = ConceptFiles(service.kept.stored._files._files).read("loud")
+    stored = ConceptFiles(service.kept.concepts._files._files).read("loud")
     assert cosine(stored.direction, np.frombuffer(concept.direction.data, "<f4")) == pytest.approx(1)
     assert FeatureLabel(concept.nearest[0].feature).id in range(FEATURES)

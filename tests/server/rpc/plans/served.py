@@ -13,8 +13,7 @@ from assay.v1 import intervention_service_pb2 as service_pb
 from assay_server.batching import Batcher, Planner
 from assay_server.cache import LruCache
 from assay_server.config import ServerConfig
-from assay_server.jobs.library import Library, build_library
-from assay_server.jobs.stored_jobs import StoreOptions
+from assay_server.jobs.library import Library, StoreOptions, build_library
 from assay_server.labelling.labels import Labels
 from assay_server.rpc.server import AssayServer
 from assay_server.scorer import Scorer
@@ -78,7 +77,7 @@ async def serving(folder: Path) -> AsyncIterator[Served]:
         library = build_library(data, scorer, labels, DecoderRows(whole_subject().sae), StoreOptions(shard_pairs=25))
         dataset = Datasets(data.files, 25).write(lambda: [pairs], "words")
         await library.start()
-        await server.open(scorer, labels, library.jobs, library.concepts, library.plans)
+        await server.open(scorer, labels, library)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             yield Served(channel, library, f"datasets/{dataset.id}", dataset.fingerprint, pairs, watched, metrics)
         await server.drain()

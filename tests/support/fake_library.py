@@ -1,9 +1,9 @@
-"""Audit jobs in memory, for tests of what stands before them: they keep the protocol's promises, and a test sets their pace."""
+"""A library in memory, for tests of rpc: its rooms answer as the real ones do, and a test sets their pace."""
 
 import asyncio
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -121,8 +121,8 @@ def comparison(name: str, request: ComparisonRequest, created: float, shifts: in
     return ComparisonResult(head, tuple(rows[: request.options.keep]), retained, 0.01)
 
 
-class FakeJobs:
-    """``AuditJobs`` in memory.
+class FakeLibrary:
+    """``jobs.library.Library`` in memory; ``tests/support/test_fake_library.py`` holds its rooms to the real ones.
 
     Attributes:
         gate: set it to a cleared event to hold operations (and appends) until it is set.
@@ -141,55 +141,22 @@ class FakeJobs:
         self.rows = rows
         self.parquet = b"PAR1" + bytes(range(256)) * 3000
         self.asked: list[Any] = []
+        self.completed: dict[str, DatasetInfo] = {}
+        self.stored: dict[str, tuple[DatasetInfo, list[Pair]]] = {}
         self._clock = itertools.count(1_700_000_000)
-        self._completed: dict[str, DatasetInfo] = {}
-        self._datasets: dict[str, tuple[DatasetInfo, list[Pair]]] = {}
-        self._audits: dict[str, AuditInfo] = {}
-        self._results: dict[str, AuditResult] = {}
-        self._decisions: dict[str, DecisionInfo] = {}
-        self._comparisons: dict[str, ComparisonResult] = {}
-        self._operations: dict[str, OperationInfo] = {}
-        self._over: dict[str, asyncio.Event] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-
-    async def start(self) -> None: ...
+        self.operations = FakeOperations(self)
+        self.datasets = FakeDatasets(self)
+        self.audits = FakeAudits(self)
+        self.comparisons = FakeComparisons(self)
+        self.concepts = NoConcepts()
+        self.plans = None
 
     async def aclose(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
+        self.operations.stop()
 
-    async def begin_upload(self, request_id: str, display_name: str) -> UploadPosition:
-        self.appends.setdefault(request_id, [])
-        return await self.get_upload(request_id)
-
-    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
-        if self.failing:
-            raise self.failing.pop(0)
-        await self.gate.wait()
-        batches = self.appends[request_id]
-        if sequence > len(batches):
-            raise FailedPrecondition(
-                f"Batch {sequence} came, and {len(batches)} is expected.",
-                reason="SEQUENCE_GAP",
-                details={"sequence": sequence, "expected": len(batches)},
-            )
-        if sequence == len(batches):
-            batches.append(list(pairs))
-            self.sent_bytes[request_id] = self.sent_bytes.get(request_id, 0) + sent_bytes
-        return await self.get_upload(request_id)
-
-    async def finish_upload(self, request_id: str, pairs: int) -> DatasetInfo:
-        stored = [pair for batch in self.appends[request_id] for pair in batch]
-        if len(stored) != pairs:
-            raise FailedPrecondition(
-                f"{len(stored)} pairs are stored, and {pairs} announced.",
-                reason="UPLOAD_INCOMPLETE",
-                details={"stored": len(stored), "announced": pairs},
-            )
-        if not stored:
-            raise InvalidItem("The dataset holds no pair.", reason="EMPTY_DATASET")
-        self._completed[request_id] = self.store(stored, request_id)
-        return self._completed[request_id]
+    def now(self) -> float:
+        """Another instant at each call."""
+        return float(next(self._clock))
 
     @staticmethod
     def name_of(pairs: list[Pair]) -> str:
@@ -201,178 +168,61 @@ class FakeJobs:
         fingerprint, name = _fingerprint(pairs), self.name_of(pairs)
         keys = tuple(sorted({key for pair in pairs for key in pair.metadata}))
         prompts = len({pair.prompt for pair in pairs})
-        created = float(next(self._clock))
-        info = DatasetInfo(name, display_name, fingerprint, len(pairs), 0, prompts, keys, created, False)
-        self._datasets.setdefault(name, (info, pairs))
-        return self._datasets[name][0]
+        info = DatasetInfo(name, display_name, fingerprint, len(pairs), 0, prompts, keys, self.now(), False)
+        self.stored.setdefault(name, (info, pairs))
+        return self.stored[name][0]
 
-    async def get_upload(self, request_id: str) -> UploadPosition:
-        batches = self.appends.get(request_id, [])
-        sent = self.sent_bytes.get(request_id, 0)
-        return UploadPosition(len(batches), sum(map(len, batches)), self._completed.get(request_id), sent)
 
-    async def import_file(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
-        if not uri.startswith("file:///"):
-            raise InvalidItem("Not a file.", reason="INVALID_URI", field="uri")
-        dataset = self.store([Pair("a", "b", "c")], display_name)
-        return self.submit("import", dataset.name, request_id, lambda: dataset.name)
+class NoConcepts:
+    """No concept is stored."""
 
-    async def get_dataset(self, name: str) -> DatasetInfo:
-        return _find(self._datasets, name)[0]
+    def get(self, name: str, field: str = "name") -> Any:
+        raise NotFound(f"There is no {name}.", field=field)
 
-    async def list_datasets(self) -> list[DatasetInfo]:
-        return sorted((info for info, _ in self._datasets.values()), key=lambda info: -info.created)
 
-    async def delete_dataset(self, name: str) -> None:
-        _find(self._datasets, name)
-        if any(audit.dataset == name and audit.state is AuditState.RUNNING for audit in self._audits.values()):
-            raise FailedPrecondition("An audit of it runs.", reason="IN_USE")
-        del self._datasets[name]
+class FakeOperations:
+    """See ``Operations``."""
 
-    async def read_pairs(self, name: str, *, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
-        pairs = _find(self._datasets, name)[1]
-        self.asked.append(("read_pairs", start))
-        for first in range(start - start % 4, len(pairs), 4):
-            begin = max(first, start)
-            yield begin, pairs[begin : first + 4]
+    def __init__(self, library: FakeLibrary) -> None:
+        self._library = library
+        self._operations: dict[str, OperationInfo] = {}
+        self._over: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def create_audit(
-        self, dataset: str, settings: AuditSettings, *, display_name: str = "", request_id: str = ""
-    ) -> OperationInfo:
-        self.asked.append(settings)
-        return self._audit("audit", await self.get_dataset(dataset), settings, display_name, request_id, self.rows)
-
-    async def test_hypothesis(
-        self,
-        dataset: str,
-        concept: str,
-        condition: StatedCondition | None,
-        settings: AuditSettings,
-        *,
-        request_id: str = "",
-    ) -> OperationInfo:
-        self.asked.append((concept, condition, settings))
-        return self._audit("test", await self.get_dataset(dataset), settings, "", request_id, 1)
-
-    def _audit(
-        self, kind: str, dataset: DatasetInfo, settings: AuditSettings, title: str, request_id: str, rows: int
-    ) -> OperationInfo:
-        if f"operations/{kind}-{request_id}" in self._operations:
-            return self._operations[f"operations/{kind}-{request_id}"]
-        name = f"audits/a{len(self._audits)}"
-        views = tuple(
-            ViewSummary(view, 1000, 30, 20, rows, 4, "", "fewer clusters than asked") for view in settings.statistics.views
-        )
-        info = AuditInfo(name, dataset.name, title, AuditState.RUNNING, settings, SUBJECT, float(next(self._clock)))
-        self._audits[name] = info
-
-        def finish() -> str:
-            self._audits[name] = done = replace(info, state=AuditState.DONE, views=views, ended=float(next(self._clock)))
-            kept = [hypothesis_row(name, view, rank + 1) for view in settings.statistics.views for rank in range(rows)]
-            self._results[name] = AuditResult(done, {}, tuple(kept))
-            return kept[0].name if kind == "test" else name
-
-        return self.submit(kind, name, request_id, finish)
-
-    async def get_audit(self, name: str) -> AuditInfo:
-        return _find(self._audits, name)
-
-    async def list_audits(self) -> list[AuditInfo]:
-        return sorted(self._audits.values(), key=lambda info: -info.created)
-
-    async def delete_audit(self, name: str) -> None:
-        _find(self._audits, name)
-        del self._audits[name]
-        self._results.pop(name, None)
-
-    async def hypotheses(self, audit: str) -> AuditResult:
-        info = _find(self._audits, audit)
-        if info.state is AuditState.RUNNING:
-            raise FailedPrecondition(f"{audit} is not done.", reason="NOT_DONE")
-        if info.state is not AuditState.DONE:
-            raise FailedPrecondition(f"{audit} failed.", reason="AUDIT_FAILED")
-        return self._results[audit]
-
-    async def get_hypothesis(self, name: str) -> HypothesisDetail:
-        result = await self.hypotheses(name.split("/hypotheses/", maxsplit=1)[0])
-        rows = {row.name: row for row in result.hypotheses}
-        pairs = _find(self._datasets, result.info.dataset)[1]
-        evidence = [EvidencePair(row, pair, 0.5 - row) for row, pair in enumerate(pairs[:4])]
-        decided = [decision for decision in self._decisions.values() if decision.hypothesis == name]
-        row = replace(_find(rows, name), decision=decided[-1] if decided else None)
-        return HypothesisDetail(row, tuple(evidence[:2]), tuple(evidence[2:]))
-
-    async def export_parquet(self, audit: str) -> bytes:
-        await self.hypotheses(audit)
-        return self.parquet
-
-    async def record_decision(
-        self,
-        hypothesis: str,
-        mode: DecisionMode,
-        *,
-        strength: float | None = None,
-        note: str = "",
-        author: str = "",
-        request_id: str = "",
-    ) -> DecisionInfo:
-        await self.get_hypothesis(hypothesis)
-        id = request_id or f"d{len(self._decisions)}"
-        name = f"{hypothesis.split('/hypotheses/', maxsplit=1)[0]}/decisions/{id}"
-        info = DecisionInfo(name, hypothesis, mode, strength, note, author, float(next(self._clock)))
-        return self._decisions.setdefault(name, info)
-
-    async def list_decisions(self, audit: str = "audits/-") -> list[DecisionInfo]:
-        if audit != "audits/-":
-            _find(self._audits, audit)
-        return [info for info in self._decisions.values() if audit in ("audits/-", info.name.split("/decisions/")[0])]
-
-    async def compare_rollouts(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:
-        self.asked.append(request)
-        for name in (request.dataset, request.rollouts, request.noise):
-            await self.get_dataset(name)
-        name = f"comparisons/{request_id or len(self._comparisons)}"
-        self._comparisons[name] = comparison(name, request, float(next(self._clock)))
-        return self.submit("comparison", name, request_id, lambda: name)
-
-    async def get_comparison(self, name: str, *, brief: bool = False) -> ComparisonResult:
-        found: ComparisonResult = _find(self._comparisons, name)
-        return ComparisonResult(found.head) if brief else found
-
-    async def get_operation(self, name: str) -> OperationInfo:
+    def get(self, name: str) -> OperationInfo:
         return _find(self._operations, name)
 
-    async def list_operations(self) -> list[OperationInfo]:
+    def all(self) -> list[OperationInfo]:
         return sorted(self._operations.values(), key=lambda info: -info.created)
 
-    async def wait_operation(self, name: str, seconds: float | None = None) -> OperationInfo:
+    async def wait(self, name: str, seconds: float | None = None) -> OperationInfo:
         _find(self._operations, name)
         waiting = asyncio.ensure_future(self._over[name].wait())
         await asyncio.wait({waiting}, timeout=seconds)
         waiting.cancel()
         return self._operations[name]
 
-    async def cancel_operation(self, name: str) -> None:
+    async def cancel(self, name: str) -> None:
         if not _find(self._operations, name).done:
             self._tasks[name].cancel()
             self.end(name, error=Cancelled("The operation was cancelled."))
 
-    async def delete_operation(self, name: str) -> None:
+    async def delete(self, name: str) -> None:
         if not _find(self._operations, name).done:
             raise FailedPrecondition(f"{name} is not done.", reason="NOT_DONE")
         del self._operations[name]
 
-    def submit(self, kind: str, target: str, request_id: str, finish: Callable[[], str]) -> OperationInfo:
+    def begin(self, kind: str, target: str, request_id: str, finish: Callable[[], str]) -> OperationInfo:
         """Begin an operation that ends once the gate is open."""
         name = f"operations/{kind}-{request_id or len(self._operations)}"
         if name in self._operations:
             return self._operations[name]
-        now = float(next(self._clock))
+        now = self._library.now()
         info = OperationInfo(name, kind, target, "scoring", 10, 40, 5.0, 6.0, now, now + 0.5, 1, False)
         self._operations[name], self._over[name] = info, asyncio.Event()
 
         async def run() -> None:
-            await self.gate.wait()
+            await self._library.gate.wait()
             self.end(name, response=finish())
 
         self._tasks[name] = asyncio.create_task(run())
@@ -382,6 +232,215 @@ class FakeJobs:
         """End an operation."""
         self._operations[name] = replace(self._operations[name], done=True, phase="", response=response, error=error)
         self._over[name].set()
+
+    def known(self, kind: str, request_id: str) -> OperationInfo | None:
+        """The operation of a request."""
+        return self._operations.get(f"operations/{kind}-{request_id}")
+
+    def stop(self) -> None:
+        """Cancel what runs."""
+        for task in self._tasks.values():
+            task.cancel()
+
+
+class FakeImports:
+    """See ``Imports``."""
+
+    def __init__(self, library: FakeLibrary) -> None:
+        self._library = library
+
+    async def begin(self, uri: str, display_name: str = "", request_id: str = "") -> OperationInfo:
+        if not uri.startswith("file:///"):
+            raise InvalidItem("Not a file.", reason="INVALID_URI", field="uri")
+        dataset = self._library.store([Pair("a", "b", "c")], display_name)
+        return self._library.operations.begin("import", dataset.name, request_id, lambda: dataset.name)
+
+
+class FakeDatasets:
+    """See ``DatasetJobs``."""
+
+    def __init__(self, library: FakeLibrary) -> None:
+        self._library = library
+        self.imports = FakeImports(library)
+
+    async def begin(self, request_id: str, display_name: str) -> UploadPosition:
+        self._library.appends.setdefault(request_id, [])
+        return await self.position(request_id)
+
+    async def append(self, request_id: str, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> UploadPosition:
+        library = self._library
+        if library.failing:
+            raise library.failing.pop(0)
+        await library.gate.wait()
+        batches = library.appends[request_id]
+        if sequence > len(batches):
+            raise FailedPrecondition(
+                f"Batch {sequence} came, and {len(batches)} is expected.",
+                reason="SEQUENCE_GAP",
+                details={"sequence": sequence, "expected": len(batches)},
+            )
+        if sequence == len(batches):
+            batches.append(list(pairs))
+            library.sent_bytes[request_id] = library.sent_bytes.get(request_id, 0) + sent_bytes
+        return await self.position(request_id)
+
+    async def finish(self, request_id: str, pairs: int) -> DatasetInfo:
+        stored = [pair for batch in self._library.appends[request_id] for pair in batch]
+        if len(stored) != pairs:
+            raise FailedPrecondition(
+                f"{len(stored)} pairs are stored, and {pairs} announced.",
+                reason="UPLOAD_INCOMPLETE",
+                details={"stored": len(stored), "announced": pairs},
+            )
+        if not stored:
+            raise InvalidItem("The dataset holds no pair.", reason="EMPTY_DATASET")
+        self._library.completed[request_id] = self._library.store(stored, request_id)
+        return self._library.completed[request_id]
+
+    async def position(self, request_id: str) -> UploadPosition:
+        batches = self._library.appends.get(request_id, [])
+        sent = self._library.sent_bytes.get(request_id, 0)
+        return UploadPosition(len(batches), sum(map(len, batches)), self._library.completed.get(request_id), sent)
+
+    async def get(self, name: str) -> DatasetInfo:
+        return _find(self._library.stored, name)[0]
+
+    async def all(self) -> list[DatasetInfo]:
+        return sorted((info for info, _ in self._library.stored.values()), key=lambda info: -info.created)
+
+    async def delete(self, name: str) -> None:
+        _find(self._library.stored, name)
+        if any(audit.dataset == name and audit.state is AuditState.RUNNING for audit in await self._library.audits.all()):
+            raise FailedPrecondition("An audit of it runs.", reason="IN_USE")
+        del self._library.stored[name]
+
+    async def pairs_at(self, name: str, rows: Iterable[int]) -> dict[int, Pair]:
+        pairs = _find(self._library.stored, name)[1]
+        return {row: pairs[row] for row in sorted(rows) if row < len(pairs)}
+
+
+class FakeAudits:
+    """See ``AuditJobs``."""
+
+    def __init__(self, library: FakeLibrary) -> None:
+        self._library = library
+        self._audits: dict[str, AuditInfo] = {}
+        self._results: dict[str, AuditResult] = {}
+        self._decisions: dict[str, DecisionInfo] = {}
+
+    async def create(
+        self, dataset: str, settings: AuditSettings, *, display_name: str = "", request_id: str = ""
+    ) -> OperationInfo:
+        self._library.asked.append(settings)
+        return await self._begin("audit", dataset, settings, display_name, request_id, self._library.rows)
+
+    async def test(
+        self,
+        dataset: str,
+        concept: str,
+        condition: StatedCondition | None,
+        settings: AuditSettings,
+        *,
+        request_id: str = "",
+    ) -> OperationInfo:
+        self._library.asked.append((concept, condition, settings))
+        return await self._begin("test", dataset, settings, "", request_id, 1)
+
+    async def _begin(
+        self, kind: str, dataset: str, settings: AuditSettings, title: str, request_id: str, rows: int
+    ) -> OperationInfo:
+        library = self._library
+        stored = await library.datasets.get(dataset)
+        if known := library.operations.known(kind, request_id):
+            return known
+        name = f"audits/a{len(self._audits)}"
+        views = tuple(
+            ViewSummary(view, 1000, 30, 20, rows, 4, "", "fewer clusters than asked") for view in settings.statistics.views
+        )
+        info = AuditInfo(name, stored.name, title, AuditState.RUNNING, settings, SUBJECT, library.now())
+        self._audits[name] = info
+
+        def finish() -> str:
+            self._audits[name] = done = replace(info, state=AuditState.DONE, views=views, ended=library.now())
+            kept = [hypothesis_row(name, view, rank + 1) for view in settings.statistics.views for rank in range(rows)]
+            self._results[name] = AuditResult(done, {}, tuple(kept))
+            return kept[0].name if kind == "test" else name
+
+        return library.operations.begin(kind, name, request_id, finish)
+
+    async def get(self, name: str) -> AuditInfo:
+        return _find(self._audits, name)
+
+    async def all(self) -> list[AuditInfo]:
+        return sorted(self._audits.values(), key=lambda info: -info.created)
+
+    async def delete(self, name: str) -> None:
+        _find(self._audits, name)
+        del self._audits[name]
+        self._results.pop(name, None)
+
+    async def result(self, audit: str) -> AuditResult:
+        info = _find(self._audits, audit)
+        if info.state is AuditState.RUNNING:
+            raise FailedPrecondition(f"{audit} is not done.", reason="NOT_DONE")
+        if info.state is not AuditState.DONE:
+            raise FailedPrecondition(f"{audit} failed.", reason="AUDIT_FAILED")
+        return self._results[audit]
+
+    async def hypothesis(self, name: str) -> HypothesisDetail:
+        result = await self.result(name.split("/hypotheses/", maxsplit=1)[0])
+        rows = {row.name: row for row in result.hypotheses}
+        pairs = _find(self._library.stored, result.info.dataset)[1]
+        evidence = [EvidencePair(row, pair, 0.5 - row) for row, pair in enumerate(pairs[:4])]
+        decided = [decision for decision in self._decisions.values() if decision.hypothesis == name]
+        row = replace(_find(rows, name), decision=decided[-1] if decided else None)
+        return HypothesisDetail(row, tuple(evidence[:2]), tuple(evidence[2:]))
+
+    async def parquet(self, audit: str) -> bytes:
+        await self.result(audit)
+        return self._library.parquet
+
+    async def decide(
+        self,
+        hypothesis: str,
+        mode: DecisionMode,
+        *,
+        strength: float | None = None,
+        note: str = "",
+        author: str = "",
+        request_id: str = "",
+    ) -> DecisionInfo:
+        await self.hypothesis(hypothesis)
+        id = request_id or f"d{len(self._decisions)}"
+        name = f"{hypothesis.split('/hypotheses/', maxsplit=1)[0]}/decisions/{id}"
+        info = DecisionInfo(name, hypothesis, mode, strength, note, author, self._library.now())
+        return self._decisions.setdefault(name, info)
+
+    async def decisions(self, audit: str = "audits/-") -> list[DecisionInfo]:
+        if audit != "audits/-":
+            _find(self._audits, audit)
+        return [info for info in self._decisions.values() if audit in ("audits/-", info.name.split("/decisions/")[0])]
+
+
+class FakeComparisons:
+    """See ``ComparisonJobs``."""
+
+    def __init__(self, library: FakeLibrary) -> None:
+        self._library = library
+        self._comparisons: dict[str, ComparisonResult] = {}
+
+    async def create(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:
+        library = self._library
+        library.asked.append(request)
+        for name in (request.dataset, request.rollouts, request.noise):
+            await library.datasets.get(name)
+        name = f"comparisons/{request_id or len(self._comparisons)}"
+        self._comparisons[name] = comparison(name, request, library.now())
+        return library.operations.begin("comparison", name, request_id, lambda: name)
+
+    async def get(self, name: str, *, brief: bool = False) -> ComparisonResult:
+        found: ComparisonResult = _find(self._comparisons, name)
+        return ComparisonResult(found.head) if brief else found
 
 
 def chat(*texts: str) -> tuple[Message, ...]:

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from assay_server.config import ServerConfig
 from assay_server.errors import Cancelled
+from assay_server.jobs.library import StoreOptions
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.state import OperationState
-from assay_server.jobs.stored_jobs import StoreOptions
 from assay_server.store.files import Files
 
 from tests.server.jobs.operations.test_jobs import Work
-from tests.server.jobs.worlds import lesson, open_jobs, tiny_scorer, upload
+from tests.server.jobs.worlds import lesson, open_library, tiny_scorer, upload
 
 DAY = 86_400.0
 
@@ -56,8 +56,8 @@ async def test_operations_that_ended_long_ago_are_forgotten_and_no_others(files:
 async def test_what_only_an_operation_names_goes_with_it_and_datasets_stay(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     async with tiny_scorer() as scorer:
-        async with open_jobs(folder, scorer) as jobs:
-            dataset = await upload(jobs, lesson(10))
+        async with open_library(folder, scorer) as library:
+            dataset = await upload(library, lesson(10))
         files = Files(str(folder))
         keep(files, "import-old", kind="import", response=dataset)
         keep(files, "comparison-old", kind="comparison", target="comparisons/old", response="comparisons/old")
@@ -65,10 +65,10 @@ async def test_what_only_an_operation_names_goes_with_it_and_datasets_stay(tmp_p
         keep(files, "promptranking-young", kind="prompt-ranking", target="rankings/young", days=1)
         for path in ("labels/runs/young", "labels/runs/old", "rankings/young", "rankings/old", "comparisons/old/comparison"):
             files.write_json(f"{path}.json", {"x": 1})
-        async with open_jobs(folder, scorer) as jobs:
-            names = {info.name for info in await jobs.list_operations()}
+        async with open_library(folder, scorer) as library:
+            names = {info.name for info in library.operations.all()}
             assert names == {f"operations/{id}" for id in ("comparison-old", "labels-young", "promptranking-young")}
-            assert (await jobs.get_dataset(dataset)).pairs == 10
+            assert (await library.datasets.get(dataset)).pairs == 10
         assert [files.names(one) for one in ("labels/runs", "rankings")] == [["young.json"], ["young.json"]]
         assert files.exists("comparisons/old/comparison.json")
 

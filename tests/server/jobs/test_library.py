@@ -1,4 +1,4 @@
-"""The audit jobs end to end over a real tiny subject: uploads to findings, and what is left when they stop in between."""
+"""The audit library end to end over a real tiny subject: uploads to findings, and what is left when they stop in between."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ from assay_server.jobs.audits.types import AuditCondition, AuditState, DecisionM
 from assay_server.scorer import ScoreOptions, Scorer
 from assay_server.subject.types import Pair
 
-from tests.server.jobs.worlds import OPTIONS, QUICK, audit, lesson, only, open_jobs, tiny_scorer, upload
+from tests.server.jobs.worlds import OPTIONS, QUICK, audit, lesson, only, open_library, tiny_scorer, upload
 from tests.support.tiny_subject import FEATURES, Watched, until
 
 PAIRS = lesson(70)
@@ -34,12 +34,12 @@ async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
 
 
 async def test_pairs_become_a_dataset_and_a_dataset_findings(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
-        before = await jobs.get_dataset(dataset)
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, PAIRS)
+        before = await library.datasets.get(dataset)
         assert (before.pairs, before.scored, before.unusable_pairs, before.display_name) == (70, False, 0, "display up")
-        done = await audit(jobs, dataset, replace(QUICK, metadata_keys=("topic",)), display_name="mine")
-        after = await jobs.get_dataset(dataset)
+        done = await audit(library, dataset, replace(QUICK, metadata_keys=("topic",)), display_name="mine")
+        after = await library.datasets.get(dataset)
         assert (after.scored, after.unusable_pairs) == (True, UNUSABLE)
         assert (done.state, done.display_name, done.dataset) == (AuditState.DONE, "mine", dataset)
         assert [view.view for view in done.views] == list(QUICK.statistics.views)
@@ -48,42 +48,42 @@ async def test_pairs_become_a_dataset_and_a_dataset_findings(tmp_path: Path, sco
         assert 0.5 < done.nuisance.accuracy <= 1
         assert (done.cost.pairs_scored, done.cost.cache_hits, done.cost.device) == (70, 0, "cpu")
         assert done.cost.tokens_read > 2000
-        result = await jobs.hypotheses(done.name)
+        result = await library.audits.result(done.name)
         assert {row.view for row in result.hypotheses} == set(QUICK.statistics.views)
         assert any(row.condition and row.condition.name.startswith("metadata/topic=") for row in result.hypotheses)
         numbers = [row.raw.estimate for row in result.hypotheses] + [row.raw.p for row in result.hypotheses]
         assert np.isfinite(numbers).all()
         first = result.hypotheses[0]
-        detail = await jobs.get_hypothesis(first.name)
+        detail = await library.audits.hypothesis(first.name)
         assert detail.hypothesis == first
         assert detail.supporting
         assert all(one.pair == PAIRS[one.row] for one in (*detail.supporting, *detail.contradicting))
         assert all(one.disparity * first.raw.estimate > 0 for one in detail.supporting)
-        frame = pd.read_parquet(io.BytesIO(await jobs.export_parquet(done.name)))
+        frame = pd.read_parquet(io.BytesIO(await library.audits.parquet(done.name)))
         assert len(frame) == sum(len(table.concept) for table in result.tables.values())
-        operations = await jobs.list_operations()
+        operations = library.operations.all()
         assert [operation.target for operation in operations] == [done.name]
 
 
 async def test_an_audit_says_the_same_whatever_happened_around_it(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
     """Stopped between shards and taken up, beside live traffic, with a warm cache: not one bit differs."""
-    async with open_jobs(tmp_path / "calm", scorer) as jobs:
-        calm = await audit(jobs, await upload(jobs, PAIRS))
+    async with open_library(tmp_path / "calm", scorer) as library:
+        calm = await audit(library, await upload(library, PAIRS))
 
     async with tiny_scorer(watched) as other:
         await other.score(PAIRS[:20], ScoreOptions(include_prompt=True))
         resumed = 0
         request: dict[str, str] = {"request_id": "a"}
         for number in range(40):
-            async with open_jobs(tmp_path / "stormy", other) as jobs:
-                dataset = await upload(jobs, PAIRS)
-                operation = await jobs.create_audit(dataset, QUICK, **request)
+            async with open_library(tmp_path / "stormy", other) as library:
+                dataset = await upload(library, PAIRS)
+                operation = await library.audits.create(dataset, QUICK, **request)
                 traffic = asyncio.ensure_future(other.score(PAIRS[number : number + 3], ScoreOptions()))
-                end = await jobs.wait_operation(operation.name, 0.02 + 0.04 * number)
+                end = await library.operations.wait(operation.name, 0.02 + 0.04 * number)
                 await traffic
                 resumed = end.resumed
                 if end.done:
-                    stormy = await jobs.get_audit(end.response)
+                    stormy = await library.audits.get(end.response)
                     break
         assert resumed >= 2
     assert stormy.result_fingerprint == calm.result_fingerprint
@@ -92,85 +92,85 @@ async def test_an_audit_says_the_same_whatever_happened_around_it(tmp_path: Path
 
 
 async def test_damaged_features_are_noticed_and_scored_again(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
-        first = await audit(jobs, dataset)
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, PAIRS)
+        first = await audit(library, dataset)
         shards = sorted((tmp_path / "features").rglob("0000*.parquet"))
         assert len(shards) == 5
         shards[1].write_bytes(shards[1].read_bytes()[:-30])
         shards[3].unlink()
-        second = await audit(jobs, dataset)
+        second = await audit(library, dataset)
         assert second.name != first.name
         assert second.result_fingerprint == first.result_fingerprint
         assert second.cost.pairs_scored == 32
-        third = await audit(jobs, dataset)
+        third = await audit(library, dataset)
         assert (third.cost.pairs_scored, third.cost.tokens_read) == (0, 0)
 
 
 async def test_a_damaged_table_is_an_error_and_never_half_a_result(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        done = await audit(jobs, await upload(jobs, PAIRS), only(ViewKind.GLOBAL))
+    async with open_library(tmp_path, scorer) as library:
+        done = await audit(library, await upload(library, PAIRS), only(ViewKind.GLOBAL))
     path = tmp_path / done.name / "global.parquet"
     path.write_bytes(path.read_bytes()[:-10])
-    async with open_jobs(tmp_path, scorer) as jobs:
+    async with open_library(tmp_path, scorer) as library:
         with pytest.raises(Exception, match=r"global\.parquet is damaged"):
-            await jobs.hypotheses(done.name)
-        await jobs.delete_audit(done.name)
+            await library.audits.result(done.name)
+        await library.audits.delete(done.name)
         with pytest.raises(NotFound):
-            await jobs.get_audit(done.name)
+            await library.audits.get(done.name)
 
 
 async def test_equal_uploads_at_once_are_one_dataset(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        names = await asyncio.gather(*[upload(jobs, PAIRS, f"up-{index}", 3 + index) for index in range(4)])
+    async with open_library(tmp_path, scorer) as library:
+        names = await asyncio.gather(*[upload(library, PAIRS, f"up-{index}", 3 + index) for index in range(4)])
         assert len(set(names)) == 1
-        (only_one,) = await jobs.list_datasets()
-        again = await jobs.begin_upload("up-2", "")
+        (only_one,) = await library.datasets.all()
+        again = await library.datasets.begin("up-2", "")
         assert again.dataset == only_one
-        assert (await jobs.get_upload("up-3")).dataset == only_one
-        assert (await jobs.get_upload("other")).next_sequence == 0
+        assert (await library.datasets.position("up-3")).dataset == only_one
+        assert (await library.datasets.position("other")).next_sequence == 0
         with pytest.raises(FailedPrecondition) as refused:
-            await jobs.append("up-2", 99, PAIRS[:1], 100)
+            await library.datasets.append("up-2", 99, PAIRS[:1], 100)
         assert refused.value.reason == "UPLOAD_COMPLETE"
-        await jobs.delete_dataset(only_one.name)
-        assert await upload(jobs, PAIRS, "up-2") == only_one.name
-        read = [pair async for _, chunk in jobs.read_pairs(only_one.name, start=60) for pair in chunk]
+        await library.datasets.delete(only_one.name)
+        assert await upload(library, PAIRS, "up-2") == only_one.name
+        read = [pair async for _, chunk in library.datasets.read(only_one.name, start=60) for pair in chunk]
         assert read == PAIRS[60:]
 
 
 async def test_a_cancelled_audit_stops_soon_and_says_so(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, PAIRS)
         watched.hold()
-        operation = await jobs.create_audit(dataset, QUICK)
-        waiting = await jobs.create_audit(dataset, QUICK)
+        operation = await library.audits.create(dataset, QUICK)
+        waiting = await library.audits.create(dataset, QUICK)
         await until(lambda: bool(watched.reads))
         with pytest.raises(FailedPrecondition) as refused:
-            await jobs.delete_dataset(dataset)
+            await library.datasets.delete(dataset)
         assert refused.value.reason == "IN_USE"
         with pytest.raises(FailedPrecondition) as refused:
-            await jobs.hypotheses(operation.target)
+            await library.audits.result(operation.target)
         assert refused.value.reason == "NOT_DONE"
-        assert (await jobs.get_operation(operation.name)).phase == "scoring"
-        await jobs.cancel_operation(operation.name)
-        end = await jobs.wait_operation(operation.name, 10)
+        assert library.operations.get(operation.name).phase == "scoring"
+        await library.operations.cancel(operation.name)
+        end = await library.operations.wait(operation.name, 10)
         assert isinstance(end.error, Cancelled)
-        assert (await jobs.get_audit(operation.target)).state is AuditState.CANCELLED
+        assert (await library.audits.get(operation.target)).state is AuditState.CANCELLED
         with pytest.raises(FailedPrecondition) as refused:
-            await jobs.hypotheses(operation.target)
+            await library.audits.result(operation.target)
         assert refused.value.reason == "AUDIT_FAILED"
-        await jobs.delete_audit(waiting.target)
-        assert [info.name for info in await jobs.list_audits()] == [operation.target]
+        await library.audits.delete(waiting.target)
+        assert [info.name for info in await library.audits.all()] == [operation.target]
         watched.release()
-        await jobs.delete_dataset(dataset)
+        await library.datasets.delete(dataset)
         assert not list((tmp_path / "features").glob("*"))
 
 
 async def test_stated_hypotheses_hold_where_they_say(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
-        first = await audit(jobs, dataset, replace(QUICK, metadata_keys=("topic",)))
-        result = await jobs.hypotheses(first.name)
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, PAIRS)
+        first = await audit(library, dataset, replace(QUICK, metadata_keys=("topic",)))
+        result = await library.audits.result(first.name)
         concept = result.hypotheses[0].concept.name
         topic = sum(pair.metadata["topic"] == "sage" and bool(pair.rejected) for pair in PAIRS)
         conditioned = next(row for row in result.hypotheses if row.condition and row.condition.name.startswith("data-cluster/"))
@@ -182,48 +182,48 @@ async def test_stated_hypotheses_hold_where_they_say(tmp_path: Path, scorer: Sco
             AuditCondition(f"{first.name}/conditions/{conditioned.condition.name}"): conditioned.inside,
         }
         for condition, inside in cases.items():
-            operation = await jobs.test_hypothesis(dataset, concept, condition, QUICK)
-            end = await jobs.wait_operation(operation.name, 60)
+            operation = await library.audits.test(dataset, concept, condition, QUICK)
+            end = await library.operations.wait(operation.name, 60)
             assert end.error is None, end.error
-            row = (await jobs.get_hypothesis(end.response)).hypothesis
+            row = (await library.audits.hypothesis(end.response)).hypothesis
             assert (row.view, row.concept.name, row.inside) == (ViewKind.STATED, concept, inside)
             if condition is None:
                 assert row.raw.estimate == result.hypotheses[0].raw.estimate
         often, never = _prompt_features(tmp_path)
-        prompted = await jobs.test_hypothesis(dataset, concept, PromptConcept(f"feature/{often}"), QUICK)
-        end = await jobs.wait_operation(prompted.name, 60)
-        row = (await jobs.get_hypothesis(end.response)).hypothesis
+        prompted = await library.audits.test(dataset, concept, PromptConcept(f"feature/{often}"), QUICK)
+        end = await library.operations.wait(prompted.name, 60)
+        row = (await library.audits.hypothesis(end.response)).hypothesis
         assert row.condition is not None
         assert (row.condition.name, row.inside + row.outside) == (f"feature/{often}", 70 - UNUSABLE)
-        untestable = await jobs.test_hypothesis(dataset, concept, PromptConcept(f"feature/{never}"), QUICK)
-        end = await jobs.wait_operation(untestable.name, 60)
+        untestable = await library.audits.test(dataset, concept, PromptConcept(f"feature/{never}"), QUICK)
+        end = await library.operations.wait(untestable.name, 60)
         assert isinstance(end.error, FailedPrecondition)
         assert end.error.reason == "NOTHING_TO_TEST"
         for wrong, error in ((MetadataValue("topic", "x"), InvalidItem), (PromptConcept("feature/999"), NotFound)):
             with pytest.raises(error):
-                await jobs.test_hypothesis(dataset, concept, wrong, QUICK)
+                await library.audits.test(dataset, concept, wrong, QUICK)
         with pytest.raises(NotFound):
-            await jobs.test_hypothesis(dataset, f"feature/{FEATURES}", None, QUICK)
+            await library.audits.test(dataset, f"feature/{FEATURES}", None, QUICK)
 
 
 async def test_decisions_outlive_the_process_and_the_last_one_counts(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        done = await audit(jobs, await upload(jobs, PAIRS), only(ViewKind.GLOBAL))
+    async with open_library(tmp_path, scorer) as library:
+        done = await audit(library, await upload(library, PAIRS), only(ViewKind.GLOBAL))
         name = f"{done.name}/hypotheses/global-2"
-        kept = await jobs.record_decision(name, DecisionMode.KEEP, note="fine", request_id="r")
-        assert await jobs.record_decision(name, DecisionMode.KEEP, note="fine", request_id="r") == kept
+        kept = await library.audits.decide(name, DecisionMode.KEEP, note="fine", request_id="r")
+        assert await library.audits.decide(name, DecisionMode.KEEP, note="fine", request_id="r") == kept
         with pytest.raises(InvalidItem):
-            await jobs.record_decision(name, DecisionMode.AMPLIFY, request_id="r")
-        last = await jobs.record_decision(name, DecisionMode.EXPLAIN_AWAY, strength=2.0, author="me")
+            await library.audits.decide(name, DecisionMode.AMPLIFY, request_id="r")
+        last = await library.audits.decide(name, DecisionMode.EXPLAIN_AWAY, strength=2.0, author="me")
         for wrong in ("global-41", "prompt-1", "nonsense"):
             with pytest.raises(NotFound):
-                await jobs.record_decision(f"{done.name}/hypotheses/{wrong}", DecisionMode.KEEP)
-    async with open_jobs(tmp_path, scorer) as jobs:
-        assert await jobs.list_decisions(done.name) == [kept, last]
-        assert await jobs.list_decisions() == [kept, last]
-        assert (await jobs.get_hypothesis(name)).hypothesis.decision == last
+                await library.audits.decide(f"{done.name}/hypotheses/{wrong}", DecisionMode.KEEP)
+    async with open_library(tmp_path, scorer) as library:
+        assert await library.audits.decisions(done.name) == [kept, last]
+        assert await library.audits.decisions() == [kept, last]
+        assert (await library.audits.hypothesis(name)).hypothesis.decision == last
         with pytest.raises(NotFound):
-            await jobs.list_decisions("audits/nope")
+            await library.audits.decisions("audits/nope")
 
 
 @pytest.mark.parametrize(
@@ -240,10 +240,10 @@ async def test_decisions_outlive_the_process_and_the_last_one_counts(tmp_path: P
     ids=["ten pairs", "three pairs", "one prompt", "constant", "none usable", "one metadata value", "format"],
 )
 async def test_poor_data_gives_an_answer_or_a_reason(tmp_path: Path, scorer: Scorer, pairs: list[Pair], settings: object) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        done = await audit(jobs, await upload(jobs, pairs), settings)  # type: ignore[arg-type]
+    async with open_library(tmp_path, scorer) as library:
+        done = await audit(library, await upload(library, pairs), settings)  # type: ignore[arg-type]
         assert done.state is AuditState.DONE
-        for row in (await jobs.hypotheses(done.name)).hypotheses:
+        for row in (await library.audits.result(done.name)).hypotheses:
             effects = [row.raw] if row.controlled is None else [row.raw, row.controlled]
             assert all(np.isfinite([e.estimate, e.low, e.high, e.z, e.p, e.q, e.q_by]).all() for e in effects)
         for view in done.views:
@@ -251,21 +251,21 @@ async def test_poor_data_gives_an_answer_or_a_reason(tmp_path: Path, scorer: Sco
 
 
 async def test_what_another_subject_was_asked_fails_with_the_difference(tmp_path: Path, watched: Watched, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, PAIRS)
         watched.hold()
-        operation = await jobs.create_audit(dataset, QUICK)
+        operation = await library.audits.create(dataset, QUICK)
         await until(lambda: bool(watched.reads))
     watched.release()
 
     class Other:
         info = replace(scorer.info, sae_fingerprint="another")
 
-    async with open_jobs(tmp_path, Other()) as jobs:  # type: ignore[arg-type]
-        end = await jobs.wait_operation(operation.name, 10)
+    async with open_library(tmp_path, Other()) as library:  # type: ignore[arg-type]
+        end = await library.operations.wait(operation.name, 10)
         assert isinstance(end.error, SubjectMismatch)
         assert "sae_fingerprint" in end.error.message
-        assert (await jobs.get_audit(operation.target)).state is AuditState.FAILED
+        assert (await library.audits.get(operation.target)).state is AuditState.FAILED
 
 
 async def test_files_are_imported_from_the_roots_and_nowhere_else(tmp_path: Path, scorer: Scorer) -> None:
@@ -279,15 +279,15 @@ async def test_files_are_imported_from_the_roots_and_nowhere_else(tmp_path: Path
     def read(path: Path) -> object:
         return iter(lesson(int(path.read_text())))
 
-    async with open_jobs(tmp_path / "data", scorer, options=options, read_pairs=read) as jobs:
+    async with open_library(tmp_path / "data", scorer, options=options, read_pairs=read) as library:
         uri = (root / "pairs.jsonl").as_uri()
-        operation = await jobs.import_file(uri, "named")
-        end = await jobs.wait_operation(operation.name, 30)
+        operation = await library.datasets.imports.begin(uri, "named")
+        end = await library.operations.wait(operation.name, 30)
         assert end.error is None, end.error
-        info = await jobs.get_dataset(end.response)
+        info = await library.datasets.get(end.response)
         assert (info.pairs, info.display_name) == (17, "named")
-        assert (await jobs.import_file(uri, "named")).name == operation.name
-        assert await upload(jobs, lesson(17)) == info.name
+        assert (await library.datasets.imports.begin(uri, "named")).name == operation.name
+        assert await upload(library, lesson(17)) == info.name
         for wrong in (
             (tmp_path / "outside.jsonl").as_uri(),
             (root / "link.jsonl").as_uri(),
@@ -298,27 +298,27 @@ async def test_files_are_imported_from_the_roots_and_nowhere_else(tmp_path: Path
             "pairs.jsonl",
         ):
             with pytest.raises(InvalidItem) as refused:
-                await jobs.import_file(wrong)
+                await library.datasets.imports.begin(wrong)
             assert refused.value.reason == "INVALID_URI"
 
 
 async def test_the_same_audit_asked_twice_is_one(tmp_path: Path, scorer: Scorer) -> None:
-    async with open_jobs(tmp_path, scorer) as jobs:
-        dataset = await upload(jobs, PAIRS)
-        one, two = await asyncio.gather(*[jobs.create_audit(dataset, QUICK, request_id="x") for _ in range(2)])
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, PAIRS)
+        one, two = await asyncio.gather(*[library.audits.create(dataset, QUICK, request_id="x") for _ in range(2)])
         assert one.name == two.name
-        end = await jobs.wait_operation(one.name, 60)
+        end = await library.operations.wait(one.name, 60)
         with pytest.raises(InvalidItem) as refused:
-            await jobs.create_audit(dataset, only(ViewKind.GLOBAL), request_id="x")
+            await library.audits.create(dataset, only(ViewKind.GLOBAL), request_id="x")
         assert refused.value.reason == "REQUEST_ID_REUSED"
-        await jobs.delete_operation(one.name)
-        again = await jobs.wait_operation((await jobs.create_audit(dataset, QUICK, request_id="x")).name, 60)
+        await library.operations.delete(one.name)
+        again = await library.operations.wait((await library.audits.create(dataset, QUICK, request_id="x")).name, 60)
         assert again.response == end.response
         with pytest.raises(InvalidItem) as refused:
-            await jobs.create_audit(dataset, replace(QUICK, metadata_keys=("nope",)))
+            await library.audits.create(dataset, replace(QUICK, metadata_keys=("nope",)))
         assert refused.value.reason == "UNKNOWN_METADATA_KEY"
         with pytest.raises(NotFound):
-            await jobs.create_audit("datasets/nope", QUICK)
+            await library.audits.create("datasets/nope", QUICK)
 
 
 def _prompt_features(folder: Path) -> tuple[int, int]:
