@@ -11,8 +11,8 @@ from assay.v1 import model_pb2
 from assay_server.config import ServerConfig
 from assay_server.errors import FailedPrecondition
 from assay_server.rpc.interceptors import Observe
-from assay_server.rpc.receiving import receive
 from assay_server.rpc.state import ServerState
+from assay_server.rpc.streams import receive
 from assay_server.telemetry.metrics import Metrics
 
 from tests.support.harness import until

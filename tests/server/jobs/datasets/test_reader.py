@@ -59,7 +59,8 @@ async def test_a_sample_is_of_usable_pairs_and_the_same_for_the_same_seed(reader
     assert await reader.sample(name, 20, 0) == tuple(pair for pair in PAIRS if pair.rejected)
     some = await reader.sample(name, 10, 1)
     assert some == await reader.sample(name, 10, 1)
-    assert set(some) < set(PAIRS)
+    assert len(some) <= 10
+    assert all(pair in PAIRS and pair.rejected for pair in some)
 
 
 @pytest.mark.parametrize("wrong", ["datasets/none", "datasets/", "datasets/a/b", "audits/a", ""])
