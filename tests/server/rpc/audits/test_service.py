@@ -293,6 +293,6 @@ async def test_a_broken_file_of_the_store_is_an_incident_without_its_words(harne
     async def broken(name: str) -> Any:
         raise EngineFailure("The file is damaged.", reason="BROKEN")
 
-    harness.library.get_dataset = broken  # type: ignore[method-assign]
+    harness.library.datasets.get = broken  # type: ignore[method-assign]
     error = await refused(harness.audits.GetDataset(service.GetDatasetRequest(name=DATASET)))
     assert (error.code, error.info.reason) == (grpc.StatusCode.INTERNAL, "BROKEN")
