@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.types import EffectRow, HypothesisRow
 from assay_server.report import figures
 from assay_server.report.markup import Html, el
-from assay_server.report.model import Effect, Hypothesis, Report, View
+from assay_server.report.model import Report, View
 from assay_server.report.scale import Scale, linear, tick_label
 from assay_server.report.wording import (
     VIEW_TITLES,
@@ -49,8 +50,8 @@ def _caption(view: View, shown: int, findings: int) -> Html:
         text = "As it was stated" if shown == 1 else "As they were stated"
     elif not findings:
         text = f"Nothing is a finding. The {figures.plural(shown, 'hypothesis', 'hypotheses')} that came closest:"
-    elif view.findings_controlled > shown:
-        text = f"The first {shown} of {figures.plural(view.findings_controlled, 'finding')}, in the view's own order"
+    elif view.summary.findings_controlled > shown:
+        text = f"The first {shown} of {figures.plural(view.summary.findings_controlled, 'finding')}, in the view's own order"
     else:
         text = f"{figures.plural(shown, 'finding')}, in the view's own order"
     return el("span", text, el("span", f" ({VIEW_TITLES[view.kind].lower()})", class_="sr"))
@@ -76,7 +77,7 @@ def _head(scale: Scale, view: View) -> Html:
     )
 
 
-def _row(item: Hypothesis, scale: Scale) -> Html:
+def _row(item: HypothesisRow, scale: Scale) -> Html:
     effect = item.effect
     estimate = el("b", figures.signed(effect.estimate), class_="value")
     numbers = [el("span", estimate, " ", el("span", figures.interval(effect.low, effect.high), class_="ci"))]
@@ -102,7 +103,7 @@ def _row(item: Hypothesis, scale: Scale) -> Html:
     )
 
 
-def _strip(item: Hypothesis, scale: Scale) -> Html:
+def _strip(item: HypothesisRow, scale: Scale) -> Html:
     zero = f"{scale.percent(0)}%"
     places = [f"{scale.percent(tick)}%" for tick in _thin(scale.ticks)]
     parts = [el("line", x1=place, x2=place, y1=0, y2="100%", class_="zero" if place == zero else "grid") for place in places]
@@ -116,7 +117,7 @@ def _strip(item: Hypothesis, scale: Scale) -> Html:
     return el("svg", *parts, width="100%", height=36, aria_hidden="true")
 
 
-def _mark(effect: Effect, scale: Scale, *, y: int, kind: str) -> list[Html]:
+def _mark(effect: EffectRow, scale: Scale, *, y: int, kind: str) -> list[Html]:
     low, high, middle = (f"{scale.percent(value)}%" for value in (effect.low, effect.high, effect.estimate))
     line = el("line", x1=low, x2=high, y1=y, y2=y, class_=f"whisker {kind}")
     if kind == "raw":
@@ -125,13 +126,13 @@ def _mark(effect: Effect, scale: Scale, *, y: int, kind: str) -> list[Html]:
     return [line, diamond]
 
 
-def _legend(report: Report, items: Sequence[Hypothesis]) -> Html:
-    percent = f"{100 * report.interval_level:g}%"
+def _legend(report: Report, items: Sequence[HypothesisRow]) -> Html:
+    percent = f"{100 * report.options.interval_level:g}%"
     raw = el("svg", el("circle", cx=7, cy=7, r=4.5, class_="dot raw"), width=14, height=14, aria_hidden="true")
     parts = [el("span", raw, " raw effect")]
     if any(item.controlled is not None for item in items):
         drawing = el("path", d=_DIAMOND, transform="translate(7 7)", class_="dot more")
-        words = controlled_words(report.nuisance) or "nuisances"
+        words = controlled_words(report.info.settings) or "nuisances"
         parts.append(el("span", el("svg", drawing, width=14, height=14, aria_hidden="true"), f" {words} controlled"))
     parts.append(el("span", f"lines: {percent} intervals"))
     return el("p", *parts, el("span", "Open a concept for the pairs that show it."), class_="legend")

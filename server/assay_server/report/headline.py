@@ -6,9 +6,10 @@ Only findings are named, in their view's own order, each label once: twelve feat
 from __future__ import annotations
 
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.types import HypothesisRow
 from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
-from assay_server.report.model import Hypothesis, Report, View
+from assay_server.report.model import Report, View
 from assay_server.report.wording import (
     VIEW_TITLES,
     arrow,
@@ -28,7 +29,7 @@ TITLE_LIMIT = 90
 
 def headline(report: Report) -> Html:
     """Title, lede, the strongest lessons, and how much of the raw findings nuisances explain."""
-    title = clip(report.dataset.title or report.title or report.dataset.name, TITLE_LIMIT)
+    title = clip(report.title or report.dataset.name, TITLE_LIMIT)
     return el(
         "header",
         el("p", "Assay · Audit of a preference dataset", class_="eyebrow"),
@@ -40,10 +41,10 @@ def headline(report: Report) -> Html:
     )
 
 
-def strongest(view: View, limit: int) -> list[Hypothesis]:
+def strongest(view: View, limit: int) -> list[HypothesisRow]:
     """The first findings of a view, one for each different pair of concept and condition titles; those that lead a distinct
     lesson first, where lessons were told apart."""
-    chosen: list[Hypothesis] = []
+    chosen: list[HypothesisRow] = []
     seen: set[tuple[str, str]] = set()
     leads = sorted((item for item in view.hypotheses if item.lesson_z is not None), key=lambda item: item.lesson)
     for hypothesis in leads or view.hypotheses:
@@ -58,13 +59,13 @@ def strongest(view: View, limit: int) -> list[Hypothesis]:
 def _facts(report: Report) -> Html:
     dataset = report.dataset
     facts = [figures.plural(dataset.pairs, "pair")]
-    if dataset.unusable:
-        facts.append(f"{figures.count(dataset.unusable)} of them unusable")
+    if dataset.unusable_pairs:
+        facts.append(f"{figures.count(dataset.unusable_pairs)} of them unusable")
     if dataset.prompts:
         facts.append(figures.plural(dataset.prompts, "different prompt"))
-    facts += [clip(value, 80) for what, value in report.subject if what in ("Model", "Hook") and value]
-    if report.created:
-        facts.append(figures.instant(report.created))
+    facts += [clip(value, 80) for value in (report.info.subject.model_id, report.info.subject.hook) if value]
+    if report.info.created:
+        facts.append(figures.instant(report.info.created))
     return el("ul", *[el("li", el("bdi", fact)) for fact in facts], class_="facts")
 
 
@@ -88,11 +89,11 @@ def _lessons(report: Report) -> list[Html]:
 
 
 def _global(report: Report, view: View) -> list[Html]:
-    if view.reason or not view.tests:
-        reason = view.reason or "no concept fires in any pair"
+    if view.summary.reason or not view.summary.tests:
+        reason = view.summary.reason or "no concept fires in any pair"
         return [el("p", f"Over all pairs nothing could be tested: {_sentence(reason)}", class_="lede")]
-    tested, pairs = figures.plural(view.tests, "concept"), figures.plural(report.dataset.pairs - report.dataset.unusable, "pair")
-    if not view.findings_controlled:
+    tested, pairs = figures.plural(view.summary.tests, "concept"), figures.plural(report.usable_pairs, "pair")
+    if not view.summary.findings_controlled:
         return [
             el(
                 "p",
@@ -103,8 +104,8 @@ def _global(report: Report, view: View) -> list[Html]:
         ]
     items = strongest(view, NAMED_GLOBAL)
     lede = (
-        f"In {pairs}, {figures.count(view.findings_controlled)} of {tested} "
-        f"{'tells' if view.findings_controlled == 1 else 'tell'} chosen from rejected responses. "
+        f"In {pairs}, {figures.count(view.summary.findings_controlled)} of {tested} "
+        f"{'tells' if view.summary.findings_controlled == 1 else 'tell'} chosen from rejected responses. "
         + _come_down_to(view)
         + ("Most surely, a model trained on them would learn:" if items else "")
     )
@@ -112,15 +113,15 @@ def _global(report: Report, view: View) -> list[Html]:
 
 
 def _come_down_to(view: View) -> str:
-    if not 0 < view.lessons < view.findings_controlled:
+    if not 0 < view.summary.lessons < view.summary.findings_controlled:
         return ""
-    lessons = "one lesson" if view.lessons == 1 else f"{view.lessons} distinct lessons"
+    lessons = "one lesson" if view.summary.lessons == 1 else f"{view.summary.lessons} distinct lessons"
     return f"They come down to {lessons}: what each says beyond the ones before it. "
 
 
 def _stated(view: View) -> list[Html]:
     if not view.hypotheses:
-        return [el("p", f"The stated hypothesis could not be tested: {_sentence(view.reason)}", class_="lede")]
+        return [el("p", f"The stated hypothesis could not be tested: {_sentence(view.summary.reason)}", class_="lede")]
     items = view.hypotheses[:NAMED_GLOBAL]
     holds = sum(item.finding for item in items)
     lede = (
@@ -131,12 +132,12 @@ def _stated(view: View) -> list[Html]:
     return [el("p", lede, class_="lede"), _list(view, items)]
 
 
-def members(view: View, lead: Hypothesis, limit: int = NAMED_MEMBERS) -> list[Hypothesis]:
+def members(view: View, lead: HypothesisRow, limit: int = NAMED_MEMBERS) -> list[HypothesisRow]:
     """The first other findings of the lesson that a hypothesis leads, one for each different concept title; none where it leads
     no lesson. A lesson is more than its strongest concept: what goes along with it says what it is."""
     if lead.lesson_z is None:
         return []
-    chosen: list[Hypothesis] = []
+    chosen: list[HypothesisRow] = []
     seen = {concept_title(lead.concept).casefold()}
     for hypothesis in view.hypotheses:
         title = concept_title(hypothesis.concept).casefold()
@@ -146,18 +147,18 @@ def members(view: View, lead: Hypothesis, limit: int = NAMED_MEMBERS) -> list[Hy
     return chosen
 
 
-def _list(view: View, items: list[Hypothesis] | tuple[Hypothesis, ...]) -> Html:
+def _list(view: View, items: list[HypothesisRow] | tuple[HypothesisRow, ...]) -> Html:
     return el("ul", *[_lesson(view, item) for item in items], class_="lessons")
 
 
-def _turned(other: Hypothesis, lead: Hypothesis) -> str:
+def _turned(other: HypothesisRow, lead: HypothesisRow) -> str:
     """Which way, where it is not the lead's."""
     if (other.effect.estimate < 0) == (lead.effect.estimate < 0):
         return ""
     return "less " if other.effect.estimate < 0 else "more "
 
 
-def _lesson(view: View, hypothesis: Hypothesis) -> Html:
+def _lesson(view: View, hypothesis: HypothesisRow) -> Html:
     others = members(view, hypothesis)
     along: list[str | Html] = [part for other in others for part in ("; ", _turned(other, hypothesis), link(other))][1:]
     return el(
@@ -177,23 +178,23 @@ def _lesson(view: View, hypothesis: Hypothesis) -> Html:
 
 
 def _shares(report: Report) -> list[Html]:
-    views = [view for view in report.views if view.tests and view.kind is not ViewKind.STATED]
-    raw, kept = sum(view.findings_raw for view in views), sum(view.findings_controlled for view in views)
+    views = [view for view in report.views if view.summary.tests and view.kind is not ViewKind.STATED]
+    raw, kept = sum(view.summary.findings_raw for view in views), sum(view.summary.findings_controlled for view in views)
     if not views or not (raw or kept):
         return []
-    words = controlled_words(report.nuisance)
+    words, failed = controlled_words(report.info.settings), report.info.nuisance.reason
     if not words:
         sentence = "Nothing was controlled for. Where chosen responses are longer, some of these findings may be only that."
         return [el("p", sentence, class_="aside")]
-    if report.nuisance.reason:
-        return [el("p", f"{words.capitalize()} could not be controlled for: {_sentence(report.nuisance.reason)}", class_="aside")]
+    if failed:
+        return [el("p", f"{words.capitalize()} could not be controlled for: {_sentence(failed)}", class_="aside")]
     if kept < raw:
         verdict = el("strong", f"{figures.share(raw - kept, raw)} of the raw findings are only {words}.")
         rest = f" Without that correction this report would claim {figures.count(raw)}; it claims {figures.count(kept)}."
     else:
         verdict = el("strong", f"{words.capitalize()} explains none of the findings away.")
         rest = f" {figures.count(raw)} pass before it is controlled for, {figures.count(kept)} after."
-    rows = [_bars(view, words) for view in views if view.findings_raw or view.findings_controlled]
+    rows = [_bars(view, words) for view in views if view.summary.findings_raw or view.summary.findings_controlled]
     return [
         el(
             "section",
@@ -217,7 +218,7 @@ def _bars_head(words: str) -> list[Html]:
 
 def _bars(view: View, words: str) -> Html:
     """Both counts of a view, to the scale of the larger: what shrinks is the point, and views differ a thousandfold."""
-    top = max(view.findings_raw, view.findings_controlled)
+    top = max(view.summary.findings_raw, view.summary.findings_controlled)
 
     def bar(value: int, kind: str, note: str) -> Html:
         width = round(100 * value / top, 2) if top else 0
@@ -227,8 +228,8 @@ def _bars(view: View, words: str) -> Html:
     return el(
         "tr",
         el("th", VIEW_TITLES[view.kind], scope="row", role="rowheader"),
-        bar(view.findings_raw, "raw", "raw"),
-        bar(view.findings_controlled, "kept", f"once {words} is controlled for"),
+        bar(view.summary.findings_raw, "raw", "raw"),
+        bar(view.summary.findings_controlled, "kept", f"once {words} is controlled for"),
         role="row",
     )
 

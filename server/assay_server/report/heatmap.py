@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 
+from assay_server.jobs.audits.types import HypothesisRow
 from assay_server.report import figures
 from assay_server.report.markup import Html, el
-from assay_server.report.model import Hypothesis, View
+from assay_server.report.model import View
 from assay_server.report.wording import anchor, concept_title, condition_title
 
 CONCEPTS = 12
 CLUSTERS = 12
 _SHADES = 4
 
+Cells = dict[tuple[str, str], HypothesisRow]
+"""Hypotheses by the names of concept and condition."""
+
 
 def heatmap(view: View) -> Html:
     """The grid of the view's strongest concepts and clusters; "" where there is nothing to cross."""
-    cells: dict[tuple[str, str], Hypothesis] = {}
+    cells: Cells = {}
     for item in view.hypotheses:
         if item.condition and not item.effect.reason:
             cells.setdefault((item.concept.name, item.condition.name), item)
@@ -55,7 +59,7 @@ def heatmap(view: View) -> Html:
     )
 
 
-def _most_telling(cells: dict[tuple[str, str], Hypothesis], side: int, limit: int) -> list[str]:
+def _most_telling(cells: Cells, side: int, limit: int) -> list[str]:
     """Names in the order of their first findings, then of how often they are there."""
     findings = Counter(key[side] for key, item in cells.items() if item.finding)
     present = Counter(key[side] for key in cells)
@@ -68,13 +72,13 @@ def _head(clusters: list[str], names: dict[str, str]) -> Html:
     return el("thead", el("tr", el("th", "Concept", scope="col"), *columns))
 
 
-def _row(concept: str, clusters: list[str], shown: dict[tuple[str, str], Hypothesis], top: float, names: dict[str, str]) -> Html:
+def _row(concept: str, clusters: list[str], shown: Cells, top: float, names: dict[str, str]) -> Html:
     title = next((concept_title(item.concept) for key, item in shown.items() if key[0] == concept), concept)
     cells = [_cell(shown.get((concept, name)), top, f"C{names[name]}") for name in clusters]
     return el("tr", el("th", el("bdi", title), scope="row", title=title), *cells)
 
 
-def _cell(item: Hypothesis | None, top: float, column: str) -> Html:
+def _cell(item: HypothesisRow | None, top: float, column: str) -> Html:
     if item is None:
         return el("td", el("span", "not kept", class_="sr"), role="gridcell", tabindex=-1, class_="none")
     value = item.effect.estimate
@@ -99,7 +103,7 @@ def _short(value: float) -> str:
     return text.replace("0.", ".", 1) if text != "0" else "0"
 
 
-def _key(clusters: list[str], shown: dict[tuple[str, str], Hypothesis], names: dict[str, str]) -> Html:
+def _key(clusters: list[str], shown: Cells, names: dict[str, str]) -> Html:
     entries: list[Html] = []
     for name in clusters:
         item = next((item for key, item in shown.items() if key[1] == name), None)

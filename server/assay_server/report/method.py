@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
-from assay_server.audit.findings import ViewKind
+from assay_server.audit.findings import AuditOptions, ViewKind
+from assay_server.jobs.audits.types import AuditSettings, DecisionMode, HypothesisRow
 from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
-from assay_server.report.model import Hypothesis, Report
+from assay_server.report.model import Report
 from assay_server.report.wording import MODES, UNSURE, VIEW_TITLES, controlled_words, direction, level, link
 
 VALUE_LIMIT = 400
+
+_SUBJECT_TITLES = {
+    "model_id": "Model",
+    "model_fingerprint": "Model fingerprint",
+    "sae_id": "SAE",
+    "sae_fingerprint": "SAE fingerprint",
+    "tokenizer_fingerprint": "Tokenizer fingerprint",
+    "template_fingerprint": "Template fingerprint",
+    "hook": "Hook",
+    "dtype": "Dtype",
+}
+_OPTION_TITLES = {
+    "views": "Views",
+    "tau": "Expressed above (share of tokens)",
+    "q_level": "Finding at q up to",
+    "interval_level": "Intervals cover",
+    "yekutieli": "Correction",
+    "max_t_flips": "Max-T sign flips",
+    "data_clusters": "Data clusters",
+    "silent_percentile": "Silent below percentile",
+    "min_features": "Features a concept needs",
+    "min_inside": "Pairs a condition needs",
+    "min_firings": "Pairs a feature must fire in",
+    "prompt_clusters": "Prompt clusters",
+    "response_clusters": "Response clusters",
+    "top_share": "Largest share inside a prompt condition",
+    "svd_rank": "Rank of the decomposition",
+    "delta_of_freq": "Response deltas of frequency instead of maximum",
+    "prompt_values": "Prompt activity by value instead of firing",
+    "seed": "Seed",
+    "keep": "Hypotheses kept a view",
+    "evidence": "Evidence pairs a side",
+}
 
 
 def method(report: Report) -> Html:
@@ -54,28 +89,28 @@ def _entries(report: Report) -> list[Html]:
 
 def _multiplicity(report: Report) -> str:
     corrected = [view for view in report.views if view.kind is not ViewKind.STATED]
-    tests = sum(view.tests for view in corrected)
+    tests = sum(view.summary.tests for view in corrected)
     if not corrected:
         return "One stated hypothesis was tested, alone: its q-value is its p-value."
     rule = (
         "Benjamini and Yekutieli, which holds under any dependence"
-        if report.yekutieli
+        if report.options.yekutieli
         else "Benjamini and Hochberg, which holds where tests are independent or positively dependent"
     )
     text = (
         f"{figures.plural(tests, 'test')} in {figures.plural(len(corrected), 'view')}. Within each view p-values became q-values "
         f"by the rule of {rule}. A finding has {level(report)}: of all findings of a view, about "
-        f"{figures.share(report.q_level, 1)} or fewer are expected to be false."
+        f"{figures.share(report.options.q_level, 1)} or fewer are expected to be false."
     )
-    if report.max_t_flips and any(view.kind is ViewKind.GLOBAL for view in corrected):
-        flips = figures.count(report.max_t_flips)
+    if report.options.max_t_flips and any(view.kind is ViewKind.GLOBAL for view in corrected):
+        flips = figures.count(report.options.max_t_flips)
         text += f" Over all pairs a stricter, family-wise p-value was made too, from {flips} random sign flips (max-T)."
     return text
 
 
 def _nuisance(report: Report) -> str:
-    nuisance = report.nuisance
-    words = controlled_words(nuisance)
+    nuisance = report.info.nuisance
+    words = controlled_words(report.info.settings)
     if not words:
         return "Nothing was controlled for, by choice. Effects are as the data shows them."
     if nuisance.reason:
@@ -96,7 +131,8 @@ def _tests(report: Report) -> Html:
     heads = ("View", "Tests", "Conditions", "Raw findings", "Findings", "Shown here")
     rows: list[Html] = []
     for view in report.views:
-        cells = [view.tests, view.conditions, view.findings_raw, view.findings_controlled, len(view.hypotheses)]
+        one = view.summary
+        cells = [one.tests, one.conditions, one.findings_raw, one.findings_controlled, len(view.hypotheses)]
         rows.append(
             el(
                 "tr",
@@ -143,12 +179,13 @@ def decisions(report: Report) -> Html:
     rows: list[Html] = []
     for decision in report.decisions:
         known = anchors.get(decision.hypothesis)
-        strength = "" if decision.strength is None or decision.mode == "keep" else f", strength {decision.strength:g}"
+        unweighted = decision.strength is None or decision.mode is DecisionMode.KEEP
+        strength = "" if unweighted else f", strength {decision.strength:g}"
         by = " · ".join(part for part in (clip(decision.author, 80), figures.instant(decision.created)) if part)
         rows.append(
             el(
                 "li",
-                el("strong", MODES.get(decision.mode, decision.mode), strength),
+                el("strong", MODES[decision.mode], strength),
                 ": ",
                 _about(decision.hypothesis, known),
                 el("p", clip(decision.note, 2000), class_="quote", dir="auto") if decision.note else "",
@@ -158,7 +195,7 @@ def decisions(report: Report) -> Html:
     return el("section", el("h2", "Decisions"), el("ol", *rows, class_="decisions"), id="decisions")
 
 
-def _about(name: str, known: Hypothesis | None) -> Html:
+def _about(name: str, known: HypothesisRow | None) -> Html:
     if known is None:
         return el("code", clip(name, 120))
     return el("span", f"{direction(known)} ", link(known))
@@ -167,11 +204,11 @@ def _about(name: str, known: Hypothesis | None) -> Html:
 def provenance(report: Report) -> Html:
     """Subject, options, cost: what another run needs to give the same result, and what this one took."""
     names: list[tuple[str, str]] = [
-        ("Audit", report.audit),
+        ("Audit", report.info.name),
         ("Dataset", report.dataset.name),
         ("Dataset fingerprint", report.dataset.fingerprint),
-        ("Result fingerprint", report.result_fingerprint),
-        *report.subject,
+        ("Result fingerprint", report.info.result_fingerprint),
+        *((title, getattr(report.info.subject, name)) for name, title in _SUBJECT_TITLES.items()),
     ]
     return el(
         "section",
@@ -180,15 +217,42 @@ def provenance(report: Report) -> Html:
         _pairs(_cost(report)),
         el("h3", "Options"),
         el("p", "With equal dataset, subject and options, the result is the same, to the bit.", class_="note"),
-        _pairs(report.options),
+        _pairs(options(report.info.settings)),
         el("h3", "Subject and data"),
         _pairs([entry for entry in names if entry[1]]),
         id="provenance",
     )
 
 
+def options(settings: AuditSettings) -> list[tuple[str, str]]:
+    """Every option of an audit by its title, as text."""
+    entries = [
+        ("Concepts tested", ", ".join([*settings.families, *settings.concepts]) or "none"),
+        ("Controlled for", ", ".join(settings.nuisances) or "nothing"),
+    ]
+    if settings.metadata_keys:
+        entries.append(("Metadata conditions", ", ".join(settings.metadata_keys)))
+    statistics = settings.statistics
+    return [
+        *entries,
+        *((_OPTION_TITLES[one.name], _option(one.name, getattr(statistics, one.name))) for one in fields(AuditOptions)),
+    ]
+
+
+def _option(name: str, value: object) -> str:
+    if name == "yekutieli":
+        return "Benjamini-Yekutieli" if value else "Benjamini-Hochberg"
+    if name in ("interval_level", "top_share") and isinstance(value, float):
+        return f"{100 * value:g}%"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(str(part).replace("_", " ") for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _cost(report: Report) -> list[tuple[str, str]]:
-    cost = report.cost
+    cost = report.info.cost
     entries = [
         ("Tokens read", figures.count(cost.tokens_read)),
         ("Tokens saved by shared prompts", figures.count(cost.tokens_shared)),

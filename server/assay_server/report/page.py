@@ -36,7 +36,7 @@ def render_report(report: Report) -> str:
         el("meta", name="color-scheme", content="light dark"),
         el("meta", name="referrer", content="no-referrer"),
         el("link", rel="icon", href="data:,"),
-        el("title", f"{clip(report.dataset.title or report.title, 80)} · Assay audit"),
+        el("title", f"{clip(report.title, 80)} · Assay audit"),
         el("style", style),
     )
     body = el(
@@ -62,10 +62,10 @@ def _sections(report: Report) -> list[Html]:
 
 def _view(report: Report, view: View) -> Html:
     heading = [el("h2", VIEW_TITLES[view.kind]), el("p", VIEW_LEADS[view.kind], class_="lead")]
-    if view.note:
-        heading.append(el("p", el("strong", "Done otherwise than asked. "), _sentence(view.note), class_="empty"))
-    if view.reason or not view.hypotheses:
-        reason = view.reason or _why_empty(report, view)
+    if view.summary.note:
+        heading.append(el("p", el("strong", "Done otherwise than asked. "), _sentence(view.summary.note), class_="empty"))
+    if view.summary.reason or not view.hypotheses:
+        reason = view.summary.reason or _why_empty(report, view)
         return el(
             "section", *heading, el("p", el("strong", "Nothing to show. "), _sentence(reason), class_="empty"), id=view.kind.value
         )
@@ -74,10 +74,10 @@ def _view(report: Report, view: View) -> Html:
 
 
 def _why_empty(report: Report, view: View) -> str:
-    if view.tests:
-        return f"{figures.plural(view.tests, 'test')} were made, and none was kept"
-    if report.dataset.pairs - report.dataset.unusable < 2:
-        return f"{figures.plural(report.dataset.pairs - report.dataset.unusable, 'usable pair')} cannot be tested"
+    if view.summary.tests:
+        return f"{figures.plural(view.summary.tests, 'test')} were made, and none was kept"
+    if report.usable_pairs < 2:
+        return f"{figures.plural(report.usable_pairs, 'usable pair')} cannot be tested"
     return "no concept had enough pairs to be tested"
 
 
@@ -134,7 +134,7 @@ def _contents(report: Report) -> Html:
 
 
 def _footer(report: Report) -> Html:
-    text = f"Made by Assay from {report.audit}. A finding has {level(report)}. The method follows arXiv 2606.12360."
+    text = f"Made by Assay from {report.info.name}. A finding has {level(report)}. The method follows arXiv 2606.12360."
     return el("footer", el("p", text))
 
 

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import cast
 
+from assay_server.jobs.audits.types import ConceptRow, ConditionRow, EffectRow, HypothesisRow
 from assay_server.report.markup import Html, clean
-from assay_server.report.model import Concept, Condition, Effect, Evidence, Highlight, Hypothesis, PairText, Report, View
+from assay_server.report.model import Highlight, Report, View
 from assay_server.report.wording import anchor, concept_note, concept_title, where
+from assay_server.subject.types import Message, Pair
 
 HYPOTHESES = 1000
 TEXT = 4000
@@ -41,24 +43,20 @@ class _Budget:
     left: int = EVIDENCE_BYTES
     pairs: dict[int, object] = field(default_factory=dict[int, object])
 
-    def take(self, evidence: Evidence) -> Row | None:
-        """The evidence as a row of the block, or None where it does not fit any more."""
-        pair = self.report.pairs.get(evidence.row)
-        if pair is None or (evidence.row not in self.pairs and _at_least(pair) > self.left):
+    def take(self, hypothesis: str, row: int, disparity: float) -> Row | None:
+        """One pair of evidence as a row of the block, or None where it does not fit any more."""
+        pair = self.report.pairs.get(row)
+        if pair is None or (row not in self.pairs and _at_least(pair) > self.left):
             return None
-        entry: Row = [
-            evidence.row,
-            _round(evidence.disparity),
-            _highlights(evidence.chosen, pair.chosen),
-            _highlights(evidence.rejected, pair.rejected),
-        ]
-        text = None if evidence.row in self.pairs else _pair(pair)
+        chosen, rejected = self.report.highlights.get((hypothesis, row), ((), ()))
+        entry: Row = [row, _round(disparity), _highlights(chosen, pair.chosen), _highlights(rejected, pair.rejected)]
+        text = None if row in self.pairs else _pair(pair)
         size = len(_dumps(entry)) + (len(_dumps(text).encode(errors="replace")) + 12 if text is not None else 0)
         if size > self.left:
             return None
         self.left -= size
         if text is not None:
-            self.pairs[evidence.row] = text
+            self.pairs[row] = text
         return entry
 
 
@@ -80,27 +78,33 @@ def payload(report: Report) -> Html:
         "conditions": tables.conditions,
         "pairs": budget.pairs,
         "decisions": [[item.mode, item.strength, item.note[:2000]] for item in report.decisions],
-        "level": report.q_level,
-        "interval": report.interval_level,
+        "level": report.options.q_level,
+        "interval": report.options.interval_level,
         "leftOut": sum(max(0, len(view.hypotheses) - HYPOTHESES) for view in report.views),
     }
     return Html(_dumps(_cleaned(block)).translate(_ESCAPES))
 
 
-def _surest(report: Report) -> Iterator[Hypothesis]:
+def _surest(report: Report) -> Iterator[HypothesisRow]:
     """Hypotheses in the order in which evidence is spent: findings first, views by turns."""
 
-    def ordered(view: View) -> list[Hypothesis]:
+    def ordered(view: View) -> list[HypothesisRow]:
         return sorted(view.hypotheses[:HYPOTHESES], key=lambda item: not item.finding)
 
     for round_ in zip_longest(*(ordered(view) for view in report.views)):
         yield from (item for item in round_ if item is not None)
 
 
-def _evidence(item: Hypothesis, budget: _Budget) -> tuple[Row, Row, int]:
-    pro: Row = [entry for evidence in item.supporting if (entry := budget.take(evidence))]
-    con: Row = [entry for evidence in item.contradicting if (entry := budget.take(evidence))]
-    return pro, con, len(item.supporting) + len(item.contradicting) - len(pro) - len(con)
+def _evidence(item: HypothesisRow, budget: _Budget) -> tuple[Row, Row, int]:
+    found = budget.report.evidence.get(item.name)
+    if found is None:
+        return [], [], 0
+    sides: list[Row] = [
+        [entry for row, u in zip(rows.tolist(), values.tolist(), strict=True) if (entry := budget.take(item.name, row, u))]
+        for rows, values in ((found.supporting, found.supporting_u), (found.contradicting, found.contradicting_u))
+    ]
+    pro, con = sides
+    return pro, con, len(found.supporting) + len(found.contradicting) - len(pro) - len(con)
 
 
 @dataclass(slots=True)
@@ -109,16 +113,16 @@ class _Tables:
 
     concepts: list[object] = field(default_factory=list[object])
     conditions: list[object] = field(default_factory=list[object])
-    places: dict[Concept | Condition, int] = field(default_factory=dict[Concept | Condition, int])
+    places: dict[ConceptRow | ConditionRow, int] = field(default_factory=dict[ConceptRow | ConditionRow, int])
 
-    def concept(self, concept: Concept) -> int:
+    def concept(self, concept: ConceptRow) -> int:
         if concept not in self.places:
             self.places[concept] = len(self.concepts)
             method, features = concept.label.method[:80], concept.features[:FEATURES]
             self.concepts.append([concept_title(concept), concept_note(concept), method, features, concept.size])
         return self.places[concept]
 
-    def condition(self, condition: Condition | None) -> int:
+    def condition(self, condition: ConditionRow | None) -> int:
         if condition is None:
             return -1
         if condition not in self.places:
@@ -128,7 +132,7 @@ class _Tables:
         return self.places[condition]
 
 
-def _row(item: Hypothesis, tables: _Tables, decision: int, pro: object, con: object, missing: int) -> Row:
+def _row(item: HypothesisRow, tables: _Tables, decision: int, pro: object, con: object, missing: int) -> Row:
     return [
         anchor(item),
         item.view.value,
@@ -154,20 +158,26 @@ def _row(item: Hypothesis, tables: _Tables, decision: int, pro: object, con: obj
     ]
 
 
-def _effect(effect: Effect) -> Row:
+def _effect(effect: EffectRow) -> Row:
     numbers = (effect.estimate, effect.low, effect.high, effect.z, effect.p, effect.q, effect.q_by)
     p_max_t = None if effect.p_max_t is None else _round(effect.p_max_t)
     return [*map(_round, numbers), p_max_t, effect.reason[:300]]
 
 
-def _pair(pair: PairText) -> Row:
-    turns = [[turn.role[:40], *_text(turn.content)] for turn in pair.prompt[-TURNS:]]
-    return [pair.id[:120], len(pair.prompt) - len(turns), turns, _text(pair.chosen), _text(pair.rejected)]
+def _pair(pair: Pair) -> Row:
+    turns = [[turn.role[:40], *_text(turn.content)] for turn in _turns(pair)]
+    earlier = max(len(pair.prompt) - TURNS, 0) if isinstance(pair.prompt, tuple) else 0
+    return [pair.id[:120], earlier, turns, _text(pair.chosen), _text(pair.rejected)]
 
 
-def _at_least(pair: PairText) -> int:
+def _turns(pair: Pair) -> tuple[Message, ...]:
+    """The last turns of the prompt; raw text is one turn without a role."""
+    return (Message("", pair.prompt),) if isinstance(pair.prompt, str) else pair.prompt[-TURNS:]
+
+
+def _at_least(pair: Pair) -> int:
     """Bytes that the pair takes for certain: a quick no once the budget is nearly spent."""
-    texts = (pair.chosen, pair.rejected, *(turn.content for turn in pair.prompt[-TURNS:]))
+    texts = (pair.chosen, pair.rejected, *(turn.content for turn in _turns(pair)))
     return sum(min(len(text), TEXT) for text in texts)
 
 

@@ -10,10 +10,11 @@ import math
 from collections.abc import Sequence
 
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.types import HypothesisRow
 from assay_server.report import figures
 from assay_server.report.headline import strongest
 from assay_server.report.markup import Html, el
-from assay_server.report.model import Hypothesis, Report, View
+from assay_server.report.model import Report, View
 from assay_server.report.scale import Scale, linear, tick_label
 from assay_server.report.wording import VIEW_TITLES, VIEW_UNITS, anchor, arrow, level, link, place
 
@@ -62,11 +63,11 @@ def volcano(report: Report, view: View) -> Html:
     )
 
 
-def _explain(report: Report, items: Sequence[Hypothesis], view: View) -> str:
-    left_out = view.tests - len(items)
+def _explain(report: Report, items: Sequence[HypothesisRow], view: View) -> str:
+    left_out = view.summary.tests - len(items)
     rest = f" The {figures.count(left_out)} weakest are not drawn." if left_out > 0 else ""
     halves = "" if view.kind in (ViewKind.GLOBAL, ViewKind.STATED) else " and the same sign in both halves of the data"
-    if not any(_q(report, item) <= report.q_level for item in items):
+    if not any(_q(report, item) <= report.options.q_level for item in items):
         return f"None reaches {level(report)}.{rest}"
     return f"Filled dots are findings ({level(report)}{halves}); the dashed line is the p-value that this takes.{rest}"
 
@@ -105,11 +106,11 @@ def _axis(across: Scale) -> Html:
     return el("svg", *labels, class_="axis", width="100%", height=18, aria_hidden="true")
 
 
-def _grid(report: Report, across: Scale, items: Sequence[Hypothesis], top: float) -> list[Html]:
+def _grid(report: Report, across: Scale, items: Sequence[HypothesisRow], top: float) -> list[Html]:
     lines = [el("line", x1=0, x2="100%", y1=_y(p, top), y2=_y(p, top), class_="grid") for p, _ in _levels(top)]
     zero = f"{across.percent(0)}%"
     lines.append(el("line", x1=zero, x2=zero, y1=0, y2="100%", class_="zero"))
-    passing = [item.effect.p for item in items if _q(report, item) <= report.q_level]
+    passing = [item.effect.p for item in items if _q(report, item) <= report.options.q_level]
     if passing:
         failing = [item.effect.p for item in items if item.effect.p > max(passing)]
         y = (_y(max(passing), top) + _y(min(failing, default=1.0), top)) / 2
@@ -117,11 +118,11 @@ def _grid(report: Report, across: Scale, items: Sequence[Hypothesis], top: float
     return lines
 
 
-def _q(report: Report, item: Hypothesis) -> float:
-    return item.effect.q_by if report.yekutieli else item.effect.q
+def _q(report: Report, item: HypothesisRow) -> float:
+    return item.effect.q_by if report.options.yekutieli else item.effect.q
 
 
-def _point(item: Hypothesis, across: Scale, top: float) -> Html:
+def _point(item: HypothesisRow, across: Scale, top: float) -> Html:
     side = "less" if item.effect.estimate < 0 else "more"
     return el(
         "circle",
@@ -134,7 +135,7 @@ def _point(item: Hypothesis, across: Scale, top: float) -> Html:
     )
 
 
-def _numbers(named: Sequence[Hypothesis], across: Scale, top: float) -> list[Html]:
+def _numbers(named: Sequence[HypothesisRow], across: Scale, top: float) -> list[Html]:
     """The numbers beside their points, on whichever side is free at a phone's width."""
     centres = [(across.percent(item.effect.estimate) / 100 * NARROW, _y(item.effect.p, top)) for item in named]
     taken = list(centres)
@@ -153,7 +154,7 @@ def _numbers(named: Sequence[Hypothesis], across: Scale, top: float) -> list[Htm
     return drawn
 
 
-def _names(named: Sequence[Hypothesis]) -> Html:
+def _names(named: Sequence[HypothesisRow]) -> Html:
     if not named:
         return Html("")
     entries = [el("li", arrow(item), " ", link(item), place(item.condition)) for item in named]

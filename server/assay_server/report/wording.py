@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.types import AuditSettings, ConceptRow, ConditionRow, DecisionMode, HypothesisRow, Nuisance
 from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
-from assay_server.report.model import Concept, Condition, Hypothesis, Nuisance, Report
+from assay_server.report.model import Report
 
 LABEL_LIMIT = 160  # code points of a label that are shown
 UNSURE = 0.7  # detection score under which a label is called unsure
@@ -35,20 +36,20 @@ VIEW_UNITS = {
     ViewKind.STATED: "effect: mean signed disparity (inside minus outside, where there is a condition)",
 }
 _MARKS = {"more": "▲", "less": "▼", "even": "■"}
-MODES = {"explain_away": "Explain away", "amplify": "Amplify", "keep": "Keep"}
+MODES = {DecisionMode.EXPLAIN_AWAY: "Explain away", DecisionMode.AMPLIFY: "Amplify", DecisionMode.KEEP: "Keep"}
 
 
-def concept_title(concept: Concept) -> str:
+def concept_title(concept: ConceptRow) -> str:
     """The label, or the name in words: "feature 17", "response cluster 5"."""
     return clip(concept.label.text.strip(), LABEL_LIMIT) or _pretty(concept.name)
 
 
-def condition_title(condition: Condition) -> str:
+def condition_title(condition: ConditionRow) -> str:
     """The label, or the name in words: "data cluster 7", "topic = cooking"."""
     return clip(condition.label.text.strip(), LABEL_LIMIT) or _pretty(condition.name)
 
 
-def where(condition: Condition) -> tuple[str, str]:
+def where(condition: ConditionRow) -> tuple[str, str]:
     """The words before a condition's title, and the title: ("where the prompt is about", "cooking")."""
     title = condition_title(condition)
     if condition.name.startswith("data-cluster/"):
@@ -60,7 +61,7 @@ def where(condition: Condition) -> tuple[str, str]:
     return "where the prompt carries", title
 
 
-def place(condition: Condition | None, tail: str = "") -> Html:
+def place(condition: ConditionRow | None, tail: str = "") -> Html:
     """Where a hypothesis holds, in words: "where the prompt is about cooking", with the title set off; "" for everywhere."""
     if condition is None:
         return Html("")
@@ -68,48 +69,47 @@ def place(condition: Condition | None, tail: str = "") -> Html:
     return el("span", " ", words, " ", el("bdi", title), tail, class_="where")
 
 
-def direction(hypothesis: Hypothesis) -> str:
+def direction(hypothesis: HypothesisRow) -> str:
     """ "more", "less" or "even": what the chosen responses carry of the concept."""
     estimate = hypothesis.effect.estimate
     return "less" if estimate < 0 else "more" if estimate > 0 else "even"
 
 
-def arrow(hypothesis: Hypothesis) -> Html:
+def arrow(hypothesis: HypothesisRow) -> Html:
     """The direction as a mark and a word, so that colour is never alone."""
     word = direction(hypothesis)
     return el("span", _MARKS[word], " ", word, class_=f"dir {word}")
 
 
-def concept_note(concept: Concept) -> str:
+def concept_note(concept: ConceptRow) -> str:
     """What stands small under a concept's title: its name, its size, how sure its label is."""
     parts = [clip(concept.name, 80)] if concept.label.text else []
     if concept.size > 1:
         parts.append(figures.plural(concept.size, "feature"))
-    if concept.label.text and concept.label.score is not None:
-        sure = "unsure label" if concept.label.score < UNSURE else "label"
-        parts.append(f"{sure} ({concept.label.score:.2f})")
+    if concept.label.text and concept.label.detection_score is not None:
+        sure = "unsure label" if concept.label.detection_score < UNSURE else "label"
+        parts.append(f"{sure} ({concept.label.detection_score:.2f})")
     return " · ".join(parts)
 
 
-def controlled_words(nuisance: Nuisance) -> str:
+def controlled_words(settings: AuditSettings) -> str:
     """What is controlled for: "length", "length and formatting", "" for nothing."""
-    names = {"format": "formatting"}
-    return " and ".join(names.get(name, name) for name in nuisance.controlled)
+    return " and ".join("formatting" if one is Nuisance.FORMAT else one.value for one in settings.nuisances)
 
 
-def anchor(hypothesis: Hypothesis) -> str:
+def anchor(hypothesis: HypothesisRow) -> str:
     """The fragment under which the page opens a hypothesis: "global-1"."""
     return f"{hypothesis.view.value}-{hypothesis.rank}".replace("_", "-")
 
 
-def link(hypothesis: Hypothesis) -> Html:
+def link(hypothesis: HypothesisRow) -> Html:
     """A link that opens the hypothesis with its evidence."""
     return el("a", concept_title(hypothesis.concept), class_="open", href=f"#{anchor(hypothesis)}", dir="auto")
 
 
 def level(report: Report) -> str:
     """ "q ≤ 0.05"."""
-    return f"q ≤ {report.q_level:g}"
+    return f"q ≤ {report.options.q_level:g}"
 
 
 def _pretty(name: str) -> str:

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from assay_server.audit.findings import ViewKind
-from assay_server.report.model import (
-    Concept,
-    Condition,
+import numpy as np
+from assay_server.audit.findings import Evidence, ViewKind
+from assay_server.jobs.audits.types import (
+    AuditInfo,
+    AuditSettings,
+    AuditState,
+    ConceptRow,
+    ConditionRow,
     Cost,
-    Dataset,
-    Decision,
-    Effect,
-    Evidence,
-    Highlight,
-    Hypothesis,
-    Label,
-    Nuisance,
-    PairText,
-    Report,
-    Turn,
-    View,
+    DecisionInfo,
+    DecisionMode,
+    EffectRow,
+    HypothesisRow,
+    LabelText,
+    NuisanceSummary,
+    ViewSummary,
 )
+from assay_server.jobs.datasets.types import DatasetInfo
+from assay_server.report.model import Highlight, Report, Sides, View
+from assay_server.subject.identity import SubjectRef
+from assay_server.subject.types import Message, Pair
 
+AUDIT = "audits/5f2c0d1e9ab34c77"
 TEXTS = (
     (
         "How do I keep basil alive on a windowsill?",
@@ -81,29 +86,41 @@ WORDS = {
     "hedge": ("perhaps", "maybe", "might", "I think"),
 }
 CONCEPTS = (
-    (Concept("feature/2119", Label("“**”, “:**”, “.**”", "evidence-tokens/1", 0.94), (2119,)), "bold", 0.52, 0.49),
+    (ConceptRow("feature/2119", (2119,), 1, LabelText("“**”, “:**”, “.**”", "evidence-tokens/1", 0.94)), "bold", 0.52, 0.49),
     (
-        Concept("cluster/12", Label("numbered steps", "evidence-tokens/1", 0.91), (204, 1188, 3031, 77, 911), 14),
+        ConceptRow("cluster/12", (204, 1188, 3031, 77, 911), 14, LabelText("numbered steps", "evidence-tokens/1", 0.91)),
         "list",
         0.41,
         0.38,
     ),
-    (Concept("feature/77", Label("“##”, “Why”, “How”", "evidence-tokens/1", 0.83), (77,)), "bold", 0.19, 0.21),
+    (ConceptRow("feature/77", (77,), 1, LabelText("“##”, “Why”, “How”", "evidence-tokens/1", 0.83)), "bold", 0.19, 0.21),
     (
-        Concept("cluster/31", Label("hedges: “perhaps”, “might”, “I think”", "evidence-tokens/1", 0.88), (9, 1502, 2733), 11),
+        ConceptRow(
+            "cluster/31", (9, 1502, 2733), 11, LabelText("hedges: “perhaps”, “might”, “I think”", "evidence-tokens/1", 0.88)
+        ),
         "hedge",
         -0.24,
         -0.22,
     ),
     (
-        Concept("feature/880", Label("“you should be proud”, “lovely”, “wonderful”", "evidence-tokens/1", 0.9), (880,)),
+        ConceptRow("feature/880", (880,), 1, LabelText("“you should be proud”, “lovely”, “wonderful”", "evidence-tokens/1", 0.9)),
         "praise",
         0.12,
         0.11,
     ),
-    (Concept("feature/3100", Label("mixed: “edged”, “double”, “bat”", "evidence-tokens/1", 0.57), (3100,)), "list", 0.3, 0.09),
-    (Concept("feature/451"), "hedge", 0.21, 0.04),
-    (Concept("concepts/ends-with-a-question", Label("ends with a question", "examples", 0.97), (), 1), "hedge", -0.11, -0.08),
+    (
+        ConceptRow("feature/3100", (3100,), 1, LabelText("mixed: “edged”, “double”, “bat”", "evidence-tokens/1", 0.57)),
+        "list",
+        0.3,
+        0.09,
+    ),
+    (ConceptRow("feature/451", (), 1, LabelText()), "hedge", 0.21, 0.04),
+    (
+        ConceptRow("concepts/ends-with-a-question", (), 1, LabelText("ends with a question", "examples", 0.97)),
+        "hedge",
+        -0.11,
+        -0.08,
+    ),
 )
 TOPICS = (
     "the user's own writing",
@@ -119,42 +136,52 @@ TOPICS = (
 def lively(rows: int = 60, seed: int = 0) -> Report:
     """A report with every part filled: three views, findings and others, decisions, evidence with highlights."""
     rng = random.Random(seed)
+    views = (_global(rng, rows), _clusters(rng, rows), _topics(rng, rows))
+    items = [item for view in views for item in view.hypotheses]
     return Report(
-        audit="audits/5f2c0d1e9ab34c77",
-        title="demo pairs",
-        dataset=Dataset("datasets/0b6f27c1d1a94f0e8c55aa01", "demo pairs", "0b6f27c1" * 8, 2312, 3, 2208),
-        subject=(
-            ("Model", "SmolLM2-135M-Instruct"),
-            ("Model fingerprint", "9c1e" * 16),
-            ("SAE", "demo TopK 4096"),
-            ("SAE fingerprint", "77aa" * 16),
-            ("Hook", "blocks.14.hook_resid_post"),
-            ("Dtype", "float32"),
-        ),
-        options=(
-            ("Views", "global, feature conditioned, prompt conditioned"),
-            ("Controlled for", "length"),
-            ("Expressed above (share of tokens)", "0.01"),
-            ("Finding at q up to", "0.05"),
-            ("Max-T sign flips", "1024"),
-            ("Seed", "0"),
-        ),
-        views=(_global(rng, rows), _clusters(rng, rows), _topics(rng, rows)),
-        nuisance=Nuisance(("length",), ("delta log length",), (0.412,), 0.596),
-        cost=Cost(401_882, 188_204, 412, 2309, 204.1, 9.7, "cpu (float32, 2 threads)"),
-        decisions=(
-            Decision(
-                "audits/5f2c0d1e9ab34c77/hypotheses/global-1", "explain_away", 1.0, "Nobody asked for bold text.", "Rosa", 1.79e9
+        info=AuditInfo(
+            name=AUDIT,
+            dataset="datasets/0b6f27c1d1a94f0e8c55aa01",
+            display_name="demo pairs",
+            state=AuditState.DONE,
+            settings=AuditSettings(),
+            subject=SubjectRef(
+                "SmolLM2-135M-Instruct",
+                "9c1e" * 16,
+                "demo TopK 4096",
+                "77aa" * 16,
+                "",
+                "",
+                "blocks.14.hook_resid_post",
+                "float32",
             ),
-            Decision("audits/5f2c0d1e9ab34c77/hypotheses/prompt_conditioned-1", "keep", None, "", "", 0.0),
+            created=1.7955e9,
+            nuisance=NuisanceSummary(("delta log length",), (0.412,), 0.596),
+            cost=Cost(401_882, 188_204, 412, 2309, 204.1, 9.7, "cpu (float32, 2 threads)"),
+            result_fingerprint="ab12" * 16,
+        ),
+        dataset=DatasetInfo("datasets/0b6f27c1d1a94f0e8c55aa01", "demo pairs", "0b6f27c1" * 8, 2312, 3, 2208, (), 0.0, True),
+        views=views,
+        evidence={item.name: _evidence(item) for item in items},
+        highlights={(item.name, row): _sides(row, _words(item)) for item in items for row in range(len(TEXTS))},
+        decisions=(
+            DecisionInfo(
+                f"{AUDIT}/decisions/1",
+                f"{AUDIT}/hypotheses/global-1",
+                DecisionMode.EXPLAIN_AWAY,
+                1.0,
+                "Nobody asked for bold text.",
+                "Rosa",
+                1.79e9,
+            ),
+            DecisionInfo(
+                f"{AUDIT}/decisions/2", f"{AUDIT}/hypotheses/prompt_conditioned-1", DecisionMode.KEEP, None, "", "", 0.0
+            ),
         ),
         pairs={
-            row: PairText((Turn("user", prompt),), chosen, rejected, f"written-{row}")
+            row: Pair((Message("user", prompt),), chosen, rejected, f"written-{row}")
             for row, (prompt, chosen, rejected) in enumerate(TEXTS)
         },
-        max_t_flips=1024,
-        created=1.7955e9,
-        result_fingerprint="ab12" * 16,
     )
 
 
@@ -162,7 +189,9 @@ def _global(rng: random.Random, rows: int) -> View:
     named = [(concept, words, raw, controlled) for concept, words, raw, controlled in CONCEPTS]
     noise = [
         (
-            Concept(f"feature/{3500 + n}", Label(f"“w{n}”, “x{n}”", "evidence-tokens/1", 0.6 + n % 4 / 10), (3500 + n,)),
+            ConceptRow(
+                f"feature/{3500 + n}", (3500 + n,), 1, LabelText(f"“w{n}”, “x{n}”", "evidence-tokens/1", 0.6 + n % 4 / 10)
+            ),
             "list",
             rng.gauss(0.03, 0.06),
             rng.gauss(0, 0.05),
@@ -171,14 +200,14 @@ def _global(rng: random.Random, rows: int) -> View:
     ]
     named = sorted(named + noise, key=lambda entry: -abs(entry[3]))
     items = tuple(_hypothesis(ViewKind.GLOBAL, rank, *entry, None, 2309, 0.02, rng) for rank, entry in enumerate(named, 1))
-    return View(ViewKind.GLOBAL, 4_102, 1_485, 397, 0, "", "", items)
+    return View(ViewSummary(ViewKind.GLOBAL, 4_102, 1_485, 397, rows, 0), items)
 
 
 def _clusters(rng: random.Random, rows: int) -> View:
-    items: list[Hypothesis] = []
+    items: list[HypothesisRow] = []
     for place in range(rows):
         concept, words, _, controlled = CONCEPTS[place % len(CONCEPTS)]
-        cluster = Condition(f"data-cluster/{place % 7}", Label(TOPICS[place % 7], "evidence-tokens/1", 0.8), (5, 6))
+        cluster = ConditionRow(f"data-cluster/{place % 7}", (5, 6), LabelText(TOPICS[place % 7], "evidence-tokens/1", 0.8))
         effect = controlled * rng.uniform(-1, 1) * (1 if place < 20 else 0.3)
         items.append(
             _hypothesis(
@@ -195,40 +224,37 @@ def _clusters(rng: random.Random, rows: int) -> View:
             )
         )
     findings = sum(item.finding for item in items)
-    return View(ViewKind.FEATURE_CONDITIONED, 840, findings + 9, findings, 7, "", "", tuple(items))
+    return View(ViewSummary(ViewKind.FEATURE_CONDITIONED, 840, findings + 9, findings, rows, 7), tuple(items))
 
 
 def _topics(rng: random.Random, rows: int) -> View:
-    items: list[Hypothesis] = []
+    items: list[HypothesisRow] = []
     for place in range(rows):
         concept, words, _, _ = CONCEPTS[(4 + place) % len(CONCEPTS)]
-        topic = Condition(f"prompt-cluster/{place % 7}", Label(TOPICS[place % 7]), (11, 12))
+        topic = ConditionRow(f"prompt-cluster/{place % 7}", (11, 12), LabelText(TOPICS[place % 7]))
         effect = 1.35 if place == 0 else rng.gauss(0, 0.2)
         items.append(
             _hypothesis(ViewKind.PROMPT_CONDITIONED, place + 1, concept, words, effect * 1.05, effect, topic, 231, 0.1, rng)
         )
     findings = sum(item.finding for item in items)
-    return View(ViewKind.PROMPT_CONDITIONED, 600, findings + 2, findings, 7, "", "", tuple(items))
+    return View(ViewSummary(ViewKind.PROMPT_CONDITIONED, 600, findings + 2, findings, rows, 7), tuple(items))
 
 
 def _hypothesis(
     view: ViewKind,
     rank: int,
-    concept: Concept,
+    concept: ConceptRow,
     words: str,
     raw: float,
     controlled: float,
-    condition: Condition | None,
+    condition: ConditionRow | None,
     inside: int,
     error: float,
     rng: random.Random,
-) -> Hypothesis:
-    chosen = [row for row, (_, left, right) in enumerate(TEXTS) if _marks(left, words) and not _marks(right, words)]
-    rejected = [row for row, (_, left, right) in enumerate(TEXTS) if _marks(right, words) and not _marks(left, words)]
-    pro, con = (chosen, rejected) if controlled > 0 else (rejected, chosen)
+) -> HypothesisRow:
     effect = effect_of(controlled, error)
-    return Hypothesis(
-        name=f"audits/5f2c0d1e9ab34c77/hypotheses/{view.value}-{rank}",
+    return HypothesisRow(
+        name=f"{AUDIT}/hypotheses/{view.value}-{rank}",
         view=view,
         rank=rank,
         concept=concept,
@@ -245,14 +271,30 @@ def _hypothesis(
         rank_first_half=rank + rng.randrange(2),
         rank_second_half=rank,
         rank_stable=True,
-        supporting=tuple(_evidence(row, words, 1.0) for row in pro[:5]),
-        contradicting=tuple(_evidence(row, words, -1.0) for row in con[:5]),
     )
 
 
-def _evidence(row: int, words: str, disparity: float) -> Evidence:
+def evidence_of(supporting: Sequence[int], contradicting: Sequence[int] = (), *, against: float = -1.0) -> Evidence:
+    """Evidence of these rows, with disparity 1 for and `against` against."""
+    pro, con = np.array(supporting, np.int64), np.array(contradicting, np.int64)
+    return Evidence(pro, np.ones(len(pro)), con, np.full(len(con), against))
+
+
+def _words(item: HypothesisRow) -> str:
+    return next((words for concept, words, _, _ in CONCEPTS if concept.name == item.concept.name), "list")
+
+
+def _evidence(item: HypothesisRow) -> Evidence:
+    sides = [_sides(row, _words(item)) for row in range(len(TEXTS))]
+    chosen = [row for row, (left, right) in enumerate(sides) if left and not right]
+    rejected = [row for row, (left, right) in enumerate(sides) if right and not left]
+    pro, con = (chosen, rejected) if item.effect.estimate > 0 else (rejected, chosen)
+    return evidence_of(pro[:5], con[:5])
+
+
+def _sides(row: int, words: str) -> Sides:
     _, chosen, rejected = TEXTS[row]
-    return Evidence(row, disparity, _marks(chosen, words), _marks(rejected, words))
+    return _marks(chosen, words), _marks(rejected, words)
 
 
 @lru_cache
@@ -261,12 +303,20 @@ def _marks(text: str, words: str) -> tuple[Highlight, ...]:
     return tuple(Highlight(at, at + len(word), 1.0 + at % 7) for at, word in sorted(found))
 
 
-def effect_of(estimate: float, error: float) -> Effect:
+def effect_of(estimate: float, error: float) -> EffectRow:
     """An effect with a normal interval and p-value; its q-value a hundred times that."""
     z = estimate / error
     p = max(math.erfc(abs(z) / math.sqrt(2)), 1e-300)
-    return Effect(
-        estimate, estimate - 1.96 * error, estimate + 1.96 * error, z, p, min(1.0, 100 * p), min(1.0, 700 * p), min(1.0, 4000 * p)
+    return EffectRow(
+        estimate,
+        estimate - 1.96 * error,
+        estimate + 1.96 * error,
+        z,
+        p,
+        min(1.0, 100 * p),
+        min(1.0, 700 * p),
+        min(1.0, 4000 * p),
+        "",
     )
 
 
@@ -281,27 +331,17 @@ ATTACK = (
 def hostile() -> Report:
     """`lively` with every text replaced by an attack, and texts of a megabyte."""
     report = lively(rows=20)
-    concept = Concept(ATTACK, Label(ATTACK, ATTACK, 0.9), (1,))
+    concept = ConceptRow(ATTACK, (1,), 1, LabelText(ATTACK, ATTACK, 0.9))
 
-    def attacked(item: Hypothesis, place: int) -> Hypothesis:
-        condition = Condition(ATTACK + str(place % 3), Label(ATTACK + str(place % 3))) if item.condition else None
-        mark = (
-            Highlight(3, 40, 1.0),
-            Highlight(20, 60, 9.0),
-            Highlight(90, 10**9, 2.0),
-            Highlight(-5, 4, 1.0),
-            Highlight(8, 8, 1.0),
-        )
-        evidence = (Evidence(0, 1.0, mark, mark), Evidence(1, 1.0, mark, mark), Evidence(404, 1.0))
+    def attacked(item: HypothesisRow, place: int) -> HypothesisRow:
+        condition = ConditionRow(ATTACK + str(place % 3), (), LabelText(ATTACK + str(place % 3))) if item.condition else None
         # Concepts differ in name, so that each is a row of the heat map.
-        named = replace(concept, name=ATTACK + str(place), label=Label(f"{place}{ATTACK}", ATTACK, 0.9))
+        named = replace(concept, name=ATTACK + str(place), label=LabelText(f"{place}{ATTACK}", ATTACK, 0.9))
         return replace(
             item,
             name=ATTACK,
             concept=named,
             condition=condition,
-            supporting=evidence,
-            contradicting=evidence,
             raw=replace(item.raw, reason=ATTACK if place == 5 else ""),
         )
 
@@ -309,34 +349,48 @@ def hostile() -> Report:
         replace(view, hypotheses=tuple(attacked(item, place) for place, item in enumerate(view.hypotheses)))
         for view in report.views
     )
-    long = PairText(
-        tuple(Turn(ATTACK, ATTACK) for _ in range(30)), ATTACK + "x" * 1_000_000, "\u202e" + "word " * 200_000, ATTACK
+    mark = (
+        Highlight(3, 40, 1.0),
+        Highlight(20, 60, 9.0),
+        Highlight(90, 10**9, 2.0),
+        Highlight(-5, 4, 1.0),
+        Highlight(8, 8, 1.0),
     )
+    long = Pair(tuple(Message(ATTACK, ATTACK) for _ in range(30)), ATTACK + "x" * 1_000_000, "\u202e" + "word " * 200_000, ATTACK)
     return replace(
         report,
-        audit=ATTACK,
-        title=ATTACK,
-        dataset=Dataset(ATTACK, ATTACK, ATTACK, 10, 0, 10),
-        subject=(("Model", ATTACK), (ATTACK, ATTACK), ("Hook", ATTACK)),
-        options=((ATTACK, ATTACK),),
-        nuisance=Nuisance(("length",), (ATTACK,), (1.0,), 0.5),
-        cost=Cost(device=ATTACK),
+        info=replace(
+            report.info,
+            name=ATTACK,
+            display_name=ATTACK,
+            settings=AuditSettings(concepts=(ATTACK,), metadata_keys=(ATTACK,)),
+            subject=SubjectRef(*[ATTACK] * 8),
+            nuisance=NuisanceSummary((ATTACK,), (1.0,), 0.5),
+            cost=Cost(device=ATTACK),
+            result_fingerprint=ATTACK,
+        ),
+        dataset=DatasetInfo(ATTACK, ATTACK, ATTACK, 10, 0, 10, (), 0.0, True),
         views=views,
-        pairs={0: PairText((Turn("", ATTACK),), ATTACK, ATTACK, ATTACK), 1: long},
-        decisions=(Decision(ATTACK, ATTACK, 1.0, ATTACK, ATTACK, 1.0), Decision(ATTACK, "keep", None, ATTACK, ATTACK, 0.0)),
-        result_fingerprint=ATTACK,
+        evidence={ATTACK: evidence_of([0, 1, 404], [0, 1, 404], against=1.0)},
+        highlights=dict.fromkeys([(ATTACK, 0), (ATTACK, 1)], (mark, mark)),
+        pairs={0: Pair(ATTACK, ATTACK, ATTACK, ATTACK), 1: long},
+        decisions=(
+            DecisionInfo(ATTACK, ATTACK, DecisionMode.AMPLIFY, 1.0, ATTACK, ATTACK, 1.0),
+            DecisionInfo(ATTACK, ATTACK, DecisionMode.KEEP, None, ATTACK, ATTACK, 0.0),
+        ),
     )
 
 
-def nothing(reason: str = "", *, pairs: int = 10, hypotheses: tuple[Hypothesis, ...] = ()) -> Report:
+def nothing(reason: str = "", *, pairs: int = 10, hypotheses: tuple[HypothesisRow, ...] = ()) -> Report:
     """A report in which no view has a finding, for `reason` where nothing was tested."""
     report = lively(rows=20)
     tests = 0 if reason else len(hypotheses) or 40
     views = tuple(
-        View(view.kind, tests, 0, 0, 0, reason, "", hypotheses if view.kind is ViewKind.GLOBAL else ()) for view in report.views
+        View(ViewSummary(view.kind, tests, 0, 0, 0, 0, reason), hypotheses if view.kind is ViewKind.GLOBAL else ())
+        for view in report.views
     )
     return replace(
-        report, views=views, decisions=(), dataset=replace(report.dataset, pairs=pairs, unusable=0, prompts=min(pairs, 1))
+        report, views=views, decisions=(), dataset=replace(report.dataset, pairs=pairs, unusable_pairs=0, prompts=min(pairs, 1))
     )
 
 
@@ -353,19 +407,22 @@ def stated() -> Report:
     """One stated hypothesis, with nothing controlled for."""
     report = lively(rows=20)
     item = replace(report.views[2].hypotheses[0], view=ViewKind.STATED, controlled=None, rank=1, finding=True)
-    return replace(report, views=(View(ViewKind.STATED, 1, 1, 1, 1, "", "", (item,)),), nuisance=Nuisance())
+    return replace(
+        report,
+        info=replace(report.info, settings=AuditSettings(nuisances=()), nuisance=NuisanceSummary()),
+        views=(View(ViewSummary(ViewKind.STATED, 1, 1, 1, 1, 1), (item,)),),
+    )
 
 
 def huge(hypotheses: int = 1000, characters: int = 20_000) -> Report:
     """Three views of that many hypotheses, each with ten pairs of its own of that many characters."""
     report = lively(rows=hypotheses)
     rng = random.Random(1)
-    views: list[View] = []
-    for view in report.views:
-        items: list[Hypothesis] = []
-        for item in view.hypotheses:
-            evidence = tuple(Evidence(rng.randrange(9000), 1.0, (Highlight(0, 5, 1.0),) * 200) for _ in range(5))
-            items.append(replace(item, supporting=evidence, contradicting=evidence))
-        views.append(replace(view, hypotheses=tuple(items)))
-    text = PairText((Turn("user", "ß" * characters),), "漢" * characters, '"\\<' * (characters // 3))
-    return replace(report, views=tuple(views), pairs=dict.fromkeys(range(9000), text))
+    evidence: dict[str, Evidence] = {}
+    highlights: dict[tuple[str, int], Sides] = {}
+    for item in (item for view in report.views for item in view.hypotheses):
+        rows = [rng.randrange(9000) for _ in range(5)]
+        evidence[item.name] = evidence_of(rows, rows, against=1.0)
+        highlights |= {(item.name, row): ((Highlight(0, 5, 1.0),) * 200, ()) for row in rows}
+    text = Pair((Message("user", "ß" * characters),), "漢" * characters, '"\\<' * (characters // 3))
+    return replace(report, evidence=evidence, highlights=highlights, pairs=dict.fromkeys(range(9000), text))

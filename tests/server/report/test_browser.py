@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from assay_server.report.markup import clean
-from assay_server.report.model import Evidence, Highlight, PairText, Report, Turn
+from assay_server.report.model import Highlight, Report
+from assay_server.subject.types import Pair
 
 from tests.server.report import examples
 from tests.server.report.conftest import Open
@@ -129,10 +130,11 @@ def test_a_long_text_is_clipped_and_says_so(open_report: Open) -> None:
     assert page.get_by_text("22 earlier turns not shown.").count() >= 1
 
 
-def marked(open_report: Open, pair: PairText, evidence: Evidence) -> Any:
+def marked(open_report: Open, pair: Pair, marks: tuple[Highlight, ...]) -> Any:
     report = examples.lively(rows=20)
-    item = replace(report.views[0].hypotheses[0], supporting=(evidence,), contradicting=())
-    page = open_report(replace(report, views=(replace(report.views[0], hypotheses=(item,)),), pairs={evidence.row: pair}))
+    item = report.views[0].hypotheses[0]
+    report = replace(report, views=(replace(report.views[0], hypotheses=(item,)),), pairs={3: pair})
+    page = open_report(replace(report, evidence={item.name: examples.evidence_of([3])}, highlights={(item.name, 3): (marks, ())}))
     open_evidence(page)
     return page
 
@@ -141,14 +143,14 @@ def test_highlights_fall_on_the_right_characters_beyond_the_basic_plane(open_rep
     text = "🫖👩‍👧 tea\r\n漢字 is **bold**"
     at = text.index("bold")
     marks = (Highlight(0, 1, 1.0), Highlight(text.index("漢"), text.index("漢") + 2, 2.0), Highlight(at, at + 4, 6.0))
-    page = marked(open_report, PairText((Turn("", "raw"),), text, "plain"), Evidence(3, 1.0, marks))
+    page = marked(open_report, Pair("raw", text, "plain"), marks)
     assert page.locator("#pairs-list mark").all_text_contents() == ["🫖", "漢字", "bold"]
     assert page.locator("#pairs-list mark").evaluate_all("(nodes) => nodes.map((n) => n.className)") == ["s1", "s1", "s3"]
 
 
 def test_highlights_that_overlap_or_have_no_strength_lose_no_text(open_report: Open) -> None:
     marks = (Highlight(0, 6, 0.0), Highlight(3, 9, 0.0), Highlight(4, 5, 0.0), Highlight(20, 99, 0.0))
-    page = marked(open_report, PairText((), "0123456789 and a tail", ""), Evidence(3, 1.0, marks))
+    page = marked(open_report, Pair((), "0123456789 and a tail", ""), marks)
     assert page.locator("#pairs-list .text").first.text_content() == "0123456789 and a tail"
     assert page.locator("#pairs-list mark").all_text_contents() == ["012345", "678", "l"]
     assert page.get_by_text("(empty)").count() == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,9 @@ from assay_server.jobs.audits.types import (
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.report import build_report, render_report, wanted_evidence
 from assay_server.report.build import evidence_rows
-from assay_server.report.model import Highlight
+from assay_server.report.method import options
+from assay_server.report.model import Highlight, Sides
+from assay_server.report.payload import payload
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Message, Pair
 
@@ -130,7 +133,7 @@ def pairs() -> dict[int, Pair]:
 
 def test_a_report_holds_what_the_audit_found() -> None:
     report = build_report(audit(), DATASET, pairs=pairs())
-    assert [(view.kind, view.tests, len(view.hypotheses), view.reason) for view in report.views] == [
+    assert [(view.kind, view.summary.tests, len(view.hypotheses), view.summary.reason) for view in report.views] == [
         (ViewKind.GLOBAL, 4, 4, ""),
         (ViewKind.FEATURE_CONDITIONED, 4, 4, ""),
         (ViewKind.PROMPT_CONDITIONED, 0, 0, "too few features fire"),
@@ -143,17 +146,18 @@ def test_a_report_holds_what_the_audit_found() -> None:
         True,
     )
     assert second.effect.estimate == pytest.approx(effects(4).estimate[1])
-    assert [item.row for item in second.supporting] == [1, 11]
-    assert [item.row for item in second.contradicting] == [21]
-    assert (report.q_level, report.yekutieli, report.seed, report.nuisance.controlled) == (0.1, True, 7, ("length", "format"))
-    assert report.pairs[11].prompt[0].content == "prompt 11"
-    assert ("Seed", "7") in report.options
-    assert ("Correction", "Benjamini-Yekutieli") in report.options
+    assert report.evidence[second.name].supporting.tolist() == [1, 11]
+    assert report.evidence[second.name].contradicting.tolist() == [21]
+    assert (report.options.q_level, report.options.yekutieli, report.options.seed) == (0.1, True, 7)
+    assert report.info.settings.nuisances == ("length", "format")
+    assert report.pairs[11].prompt == (Message("user", "prompt 11"),)
+    assert ("Seed", "7") in options(report.info.settings)
+    assert ("Correction", "Benjamini-Yekutieli") in options(report.info.settings)
 
 
 def test_a_raw_prompt_is_one_turn_without_a_role() -> None:
     report = build_report(audit(), DATASET, pairs={0: Pair("raw ", "a", "b")})
-    assert [(turn.role, turn.content) for turn in report.pairs[0].prompt] == [("", "raw ")]
+    assert json.loads(payload(report))["pairs"]["0"][:3] == ["", 0, [["", "raw ", 4]]]
 
 
 def test_the_evidence_that_is_wanted_is_that_of_the_findings_first_by_turns() -> None:
@@ -164,14 +168,12 @@ def test_the_evidence_that_is_wanted_is_that_of_the_findings_first_by_turns() ->
     assert evidence_rows(audit()) == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
 
 
-def test_highlights_are_asked_for_by_hypothesis_and_row_and_may_be_missing() -> None:
-    def found(name: str, row: int) -> tuple[list[Highlight], list[Highlight]] | None:
-        return ([Highlight(0, 6, 2.5)], []) if (name, row) == ("audits/a1/hypotheses/global-1", 0) else None
-
-    report = build_report(audit(), DATASET, pairs=pairs(), highlights=found)
-    assert report.views[0].hypotheses[0].supporting[0].chosen == (Highlight(0, 6, 2.5),)
-    assert report.views[0].hypotheses[0].supporting[1].chosen == ()
-    assert report.views[1].hypotheses[0].supporting[0].chosen == ()
+def test_highlights_are_given_by_hypothesis_and_row_and_may_be_missing() -> None:
+    found: dict[tuple[str, int], Sides] = {("audits/a1/hypotheses/global-1", 0): ((Highlight(0, 6, 2.5),), ())}
+    data = json.loads(payload(build_report(audit(), DATASET, pairs=pairs(), highlights=found)))
+    rows = {row["id"]: row["pro"] for row in (dict(zip(data["fields"], row, strict=True)) for row in data["rows"])}
+    assert rows["global-1"] == [[0, 1, [[0, 6, 2.5]], []], [10, 1, [], []]]
+    assert rows["feature-conditioned-1"][0] == [0, 1, [], []]
 
 
 def test_decisions_reach_the_page() -> None:
@@ -188,5 +190,6 @@ def test_an_audit_that_kept_fewer_pairs_of_evidence_than_rows_still_makes_a_page
     result = audit()
     tables = {view: replace(found, evidence=found.evidence[:1]) for view, found in result.tables.items()}
     report = build_report(replace(result, tables=tables), DATASET, pairs={})
-    assert [len(item.supporting) for item in report.views[0].hypotheses] == [2, 0, 0, 0]
+    kept = [report.evidence.get(item.name) for item in report.views[0].hypotheses]
+    assert [0 if found is None else len(found.supporting) for found in kept] == [2, 0, 0, 0]
     assert "No pairs were kept" in render_report(report)

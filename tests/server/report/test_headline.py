@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.types import AuditSettings, ConceptRow, LabelText, Nuisance, NuisanceSummary, ViewSummary
 from assay_server.report.headline import headline, members, strongest
-from assay_server.report.model import Concept, Label, Nuisance, Report, View
+from assay_server.report.model import Report, View
 
 from tests.server.report import examples
 from tests.server.report.test_markup import read
@@ -15,13 +16,15 @@ def words(report: Report) -> str:
     return " ".join(read(headline(report)).text.split())
 
 
-def with_counts(raw: int, controlled: int, nuisance: Nuisance) -> Report:
+def with_counts(raw: int, controlled: int, *nuisances: Nuisance, reason: str = "") -> Report:
     report = examples.lively(rows=20)
-    view = replace(report.views[0], findings_raw=raw, findings_controlled=controlled)
-    return replace(report, views=(view,), nuisance=nuisance)
+    summary = replace(report.views[0].summary, findings_raw=raw, findings_controlled=controlled)
+    fit = NuisanceSummary(("delta log length",), (0.4,), 0.6, reason)
+    info = replace(report.info, settings=AuditSettings(nuisances=nuisances), nuisance=fit if nuisances else NuisanceSummary())
+    return replace(report, info=info, views=(replace(report.views[0], summary=summary),))
 
 
-LENGTH = Nuisance(("length",), ("delta log length",), (0.4,), 0.6)
+LENGTH, FORMAT = Nuisance.LENGTH, Nuisance.FORMAT
 
 
 def test_the_strongest_findings_are_said_in_plain_words_with_their_direction() -> None:
@@ -35,7 +38,10 @@ def test_the_strongest_findings_are_said_in_plain_words_with_their_direction() -
 
 def test_many_features_of_one_label_are_one_lesson() -> None:
     view = examples.lively().views[0]
-    twins = tuple(replace(item, concept=Concept(f"feature/{place}", Label("same"))) for place, item in enumerate(view.hypotheses))
+    twins = tuple(
+        replace(item, concept=ConceptRow(f"feature/{place}", (), 1, LabelText("same")))
+        for place, item in enumerate(view.hypotheses)
+    )
     assert len(strongest(replace(view, hypotheses=twins), 5)) == 1
     assert len(strongest(view, 5)) == 5
 
@@ -74,21 +80,24 @@ def test_the_share_of_raw_findings_that_is_only_length_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "controlled", "nuisance", "said"),
+    ("raw", "controlled", "nuisances", "reason", "said"),
     [
-        (10, 12, LENGTH, "Length explains none of the findings away. 10 pass before it is controlled for, 12 after."),
-        (10, 10, Nuisance(), "Nothing was controlled for."),
+        (10, 12, [LENGTH], "", "Length explains none of the findings away. 10 pass before it is controlled for, 12 after."),
+        (10, 10, [], "", "Nothing was controlled for."),
         (
             10,
             10,
-            replace(LENGTH, reason="the fit of the nuisance differences did not converge"),
+            [LENGTH],
+            "the fit of the nuisance differences did not converge",
             "Length could not be controlled for: the fit of the nuisance differences did not converge.",
         ),
-        (9, 3, replace(LENGTH, controlled=("length", "format")), "67% of the raw findings are only length and formatting."),
+        (9, 3, [LENGTH, FORMAT], "", "67% of the raw findings are only length and formatting."),
     ],
 )
-def test_other_outcomes_of_the_control_are_said_too(raw: int, controlled: int, nuisance: Nuisance, said: str) -> None:
-    assert said in words(with_counts(raw, controlled, nuisance))
+def test_other_outcomes_of_the_control_are_said_too(
+    raw: int, controlled: int, nuisances: list[Nuisance], reason: str, said: str
+) -> None:
+    assert said in words(with_counts(raw, controlled, *nuisances, reason=reason))
 
 
 def test_nothing_is_said_of_length_where_there_are_no_findings() -> None:
@@ -106,7 +115,7 @@ def test_a_stated_hypothesis_is_said_to_hold_or_not() -> None:
     (view,) = report.views
     failed = replace(view, hypotheses=(replace(view.hypotheses[0], finding=False),))
     assert "The stated hypothesis does not hold:" in words(replace(report, views=(failed,)))
-    untested = View(ViewKind.STATED, 0, 0, 0, reason="the concept holds no features")
+    untested = View(ViewSummary(ViewKind.STATED, 0, 0, 0, 0, 0, reason="the concept holds no features"))
     assert "could not be tested: the concept holds no features." in words(replace(report, views=(untested,)))
 
 

@@ -9,7 +9,9 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from assay_server.audit.findings import AuditOptions
 from assay_server.audit.reason import Reason
+from assay_server.jobs.audits.types import AuditSettings
 from assay_server.report import Report, render_report
 
 from tests.server.report import examples
@@ -97,7 +99,9 @@ def test_three_thousand_hypotheses_with_long_pairs_stay_under_five_megabytes() -
 def test_megabytes_of_names_and_texts_stay_small() -> None:
     report = examples.hostile()
     big = replace(
-        report, title="t" * 10**6, dataset=replace(report.dataset, title="d" * 10**6), options=(("o" * 10**6, "v" * 10**6),)
+        report,
+        info=replace(report.info, display_name="t" * 10**6, settings=AuditSettings(metadata_keys=("v" * 10**6,))),
+        dataset=replace(report.dataset, display_name="d" * 10**6),
     )
     assert len(render_report(big).encode()) < 1_000_000
 
@@ -114,7 +118,8 @@ def test_what_was_corrected_for_is_said_with_its_numbers() -> None:
     assert "A finding has q ≤ 0.05" in text
     assert "from 1,024 random sign flips (max-T)" in text
     assert "it is right for 60% of the pairs" in text
-    by = replace(examples.lively(rows=20), yekutieli=True)
+    report = examples.lively(rows=20)
+    by = replace(report, info=replace(report.info, settings=AuditSettings(AuditOptions(yekutieli=True))))
     assert "Benjamini and Yekutieli" in read(render_report(by)).text
 
 

@@ -4,8 +4,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from assay_server.report.model import Evidence, Highlight, PairText, Report, Turn
+from assay_server.audit.findings import Evidence
+from assay_server.jobs.audits.types import DecisionMode
+from assay_server.report.model import Highlight, Report, Sides
 from assay_server.report.payload import HIGHLIGHTS, HYPOTHESES, TEXT, payload
+from assay_server.subject.types import Message, Pair
 
 from tests.server.report import examples
 
@@ -19,11 +22,14 @@ def rows(report: Report) -> list[dict[str, Any]]:
     return [dict(zip(data["fields"], row, strict=True)) for row in data["rows"]]
 
 
-def with_evidence(evidence: tuple[Evidence, ...], pairs: dict[int, PairText]) -> Report:
+def with_evidence(rows: list[int], pairs: dict[int, Pair], marks: tuple[Highlight, ...] = ()) -> Report:
+    """One hypothesis with these rows for it, its concept marked in their chosen responses."""
     report = examples.lively(rows=20)
-    first = replace(report.views[0].hypotheses[0], supporting=evidence, contradicting=())
+    first = report.views[0].hypotheses[0]
+    sides: dict[tuple[str, int], Sides] = {(first.name, row): (marks, ()) for row in rows}
+    evidence: dict[str, Evidence] = {first.name: examples.evidence_of(rows)}
     view = replace(report.views[0], hypotheses=(first,))
-    return replace(report, views=(view,), pairs=pairs)
+    return replace(report, views=(view,), evidence=evidence, highlights=sides, pairs=pairs)
 
 
 def test_every_hypothesis_is_there_with_its_numbers() -> None:
@@ -39,7 +45,9 @@ def test_every_hypothesis_is_there_with_its_numbers() -> None:
 
 def test_the_last_decision_on_a_hypothesis_counts() -> None:
     report = examples.lively(rows=20)
-    report = replace(report, decisions=(report.decisions[0], replace(report.decisions[0], mode="amplify", strength=2.0)))
+    report = replace(
+        report, decisions=(report.decisions[0], replace(report.decisions[0], mode=DecisionMode.AMPLIFY, strength=2.0))
+    )
     assert block(report)["decisions"][rows(report)[0]["decision"]][:2] == ["amplify", 2.0]
     assert rows(report)[1]["decision"] == -1
 
@@ -57,9 +65,9 @@ def test_a_pair_of_many_hypotheses_is_stored_once() -> None:
 
 
 def test_long_texts_are_clipped_and_say_how_long_they_were() -> None:
-    pair = PairText(tuple(Turn("user", f"turn {place}") for place in range(20)), "x" * 10**6, "short")
+    pair = Pair(tuple(Message("user", f"turn {place}") for place in range(20)), "x" * 10**6, "short")
     marks = tuple(Highlight(start, start + 2, 1.0) for start in range(0, 2 * TEXT, 10))
-    data = block(with_evidence((Evidence(7, 1.0, marks),), {7: pair}))
+    data = block(with_evidence([7], {7: pair}, marks))
     _, earlier, turns, chosen, rejected = data["pairs"]["7"]
     assert (earlier, [turn[1] for turn in turns][-1], len(turns)) == (12, "turn 19", 8)
     assert (len(chosen[0]), chosen[1], rejected) == (TEXT, 10**6, ["short", 5])
@@ -70,13 +78,13 @@ def test_long_texts_are_clipped_and_say_how_long_they_were() -> None:
 
 def test_highlights_that_cannot_be_are_left_out() -> None:
     marks = (Highlight(-3, 2, 1.0), Highlight(4, 4, 1.0), Highlight(3, 99, 2.0), Highlight(50, 60, 1.0))
-    data = block(with_evidence((Evidence(7, 1.0, marks),), {7: PairText((), "twelve chars", "")}))
+    data = block(with_evidence([7], {7: Pair((), "twelve chars", "")}, marks))
     (entry,) = dict(zip(data["fields"], data["rows"][0], strict=True))["pro"]
     assert entry[2] == [[3, 12, 2]]
 
 
 def test_evidence_whose_pair_is_gone_is_counted_as_missing() -> None:
-    (row,) = rows(with_evidence((Evidence(7, 1.0), Evidence(8, 0.5)), {8: PairText((), "a", "b")}))
+    (row,) = rows(with_evidence([7, 8], {8: Pair((), "a", "b")}))
     assert (len(row["pro"]), row["missing"]) == (1, 1)
 
 

@@ -123,6 +123,11 @@ class HypothesisRow:
     lesson: int = 0
     lesson_z: float | None = None  # where it leads its lesson
 
+    @property
+    def effect(self) -> EffectRow:
+        """The effect that decides: the controlled one, or the raw one where nothing is controlled for."""
+        return self.raw if self.controlled is None else self.controlled
+
 
 @dataclass(frozen=True, slots=True)
 class EvidencePair:

@@ -18,16 +18,13 @@ from numpy.typing import NDArray
 
 from assay_server.errors import Expired, FailedPrecondition, InvalidItem, Overloaded
 from assay_server.jobs.audits.types import MarkedDirection
-from assay_server.report.model import Highlight
+from assay_server.report.model import Highlight, Sides
 from assay_server.scorer import ScorerLike
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import EncodedTokens, Message, Pair, Prompt, SubjectInfo, TokenInfo
 
 CONCURRENT = 8
 MAX_HOLD_SECONDS = 1.0
-
-Sides = tuple[tuple[Highlight, ...], tuple[Highlight, ...]]
-"""Highlights of the chosen and of the rejected response."""
 
 
 @dataclass(frozen=True, slots=True)

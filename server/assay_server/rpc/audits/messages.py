@@ -21,8 +21,7 @@ from assay_server.jobs.audits.types import (
 )
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.jobs.operations.types import OperationInfo
-from assay_server.report.model import Highlight
-from assay_server.rpc.audits.highlights import Sides
+from assay_server.report.model import Highlight, Sides
 from assay_server.rpc.audits.options import settings_message, view_number
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair

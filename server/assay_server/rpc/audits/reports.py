@@ -10,12 +10,13 @@ import asyncio
 import time
 
 from assay_server.errors import FailedPrecondition, NotFound
-from assay_server.jobs.audits.types import AuditInfo, AuditResult, DecisionInfo, MarkedDirection
+from assay_server.jobs.audits.types import AuditInfo, AuditResult, MarkedDirection
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.jobs.library import Library
 from assay_server.report import build_report, render_report, wanted_evidence
 from assay_server.report.build import evidence_rows
-from assay_server.rpc.audits.highlights import Sides, Wanted, check_same_subject, read_again
+from assay_server.report.model import Sides
+from assay_server.rpc.audits.highlights import Wanted, check_same_subject, read_again
 from assay_server.rpc.state import Loaded
 from assay_server.subject.types import Pair
 
@@ -41,18 +42,11 @@ async def render_audit(library: Library, loaded: Loaded, name: str, *, deadline:
     dataset, pairs = await _texts(library, result)
     found = await _highlights(result, pairs, loaded, deadline)
     decisions = await library.audits.decisions(name)
-    return await asyncio.to_thread(_render, result, dataset, pairs, found, decisions)
 
+    def render() -> str:
+        return render_report(build_report(result, dataset, pairs=pairs, highlights=found, decisions=decisions))
 
-def _render(
-    result: AuditResult,
-    dataset: DatasetInfo,
-    pairs: dict[int, Pair],
-    found: dict[tuple[str, int], Sides],
-    decisions: list[DecisionInfo],
-) -> str:
-    report = build_report(result, dataset, pairs=pairs, highlights=lambda name, row: found.get((name, row)), decisions=decisions)
-    return render_report(report)
+    return await asyncio.to_thread(render)
 
 
 async def _texts(library: Library, result: AuditResult) -> tuple[DatasetInfo, dict[int, Pair]]:

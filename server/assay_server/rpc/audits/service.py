@@ -14,12 +14,13 @@ from google.longrunning import operations_pb2
 
 from assay_server.errors import DataLoss, NotFound
 from assay_server.jobs.audits.types import HypothesisDetail
+from assay_server.report.model import Sides
 from assay_server.rpc import names
 from assay_server.rpc.audits import comparison_messages
 from assay_server.rpc.audits import messages as audit_messages
 from assay_server.rpc.audits.comparison_requests import read_comparison
 from assay_server.rpc.audits.exporting import export
-from assay_server.rpc.audits.highlights import Sides, Wanted, check_same_subject, read_again
+from assay_server.rpc.audits.highlights import Wanted, check_same_subject, read_again
 from assay_server.rpc.audits.hypotheses import check_question, hypotheses_page
 from assay_server.rpc.audits.options import read_settings
 from assay_server.rpc.audits.requests import read_decision, read_decisions_parent, read_format, read_stated, read_uri
