@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from assay_server.audit.findings import Effects, TestTable, ViewKind
 from assay_server.audit.reason import Reason
-from assay_server.jobs.audits.tables import hypothesis_id
+from assay_server.jobs.audits.tables import COLUMNS, EFFECT_COLUMNS, hypothesis_id, row_values
 from assay_server.jobs.audits.types import (
     ConceptRow,
     ConditionRow,
@@ -61,37 +61,11 @@ def _table_rows(
             condition=conditions[where],
             raw=_effect(table.raw, row),
             controlled=None if table.controlled is None else _effect(table.controlled, row),
-            finding=bool(table.finding[row]),
-            cohen_d=float(table.cohen_d[row]),
-            consistent=bool(table.consistent[row]),
-            delta_min=float(table.delta_min[row]),
-            inside=int(table.inside[row]),
-            outside=int(table.outside[row]),
-            prompts=int(table.prompts[row]),
             rank=row + 1,
-            rank_first_half=int(table.rank_first_half[row]),
-            rank_second_half=int(table.rank_second_half[row]),
-            rank_stable=bool(table.rank_stable[row]),
             decision=last.get(name),
-            lesson=0 if table.lesson is None else int(table.lesson[row]),
-            lesson_z=_lead(table, row),
+            **row_values(COLUMNS, table, row),
         )
 
 
-def _lead(table: TestTable, row: int) -> float | None:
-    z = 0.0 if table.lesson_z is None else float(table.lesson_z[row])
-    return z or None
-
-
 def _effect(effects: Effects, row: int) -> EffectRow:
-    return EffectRow(
-        estimate=float(effects.estimate[row]),
-        low=float(effects.low[row]),
-        high=float(effects.high[row]),
-        z=float(effects.z[row]),
-        p=float(effects.p[row]),
-        q=float(effects.q[row]),
-        q_by=float(effects.q_by[row]),
-        p_max_t=None if effects.p_max_t is None else float(effects.p_max_t[row]),
-        reason=Reason(int(effects.reason[row])).text,
-    )
+    return EffectRow(**row_values(EFFECT_COLUMNS, effects, row), reason=Reason(int(effects.reason[row])).text)

@@ -22,8 +22,8 @@ from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, 
 from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metadata_groups
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
-from assay_server.jobs.audits.tables import fingerprint, hypothesis_id
-from assay_server.jobs.audits.types import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary, ViewSummary
+from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
+from assay_server.jobs.audits.types import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary
 from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing, total_cost
 from assay_server.jobs.datasets.shards import DatasetShards, Groups, NoGroups, ShardGone, ShardSpec, nuisance_names
 from assay_server.jobs.operations.progress import Progress
@@ -175,7 +175,7 @@ class _Testing:
             tables = {ViewKind.STATED: self._stated(stated, shards, statistics, known)}
         found = {
             "settings": replace(self._settings, statistics=statistics),
-            "views": tuple(_summary(table, statistics.keep) for table in tables.values()),
+            "views": tuple(summary_of(table, statistics.keep) for table in tables.values()),
             "nuisance": self._nuisance(known),
             "result_fingerprint": fingerprint(tables),
         }
@@ -227,20 +227,6 @@ class _Testing:
     def _report(self, phase: str, done: int, total: int) -> None:
         known = _PHASES.get(phase) or ("grouping" if phase.startswith("prompt ") else "testing")
         self._progress.at(known, done, total)
-
-
-def _summary(table: TestTable, keep: int) -> ViewSummary:
-    return ViewSummary(
-        view=table.view,
-        tests=table.tests,
-        findings_raw=table.findings_raw,
-        findings_controlled=table.findings_controlled,
-        kept=min(keep, len(table.concept)),
-        conditions=len(table.conditions),
-        reason=table.reason,
-        note=table.note,
-        lessons=table.lessons,
-    )
 
 
 def _cost(dataset: Dataset, features: Features, scored: Sequence[int], apart: Sequence[ShardCost]) -> Cost:

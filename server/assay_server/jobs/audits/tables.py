@@ -1,8 +1,8 @@
 """Result tables as Parquet, and back, bit for bit.
 
-A view's table has one row a test, its columns named as in ``assay.v1.Hypothesis``; the table of its conditions has one row a
-condition, with the dataset rows that stand in it where the view made it. What has no row of its own (counts, reasons) stands in
-the ``TableHead``, kept as JSON beside them.
+A view's table has one row per test; ``COLUMNS`` and ``EFFECT_COLUMNS`` list its plain columns, whose names are those of
+``TestTable``, ``HypothesisRow`` and ``assay.v1.Hypothesis``. The table of its conditions has one row per condition, with the
+dataset rows inside it where the view formed it. Counts and reasons are in the ``TableHead``, kept as JSON beside them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
 from assay_server.audit.reason import Reason
+from assay_server.jobs.audits.types import ViewSummary
 from assay_server.store.pairs import read_table, table_bytes
 
 ID_PREFIX = {
@@ -26,43 +27,70 @@ ID_PREFIX = {
     ViewKind.PROMPT_CONDITIONED: "prompt",
     ViewKind.STATED: "stated",
 }
-_NUMBERS = ("estimate", "low", "high", "z", "p", "q", "q_by")
-_PLAIN: Mapping[str, Any] = {
-    "finding": pa.bool_(),
-    "cohen_d": pa.float64(),
-    "consistent": pa.bool_(),
-    "delta_min": pa.float64(),
-    "inside": pa.int64(),
-    "outside": pa.int64(),
-    "prompts": pa.int64(),
-    "rank_first_half": pa.int64(),
-    "rank_second_half": pa.int64(),
-    "rank_stable": pa.bool_(),
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A plain column of a table.
+
+    Attributes:
+        name: in the file, in ``TestTable`` or ``Effects``, and in ``HypothesisRow`` or ``EffectRow``.
+        kind: Arrow type.
+        optional: None in a table whose view does not fill it; missing from files that are older than the column.
+        blank: the value in the table that means "none": null in the file, left out of a row.
+    """
+
+    name: str
+    kind: Any
+    optional: bool = False
+    blank: float | None = None
+
+
+COLUMNS = (
+    Column("finding", pa.bool_()),
+    Column("cohen_d", pa.float64()),
+    Column("consistent", pa.bool_()),
+    Column("delta_min", pa.float64()),
+    Column("inside", pa.int64()),
+    Column("outside", pa.int64()),
+    Column("prompts", pa.int64()),
+    Column("rank_first_half", pa.int64()),
+    Column("rank_second_half", pa.int64()),
+    Column("rank_stable", pa.bool_()),
+    Column("lesson", pa.int64(), optional=True),
+    Column("lesson_z", pa.float64(), optional=True, blank=0.0),
+)
+EFFECT_COLUMNS = (
+    *(Column(name, pa.float64()) for name in ("estimate", "low", "high", "z", "p", "q", "q_by")),
+    Column("p_max_t", pa.float64(), optional=True),
+)
 _SIDES = ("supporting", "contradicting")
 _REASONS = {reason.text: int(reason) for reason in Reason}
 
 
-@dataclass(frozen=True, slots=True)
-class TableHead:
-    """What a view's table says beside its rows; ``kept`` rows have evidence and are hypotheses."""
-
-    view: ViewKind
-    tests: int
-    findings_raw: int
-    findings_controlled: int
-    kept: int
-    conditions: int
-    reason: str
-    note: str
-    concepts: int  # that were tested, whether or not a row names them
-    nuisances: bool  # whether effects are controlled for
-    lessons: int = 0  # distinct ones among the findings
+# The order in which a fingerprint reads a head.
+_HEAD = (
+    *("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note"),
+    *("concepts", "nuisances", "lessons"),
+)
 
 
-def head_of(table: TestTable, keep: int) -> TableHead:
-    """A table's head; ``keep`` bounds the rows that are hypotheses."""
-    return TableHead(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableHead(ViewSummary):
+    """A view's summary, and what else its table needs to be read.
+
+    Attributes:
+        concepts: how many were tested, whether or not a row names them.
+        nuisances: whether effects are controlled for.
+    """
+
+    concepts: int
+    nuisances: bool
+
+
+def summary_of(table: TestTable, keep: int) -> ViewSummary:
+    """A table's counts; the first ``keep`` rows are hypotheses."""
+    return ViewSummary(
         view=table.view,
         tests=table.tests,
         findings_raw=table.findings_raw,
@@ -71,10 +99,14 @@ def head_of(table: TestTable, keep: int) -> TableHead:
         conditions=len(table.conditions),
         reason=table.reason,
         note=table.note,
-        concepts=len(table.concepts),
-        nuisances=table.controlled is not None,
         lessons=table.lessons,
     )
+
+
+def head_of(table: TestTable, keep: int) -> TableHead:
+    """A table's head; the first ``keep`` rows are hypotheses."""
+    summary = asdict(summary_of(table, keep))
+    return TableHead(**summary, concepts=len(table.concepts), nuisances=table.controlled is not None)
 
 
 def hypothesis_id(view: ViewKind, rank: int) -> str:
@@ -91,7 +123,7 @@ def parse_hypothesis_id(id: str) -> tuple[ViewKind, int] | None:
 
 
 def to_arrow(table: TestTable) -> Any:
-    """One row a test, in rank order."""
+    """One row per test, in rank order."""
     rows = len(table.concept)
     concepts = [table.concepts[index] for index in table.concept]
     conditions = [table.conditions[index] if index >= 0 else None for index in table.condition]
@@ -106,8 +138,7 @@ def to_arrow(table: TestTable) -> Any:
         "condition_features": pa.array([list(one.features) if one else None for one in conditions], pa.list_(pa.uint32())),
     }
     columns |= _effect_columns("raw", table.raw, rows) | _effect_columns("controlled", table.controlled, rows)
-    columns |= {name: pa.array(getattr(table, name), kind) for name, kind in _PLAIN.items()}
-    columns |= _lesson_columns(table, rows)
+    columns |= {column.name: _written(column, table, rows) for column in COLUMNS}
     for side in _SIDES:
         blank = [None] * (rows - len(table.evidence))
         where = [getattr(one, side).tolist() for one in table.evidence]
@@ -118,7 +149,7 @@ def to_arrow(table: TestTable) -> Any:
 
 
 def conditions_to_arrow(table: TestTable) -> Any:
-    """One row a condition, whether or not a test of it was kept."""
+    """One row per condition, whether or not a test of it was kept."""
     # A view that was given conditions made none of them; one that could test nothing names none of those that it made.
     members = [*table.members, *[None] * len(table.conditions)][: len(table.conditions)]
     return pa.table(
@@ -146,16 +177,21 @@ def from_arrow(arrow: Any, conditions: Any, head: TableHead) -> TestTable:
         condition=_places(arrow["condition"].to_pylist(), conditions["condition"].to_pylist()),
         raw=_effects(arrow, "raw"),
         controlled=_effects(arrow, "controlled") if head.nuisances else None,
-        **{name: arrow[name].to_numpy() for name in _PLAIN},
+        **{column.name: _read(column, arrow) for column in COLUMNS},
         tests=head.tests,
         findings_raw=head.findings_raw,
         findings_controlled=head.findings_controlled,
         reason=head.reason,
         note=head.note,
         evidence=tuple(_evidence(arrow)),
-        **_lessons(arrow),
         members=tuple(np.array(rows, np.int64) for rows in members if rows is not None),
     )
+
+
+def row_values(columns: Sequence[Column], source: TestTable | Effects, row: int) -> dict[str, Any]:
+    """One row's values by column name; a column that is None or blank there is left out."""
+    arrays = ((column, getattr(source, column.name)) for column in columns)
+    return {column.name: array[row].item() for column, array in arrays if array is not None and array[row] != column.blank}
 
 
 def to_parquet(table: TestTable) -> tuple[bytes, bytes]:
@@ -180,7 +216,7 @@ def fingerprint(tables: Mapping[ViewKind, TestTable]) -> str:
         if view not in tables:
             continue
         head = head_of(tables[view], 0)
-        digest.update(json.dumps([view.value, *[str(getattr(head, field.name)) for field in fields(head)]]).encode())
+        digest.update(json.dumps([view.value, *[str(getattr(head, name)) for name in _HEAD]]).encode())
         for arrow in (to_arrow(tables[view]), conditions_to_arrow(tables[view])):
             for name in arrow.column_names:
                 digest.update(json.dumps([name, arrow.num_rows]).encode())
@@ -189,34 +225,30 @@ def fingerprint(tables: Mapping[ViewKind, TestTable]) -> str:
 
 
 def _effect_columns(prefix: str, effects: Effects | None, rows: int) -> dict[str, Any]:
-    columns: dict[str, Any] = {}
-    for name in (*_NUMBERS, "p_max_t"):
-        values = None if effects is None else getattr(effects, name)
-        columns[f"{prefix}_{name}"] = pa.nulls(rows, pa.float64()) if values is None else pa.array(values, pa.float64())
+    columns = {f"{prefix}_{column.name}": _written(column, effects, rows) for column in EFFECT_COLUMNS}
     reasons = None if effects is None else [Reason(code).text for code in effects.reason]
     columns[f"{prefix}_reason"] = pa.nulls(rows, pa.string()) if reasons is None else pa.array(reasons, pa.string())
     return columns
 
 
-def _lesson_columns(table: TestTable, rows: int) -> dict[str, Any]:
-    if table.lesson is None or table.lesson_z is None:
-        return {"lesson": pa.nulls(rows, pa.int64()), "lesson_z": pa.nulls(rows, pa.float64())}
-    return {"lesson": pa.array(table.lesson, pa.int64()), "lesson_z": pa.array(table.lesson_z, mask=table.lesson_z == 0)}
+def _written(column: Column, source: TestTable | Effects | None, rows: int) -> Any:
+    values = getattr(source, column.name, None)
+    if values is None:
+        return pa.nulls(rows, column.kind)
+    return pa.array(values, column.kind, mask=None if column.blank is None else values == column.blank)
 
 
-def _lessons(arrow: Any) -> dict[str, Any]:
-    # Files that were written before lessons have no such columns.
-    if "lesson" not in arrow.column_names or arrow["lesson"].null_count or not arrow.num_rows:
-        return {}
-    return {"lesson": arrow["lesson"].to_numpy(), "lesson_z": arrow["lesson_z"].fill_null(0.0).to_numpy()}
+def _read(column: Column, arrow: Any, prefix: str = "") -> Any:
+    name = prefix + column.name
+    if column.optional and (name not in arrow.column_names or arrow[name].null_count == arrow.num_rows):
+        return None
+    return (arrow[name] if column.blank is None else arrow[name].fill_null(column.blank)).to_numpy()
 
 
 def _effects(arrow: Any, prefix: str) -> Effects:
-    p_max_t = arrow[f"{prefix}_p_max_t"]
     reasons = [_REASONS[text] for text in arrow[f"{prefix}_reason"].to_pylist()]
     return Effects(
-        **{name: arrow[f"{prefix}_{name}"].to_numpy() for name in _NUMBERS},
-        p_max_t=None if p_max_t.null_count or not arrow.num_rows else p_max_t.to_numpy(),
+        **{column.name: _read(column, arrow, f"{prefix}_") for column in EFFECT_COLUMNS},
         reason=np.array(reasons, np.uint8),
     )
 

@@ -81,8 +81,8 @@ class EffectRow:
     p: float
     q: float
     q_by: float
-    p_max_t: float | None
-    reason: str
+    p_max_t: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

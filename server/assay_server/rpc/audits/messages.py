@@ -1,16 +1,18 @@
 """Audits out: what the jobs answer, to protobuf. Translation only; nothing here looks anything up or decides."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from assay.v1 import audit_pb2, operations_pb2, pair_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from assay_server.jobs.audits.tables import COLUMNS
 from assay_server.jobs.audits.types import (
     AuditInfo,
     AuditState,
     ConceptRow,
     ConditionRow,
-    Cost,
     DecisionInfo,
     DecisionMode,
     EffectRow,
@@ -21,7 +23,7 @@ from assay_server.jobs.audits.types import (
 )
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.jobs.operations.types import OperationInfo
-from assay_server.report.model import Highlight, Sides
+from assay_server.report.model import Sides
 from assay_server.rpc.audits.options import settings_message, view_number
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair
@@ -64,7 +66,6 @@ def dataset(info: DatasetInfo) -> audit_pb2.Dataset:
 
 def audit(info: AuditInfo) -> audit_pb2.Audit:
     """An audit, with its options as they were used."""
-    nuisance = info.nuisance
     return audit_pb2.Audit(
         name=info.name,
         dataset=info.dataset,
@@ -73,10 +74,8 @@ def audit(info: AuditInfo) -> audit_pb2.Audit:
         options=settings_message(info.settings),
         subject=subject(info.subject),
         views=[_view(summary) for summary in info.views],
-        nuisance=audit_pb2.NuisanceSummary(
-            names=nuisance.names, gamma=nuisance.gamma, accuracy=nuisance.accuracy, reason=nuisance.reason
-        ),
-        cost=_cost(info.cost),
+        nuisance=audit_pb2.NuisanceSummary(**asdict(info.nuisance)),
+        cost=audit_pb2.Cost(**asdict(info.cost)),
         create_time=instant(info.created),
         end_time=None if info.ended is None else instant(info.ended),
         error=info.error,
@@ -93,19 +92,8 @@ def hypothesis(row: HypothesisRow) -> audit_pb2.Hypothesis:
         condition=None if row.condition is None else _condition(row.condition),
         raw=_effect(row.raw),
         controlled=None if row.controlled is None else _effect(row.controlled),
-        finding=row.finding,
-        cohen_d=row.cohen_d,
-        consistent=row.consistent,
-        delta_min=row.delta_min,
-        inside=row.inside,
-        outside=row.outside,
-        prompts=row.prompts,
         rank=row.rank,
-        rank_first_half=row.rank_first_half,
-        rank_second_half=row.rank_second_half,
-        rank_stable=row.rank_stable,
-        lesson=row.lesson,
-        lesson_z=row.lesson_z,
+        **{column.name: getattr(row, column.name) for column in COLUMNS},
         decision=None if row.decision is None else decision(row.decision),
     )
 
@@ -173,42 +161,12 @@ def _sendable(text: str) -> str:
 
 def subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
     """Which subject read something."""
-    return audit_pb2.SubjectRef(
-        model_id=ref.model_id,
-        model_fingerprint=ref.model_fingerprint,
-        sae_id=ref.sae_id,
-        sae_fingerprint=ref.sae_fingerprint,
-        tokenizer_fingerprint=ref.tokenizer_fingerprint,
-        template_fingerprint=ref.template_fingerprint,
-        hook=ref.hook,
-        dtype=ref.dtype,
-    )
+    return audit_pb2.SubjectRef(**asdict(ref))
 
 
 def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:
-    return audit_pb2.ViewSummary(
-        view=view_number(summary.view),
-        tests=summary.tests,
-        findings_raw=summary.findings_raw,
-        findings_controlled=summary.findings_controlled,
-        kept=summary.kept,
-        conditions=summary.conditions,
-        reason=summary.reason,
-        note=summary.note,
-        lessons=summary.lessons,
-    )
-
-
-def _cost(cost: Cost) -> audit_pb2.Cost:
-    return audit_pb2.Cost(
-        tokens_read=cost.tokens_read,
-        tokens_shared=cost.tokens_shared,
-        cache_hits=cost.cache_hits,
-        pairs_scored=cost.pairs_scored,
-        scoring_seconds=cost.scoring_seconds,
-        testing_seconds=cost.testing_seconds,
-        device=cost.device,
-    )
+    record: dict[str, Any] = {**asdict(summary), "view": view_number(summary.view)}
+    return audit_pb2.ViewSummary(**record)
 
 
 def concept(row: ConceptRow) -> audit_pb2.ConceptRef:
@@ -228,17 +186,7 @@ def _condition(row: ConditionRow) -> audit_pb2.Condition:
 
 
 def _effect(row: EffectRow) -> audit_pb2.Effect:
-    return audit_pb2.Effect(
-        estimate=row.estimate,
-        low=row.low,
-        high=row.high,
-        z=row.z,
-        p=row.p,
-        q=row.q,
-        q_by=row.q_by,
-        p_max_t=row.p_max_t,
-        reason=row.reason,
-    )
+    return audit_pb2.Effect(**asdict(row))
 
 
 def _evidence(evidence: EvidencePair, highlights: Mapping[int, Sides]) -> audit_pb2.Evidence:
@@ -247,10 +195,6 @@ def _evidence(evidence: EvidencePair, highlights: Mapping[int, Sides]) -> audit_
         row=evidence.row,
         pair=pair(evidence.pair),
         disparity=evidence.disparity,
-        chosen=[_highlight(highlight) for highlight in chosen],
-        rejected=[_highlight(highlight) for highlight in rejected],
+        chosen=[audit_pb2.Highlight(**asdict(highlight)) for highlight in chosen],
+        rejected=[audit_pb2.Highlight(**asdict(highlight)) for highlight in rejected],
     )
-
-
-def _highlight(highlight: Highlight) -> audit_pb2.Highlight:
-    return audit_pb2.Highlight(start=highlight.start, end=highlight.end, value=highlight.value)
