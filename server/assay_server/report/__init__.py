@@ -1,7 +1,7 @@
 """The report of an audit: one self-contained HTML page that needs no network, from plain data.
 
-`build_report` turns an audit's result into a `Report`; `render_report` turns that into the page. Nothing here imports grpc,
-protobuf or torch.
+`build_report` turns an audit's result into a `Report`, `render_report` that into the page. Nothing here imports grpc, protobuf
+or torch.
 """
 
 from assay_server.report.build import build_report, wanted_evidence

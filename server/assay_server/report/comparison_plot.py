@@ -1,8 +1,8 @@
-"""The picture of a comparison: predicted shifts (across) against observed ones (up), as one SVG file that needs nothing else.
+"""The picture of a comparison: predicted shifts (across) against observed ones (up), as one self-contained SVG file.
 
-It says what it may not be read without: whether the control passed stands in the picture, the noise band is where half of the
-concepts cannot be told from chance, and what is not drawn is counted. Colour means "clears the noise floor" and is never alone:
-such points are larger and filled. The strongest are numbered and named below.
+The picture says whether the control passed, shows the noise band (where half of the concepts cannot be told from chance), and
+counts what is not drawn. Colour means "clears the noise floor" and is never alone: such points are larger and filled. The
+strongest are numbered and named below.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _control(passed: bool | None) -> str:
 
 
 def _standing(retained: Agreement, passed: bool | None) -> list[Html]:
-    """What the picture may not be read without."""
+    """Agreement and control, under the heading."""
     parts = [f"{figures.plural(retained.concepts, 'retained concept')}"]
     parts += [f"squared Pearson {_part(retained.pearson_squared)}"] if retained.pearson_squared is not None else []
     parts += [f"Spearman {_part(retained.spearman)}"] if retained.spearman is not None else []
@@ -235,7 +235,7 @@ def _list(named: Sequence[Point]) -> str:
 
 
 def _numbers(frame: _Frame, named: Sequence[Point], near: Sequence[Point]) -> list[Html]:
-    """The numbers beside their points, on whichever side is free."""
+    """The numbers beside their points, on a free side."""
     taken = [(frame.x(point.predicted), frame.y(point.observed)) for point in near]
     found: list[Html] = []
     for number, point in enumerate(named, 1):

@@ -1,6 +1,6 @@
-"""Numbers as people read them: true minus signs, thousands set apart, no more digits than they are sure of.
+"""Numbers for people: true minus signs, thousands separators, no more digits than are certain.
 
-`assets/format.js` says the same in the browser; a test holds both to the same answers.
+`assets/format.js` does the same in the browser; a test compares the two.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The forest plot: a table of the strongest hypotheses, each with its raw effect beside its controlled one, and intervals.
 
-The plot is the table: every value that is drawn stands beside its drawing as a number.
+The plot is a table: each drawn value is also there as a number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DIAMOND = "M0-6 6 0 0 6-6 0z"
 
 
 def forest(report: Report, view: View) -> Html:
-    """The view's first findings as a forest plot; where there are none, its first rows, said to be no findings."""
+    """The view's first findings as a forest plot; without findings its first rows, marked as no findings."""
     findings = [item for item in view.hypotheses if item.finding]
     items = findings[:ROWS] or list(view.hypotheses[:SHOWN_WITHOUT_FINDINGS])
     effects = [effect for item in items for effect in (item.raw, item.controlled) if effect is not None and not effect.reason]
@@ -139,7 +139,7 @@ def _legend(report: Report, items: Sequence[HypothesisRow]) -> Html:
 
 
 def _thin(ticks: Sequence[float]) -> Sequence[float]:
-    """Few enough labels for a phone, the zero among them."""
+    """Few enough labels for a phone, zero included."""
     if len(ticks) <= 5:
         return ticks
     zero = min(range(len(ticks)), key=lambda index: abs(ticks[index]))

@@ -1,4 +1,4 @@
-"""The first thing a reader sees: what the dataset would teach, in sentences made from the strongest findings.
+"""The top of the page: what the dataset would teach, in sentences made from the strongest findings.
 
 Only findings are named, in their view's own order, each label once: twelve features of one habit are one lesson.
 """
@@ -28,7 +28,7 @@ TITLE_LIMIT = 90
 
 
 def headline(report: Report) -> Html:
-    """Title, lede, the strongest lessons, and how much of the raw findings nuisances explain."""
+    """Title, lede, the strongest lessons, and the share of raw findings that nuisances explain."""
     title = clip(report.title or report.dataset.name, TITLE_LIMIT)
     return el(
         "header",
@@ -42,8 +42,8 @@ def headline(report: Report) -> Html:
 
 
 def strongest(view: View, limit: int) -> list[HypothesisRow]:
-    """The first findings of a view, one for each different pair of concept and condition titles; those that lead a distinct
-    lesson first, where lessons were told apart."""
+    """The first findings of a view, one per pair of concept and condition titles; only those that lead a lesson, where the view
+    has lessons."""
     chosen: list[HypothesisRow] = []
     seen: set[tuple[str, str]] = set()
     leads = sorted((item for item in view.hypotheses if item.lesson_z is not None), key=lambda item: item.lesson)
@@ -133,8 +133,7 @@ def _stated(view: View) -> list[Html]:
 
 
 def members(view: View, lead: HypothesisRow, limit: int = NAMED_MEMBERS) -> list[HypothesisRow]:
-    """The first other findings of the lesson that a hypothesis leads, one for each different concept title; none where it leads
-    no lesson. A lesson is more than its strongest concept: what goes along with it says what it is."""
+    """The first other findings of the lesson that a hypothesis leads, one per concept title; none where it leads no lesson."""
     if lead.lesson_z is None:
         return []
     chosen: list[HypothesisRow] = []
@@ -152,7 +151,7 @@ def _list(view: View, items: list[HypothesisRow] | tuple[HypothesisRow, ...]) ->
 
 
 def _turned(other: HypothesisRow, lead: HypothesisRow) -> str:
-    """Which way, where it is not the lead's."""
+    """The direction, where it differs from the lead's."""
     if (other.effect.estimate < 0) == (lead.effect.estimate < 0):
         return ""
     return "less " if other.effect.estimate < 0 else "more "
@@ -217,7 +216,7 @@ def _bars_head(words: str) -> list[Html]:
 
 
 def _bars(view: View, words: str) -> Html:
-    """Both counts of a view, to the scale of the larger: what shrinks is the point, and views differ a thousandfold."""
+    """Both counts of a view, scaled to the larger one, as views differ a thousandfold."""
     top = max(view.summary.findings_raw, view.summary.findings_controlled)
 
     def bar(value: int, kind: str, note: str) -> Html:

@@ -1,7 +1,7 @@
 """The heat map: concepts down, clusters of pairs across, the effect inside against outside in each cell.
 
-It is a grid of numbers first, coloured second: arrow keys move, Enter opens the hypothesis, and findings are outlined. An empty
-cell is a combination that is not among the hypotheses that were kept.
+A grid of numbers, coloured: arrow keys move, Enter opens the hypothesis, findings are outlined. An empty cell is a combination
+that is not among the kept hypotheses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLUSTERS = 12
 _SHADES = 4
 
 Cells = dict[tuple[str, str], HypothesisRow]
-"""Hypotheses by the names of concept and condition."""
+"""Hypotheses by concept and condition name."""
 
 
 def heatmap(view: View) -> Html:
@@ -60,7 +60,7 @@ def heatmap(view: View) -> Html:
 
 
 def _most_telling(cells: Cells, side: int, limit: int) -> list[str]:
-    """Names in the order of their first findings, then of how often they are there."""
+    """Names with the most findings first, then by how often they occur."""
     findings = Counter(key[side] for key, item in cells.items() if item.finding)
     present = Counter(key[side] for key in cells)
     order = {key[side]: place for place, key in reversed(list(enumerate(cells)))}

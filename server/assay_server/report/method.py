@@ -1,4 +1,4 @@
-"""What was corrected for and how, with which options, at what cost: the part that lets a reader disagree."""
+"""What was corrected for and how, decisions, options, subject and cost."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _OPTION_TITLES = {
 
 
 def method(report: Report) -> Html:
-    """Plain words for everything that stands between a count and a finding."""
+    """How counts become findings: corrections, controls and the number of tests."""
     return el(
         "section",
         el("h2", "What was corrected for, and how"),
@@ -148,7 +148,7 @@ def _tests(report: Report) -> Html:
 
 
 def reading() -> Html:
-    """How to read an effect, for who does not know the method."""
+    """How to read an effect, for readers new to the method."""
     entries = (
         (
             "Effect",
@@ -169,7 +169,7 @@ def reading() -> Html:
 
 
 def decisions(report: Report) -> Html:
-    """What was decided about the findings, oldest first."""
+    """Decisions on the findings, oldest first."""
     if not report.decisions:
         body = el(
             "p", "None yet. A decision says what training should do about a finding: explain it away, amplify it, or keep it."
@@ -202,7 +202,7 @@ def _about(name: str, known: HypothesisRow | None) -> Html:
 
 
 def provenance(report: Report) -> Html:
-    """Subject, options, cost: what another run needs to give the same result, and what this one took."""
+    """Subject, options and cost: what it takes to reproduce the result, and what this run took."""
     names: list[tuple[str, str]] = [
         ("Audit", report.info.name),
         ("Dataset", report.dataset.name),

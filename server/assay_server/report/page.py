@@ -1,7 +1,7 @@
-"""The whole page: one HTML file with its style, script and data inside, which a browser reads without any network.
+"""The whole page: one HTML file with style, script and data inside, which needs no network.
 
-The content security policy names the script and the style by their digests and forbids everything else, so a text that got past
-the escaping would still not run, load, or send anything.
+The content security policy allows the script and the style by their digests and nothing else, so a text that got past the
+escaping could still not run, load or send anything.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SCRIPTS = ("format.js", "data.js", "detail.js", "plots.js", "table.js", "start.
 
 
 def render_report(report: Report) -> str:
-    """One HTML page, complete and self-contained. Its size is bounded whatever the report holds; see `payload`."""
+    """One self-contained HTML page of bounded size; see `payload`."""
     style, script = _asset("report.css"), _script()
     head = el(
         "head",
@@ -156,5 +156,5 @@ def _script() -> Html:
 
 @lru_cache
 def _asset(name: str) -> Html:
-    """A file of ours; it must not hold what ends its element."""
+    """A file of ours; it must not contain its element's end tag."""
     return Html((files("assay_server.report") / "assets" / name).read_text(encoding="utf-8"))

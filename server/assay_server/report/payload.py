@@ -1,8 +1,8 @@
 """The data block of the page: hypotheses as rows, evidence texts once each, within a budget of bytes.
 
-Whatever the audit kept, the page stays readable on a phone: at most `HYPOTHESES` rows a view, texts clipped to `TEXT` code
-points, and evidence for the surest hypotheses of all views first until `EVIDENCE_BYTES` are spent. What was left out is counted
-in the block, and said on the page.
+The page stays readable on a phone: at most `HYPOTHESES` rows per view, texts clipped to `TEXT` code points, and evidence for
+the surest hypotheses of all views first, until `EVIDENCE_BYTES` are spent. The block counts what was left out, and the page says
+so.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ Row = list[object]
 
 @dataclass(slots=True)
 class _Budget:
-    """Bytes of evidence that are left, and the pairs that are in."""
+    """The remaining bytes of evidence, and the pairs that were taken."""
 
     report: Report
     left: int = EVIDENCE_BYTES
     pairs: dict[int, object] = field(default_factory=dict[int, object])
 
     def take(self, hypothesis: str, row: int, disparity: float) -> Row | None:
-        """One pair of evidence as a row of the block, or None where it does not fit any more."""
+        """One pair of evidence as a row of the block, or None where its pair is missing or no longer fits."""
         pair = self.report.pairs.get(row)
         if pair is None or (row not in self.pairs and _at_least(pair) > self.left):
             return None
@@ -86,7 +86,7 @@ def payload(report: Report) -> Html:
 
 
 def _surest(report: Report) -> Iterator[HypothesisRow]:
-    """Hypotheses in the order in which evidence is spent: findings first, views by turns."""
+    """Hypotheses in the order in which they get evidence: findings first, views by turns."""
 
     def ordered(view: View) -> list[HypothesisRow]:
         return sorted(view.hypotheses[:HYPOTHESES], key=lambda item: not item.finding)
@@ -109,7 +109,7 @@ def _evidence(item: HypothesisRow, budget: _Budget) -> tuple[Row, Row, int]:
 
 @dataclass(slots=True)
 class _Tables:
-    """Concepts and conditions, once each."""
+    """Each concept and condition once."""
 
     concepts: list[object] = field(default_factory=list[object])
     conditions: list[object] = field(default_factory=list[object])
@@ -176,13 +176,13 @@ def _turns(pair: Pair) -> tuple[Message, ...]:
 
 
 def _at_least(pair: Pair) -> int:
-    """Bytes that the pair takes for certain: a quick no once the budget is nearly spent."""
+    """A lower bound of the pair's bytes, to refuse quickly once the budget is nearly spent."""
     texts = (pair.chosen, pair.rejected, *(turn.content for turn in _turns(pair)))
     return sum(min(len(text), TEXT) for text in texts)
 
 
 def _text(text: str) -> Row:
-    """The text that is shown, and its whole length in code points."""
+    """The shown text, and its full length in code points."""
     return [text[:TEXT], len(text)]
 
 
@@ -193,13 +193,13 @@ def _highlights(marks: tuple[Highlight, ...], text: str) -> Row:
 
 
 def _round(value: float) -> float | int:
-    """Five digits, which is more than a page shows."""
+    """To five digits, more than the page shows."""
     rounded = float(f"{value:.5g}")
     return int(rounded) if rounded == int(rounded) and abs(rounded) < 1e15 else rounded
 
 
 def _cleaned(value: object) -> object:
-    """`value` with every text in it clean: no field of the block can be forgotten."""
+    """`value` with every text in it cleaned."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""From values to places in a plot. Places are percentages, so that a plot fits any width without a script."""
+"""From values to positions in a plot, in percent, so that a plot fits any width without a script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Scale:
     margin: float = 2.0  # percent kept free at each end
 
     def percent(self, value: float) -> float:
-        """Where `value` stands, in percent of the width; values outside stand at the edge."""
+        """The position of `value` in percent of the width, cut to the axis."""
         part = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return round(self.margin + part * (100 - 2 * self.margin), 2)
 

@@ -1,7 +1,7 @@
 """The volcano plot: every kept hypothesis of a view by its effect (across) and its evidence (up).
 
-The evidence is −log₁₀ p on a square-root axis, which is near to even in |z|: p-values of 10⁻⁵⁰ and of 0.01 fit one plot. Points
-are options of one list box: the arrow keys walk through them, Enter opens one. The strongest are numbered, and named below.
+The evidence is −log₁₀ p on a square-root axis, nearly linear in |z|, so that p-values of 10⁻⁵⁰ and 0.01 fit one plot. Points are
+options of one list box: arrow keys move, Enter opens one. The strongest are numbered and named below.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POWERS = (3, 6, 12, 25, 50, 100, 200, 300)
 
 
 def volcano(report: Report, view: View) -> Html:
-    """The plot with its axes, a readout and the numbered points in words; "" where there are too few points for one."""
+    """The plot with axes, a readout and the numbered points in words; "" where there are too few points."""
     items = [item for item in view.hypotheses if not item.effect.reason]
     if len(items) < MIN_POINTS:
         return Html("")
@@ -136,7 +136,7 @@ def _point(item: HypothesisRow, across: Scale, top: float) -> Html:
 
 
 def _numbers(named: Sequence[HypothesisRow], across: Scale, top: float) -> list[Html]:
-    """The numbers beside their points, on whichever side is free at a phone's width."""
+    """The numbers beside their points, on a side that is free at a phone's width."""
     centres = [(across.percent(item.effect.estimate) / 100 * NARROW, _y(item.effect.p, top)) for item in named]
     taken = list(centres)
     drawn: list[Html] = []

@@ -1,4 +1,4 @@
-"""What things are called on the page: concepts, conditions, views, directions, in plain words."""
+"""Names on the page for concepts, conditions, views and directions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def arrow(hypothesis: HypothesisRow) -> Html:
 
 
 def concept_note(concept: ConceptRow) -> str:
-    """What stands small under a concept's title: its name, its size, how sure its label is."""
+    """The small print under a concept's title: its name, its size, how sure its label is."""
     parts = [clip(concept.name, 80)] if concept.label.text else []
     if concept.size > 1:
         parts.append(figures.plural(concept.size, "feature"))

@@ -1,13 +1,13 @@
-"""Audits as files: what was asked, what came of it, and what was decided.
+"""Audits as files: request, result and decisions.
 
-    audits/{id}/audit.json                     the request, how far it is; once done, summaries and digests of the tables
-    audits/{id}/concepts.json                  the concepts as they stood when it was asked for
-    audits/{id}/scored.json                    the shards that it scored, for what it cost
-    audits/{id}/{view}.parquet                 one row a test, see ``jobs.tables``
-    audits/{id}/{view}-conditions.parquet      one row a condition
-    audits/{id}/decisions/{number}-{id}.json   what was decided, in order
+    audits/{id}/audit.json                     request and state; once done, summaries and digests of the tables
+    audits/{id}/concepts.json                  the concepts as of the request
+    audits/{id}/scored.json                    the shards that it scored, for its cost
+    audits/{id}/{view}.parquet                 one row per test, see ``jobs.audits.tables``
+    audits/{id}/{view}-conditions.parquet      one row per condition
+    audits/{id}/decisions/{number}-{id}.json   decisions, in order
 
-Invariant: an audit that says DONE has all its tables, whole; one that is damaged says so when it is read.
+Invariant: an audit that is DONE has all its tables, complete; damage is reported when a table is read.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class AuditFiles:
         self._files = files
 
     def write(self, info: AuditInfo) -> None:
-        """Store how an audit stands; the tables of a finished one come first, see ``finish``."""
+        """Store an audit without tables; see ``finish`` for a finished one."""
         self._files.write_json(_record(info.name), {**asdict(info), "tables": {}})
 
     def finish(self, info: AuditInfo, tables: Mapping[ViewKind, TestTable]) -> None:
-        """Store a finished audit with its tables."""
+        """Store a finished audit: its tables first, then the record."""
         heads: dict[str, Any] = {}
         for view, table in tables.items():
             rows, conditions = to_parquet(table)
@@ -49,11 +49,11 @@ class AuditFiles:
         self._files.write_json(_record(info.name), {**asdict(info), "tables": heads})
 
     def read(self, name: str) -> AuditInfo:
-        """How an audit stands. Raises NotFound, DataLoss."""
+        """One audit. Raises NotFound, DataLoss."""
         return _read_info(self._raw(name))
 
     def all(self) -> list[AuditInfo]:
-        """Every audit that can be read, newest first."""
+        """Every readable audit, newest first."""
         found: list[AuditInfo] = []
         for id in self._files.names("audits"):
             try:
@@ -85,18 +85,18 @@ class AuditFiles:
         return concatenated([self._checked(_table(name, view), rows) for view, (_, rows, _) in self._heads(name).items()])
 
     def write_concepts(self, name: str, record: Mapping[str, Any]) -> None:
-        """Keep the concepts of an audit as they stand."""
+        """Store the concepts of an audit as they are now."""
         self._files.write_json(f"{name}/concepts.json", record)
 
     def read_concepts(self, name: str) -> dict[str, Any]:
-        """What ``write_concepts`` kept. Raises DataLoss."""
+        """What ``write_concepts`` stored. Raises DataLoss."""
         try:
             return self._files.read_json(f"{name}/concepts.json")
         except FileNotFoundError as error:
             raise damaged(f"{name}/concepts.json") from error
 
     def scored_shards(self, name: str, missing: Sequence[int]) -> list[int]:
-        """The shards that an audit has scored or is about to, those of its lives before a crash included; kept."""
+        """Add ``missing`` to the shards that the audit scored, across restarts, and return them all."""
         path = f"{name}/scored.json"
         try:
             before = [int(shard) for shard in self._files.read_json(path)["shards"]]
@@ -113,19 +113,19 @@ class AuditFiles:
         self._files.delete_tree(name)
 
     def sweep(self) -> None:
-        """Remove what a deletion that was killed left; call it while nobody writes."""
+        """Remove what an interrupted deletion left; call it while nothing is written."""
         for id in self._files.names("audits"):
             if not self._files.exists(_record(f"audits/{id}")):
                 self._files.delete_tree(f"audits/{id}")
 
     def write_decision(self, decision: DecisionInfo) -> None:
-        """Keep a decision after those that are there; one call at a time."""
+        """Append a decision; one call at a time."""
         audit, _, id = decision.name.partition("/decisions/")
         number = len(self._files.names(f"{audit}/decisions"))
         self._files.write_json(f"{audit}/decisions/{number:06d}-{id}.json", asdict(decision))
 
     def decisions(self, name: str) -> list[DecisionInfo]:
-        """An audit's decisions, oldest first; one whose file is damaged is left out, and the log says so."""
+        """An audit's decisions, oldest first; damaged ones are left out and logged."""
         found: list[DecisionInfo] = []
         for file in self._files.names(f"{name}/decisions"):
             try:
@@ -140,7 +140,7 @@ class AuditFiles:
         try:
             return self._files.read_json(_record(name))
         except (FileNotFoundError, ValueError) as error:
-            raise NotFound(f"There is no audit {name!r}; ListAudits names those that are.", field="name") from error
+            raise NotFound(f"There is no audit {name!r}; `assay audits` lists those there are.", field="name") from error
 
     def _heads(self, name: str) -> dict[ViewKind, tuple[TableHead, str, str]]:
         raw = self._raw(name)

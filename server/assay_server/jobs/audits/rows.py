@@ -1,4 +1,4 @@
-"""Hypotheses as rows: a finished audit's tables, with labels and decisions looked up as they stand."""
+"""Hypotheses as rows: a finished audit's tables with current labels and decisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from assay_server.jobs.audits.types import (
 
 
 def no_labels(name: str, features: Sequence[int]) -> LabelText:
-    """The lookup that knows nothing."""
+    """A label lookup without labels."""
     return LabelText()
 
 
@@ -30,7 +30,7 @@ def hypothesis_rows(
     labels: LabelLookup,
     decisions: Iterable[DecisionInfo],
 ) -> tuple[HypothesisRow, ...]:
-    """The kept rows of all views, in order of view and rank; the last decision on each counts."""
+    """The kept rows of all views, in order of view and rank, each with the last decision on it."""
     last = {decision.hypothesis: decision for decision in decisions}
     rows: list[HypothesisRow] = []
     for view in ViewKind:

@@ -1,7 +1,7 @@
-"""Runs one audit from what was asked to what is stored: score what is missing, test, write. The handler behind its operation.
+"""Runs one audit: score missing shards, test, write. The handler of the "audit" and "test" operations.
 
-It may begin again at any moment: shards that are stored are not scored again, and everything that was not written is computed
-again, to the same bits, from the same files.
+It may restart at any moment: stored shards are not scored again, and what was not written is computed again, to the same bits,
+from the same files.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AuditRunner:
         datasets: where pairs are.
         scorer: the one path from pairs to features.
         options: how datasets are scored.
-        telemetry: told of audits that are done.
+        telemetry: counts finished audits.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AuditRunner:
         return f"{name}/hypotheses/{hypothesis_id(ViewKind.STATED, 1)}" if is_stated(info) else name
 
     async def failed(self, arguments: Mapping[str, Any], error: AssayError) -> None:
-        """The operation ended without a result: the audit says so. One that is done stays done: only telling it failed."""
+        """Mark the audit as failed or cancelled after its operation ended so; one that is done stays done."""
         info = await asyncio.to_thread(self._audits.read, str(arguments["audit"]))
         if info.state is AuditState.DONE:
             return
@@ -115,7 +115,7 @@ class AuditRunner:
         )
 
     async def scored(self, dataset: Dataset, directions: DirectionSet, progress: Progress) -> Features:
-        """A dataset's features; what is missing is scored first."""
+        """A dataset's features, after scoring the missing shards."""
         features = Features(self._files, dataset.id, self._scorer.info)
         await self._score(dataset, features, directions, progress)
         return features
@@ -133,12 +133,12 @@ class AuditRunner:
 
 
 def is_stated(info: AuditInfo) -> bool:
-    """Whether an audit is one stated hypothesis."""
+    """Whether an audit tests one stated hypothesis."""
     return info.settings.statistics.views == (ViewKind.STATED,)
 
 
 class _Testing:
-    """The statistics of one audit; blocks, in a thread of its own."""
+    """The statistics of one audit. Blocks: call it in a thread."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class _Testing:
         self._watch = Watch(self._report, progress.check)
 
     def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable]]:
-        """What is known of the audit once it is done, as fields of ``AuditInfo``, and its tables."""
+        """The ``AuditInfo`` fields that the tests give, and the tables."""
         self._progress.enter("testing")
         groups = self._groups(stated)
         shards = self._shards(groups)
@@ -230,7 +230,7 @@ class _Testing:
 
 
 def _cost(dataset: Dataset, features: Features, scored: Sequence[int], apart: Sequence[ShardCost]) -> Cost:
-    """What scoring cost over all lives of an audit. Raises ShardGone."""
+    """The cost of scoring, restarts included. Raises ShardGone."""
     try:
         stored = [features.cost(shard)[0] for shard in scored]
     except (FileNotFoundError, DataLoss) as error:

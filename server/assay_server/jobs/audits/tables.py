@@ -110,12 +110,12 @@ def head_of(table: TestTable, keep: int) -> TableHead:
 
 
 def hypothesis_id(view: ViewKind, rank: int) -> str:
-    """The last part of a hypothesis's name, from its view and its rank, counted from 1."""
+    """The last part of a hypothesis's name: its view, and its rank from 1."""
     return f"{ID_PREFIX[view]}-{rank}"
 
 
 def parse_hypothesis_id(id: str) -> tuple[ViewKind, int] | None:
-    """View and rank of a hypothesis's id; None where it is none."""
+    """View and rank of a hypothesis's id; None for any other text."""
     prefix, _, digits = id.rpartition("-")
     views = [view for view, own in ID_PREFIX.items() if own == prefix]
     canonical = digits.isascii() and digits.isdigit() and str(int(digits)) == digits and len(digits) < 10
@@ -162,7 +162,7 @@ def conditions_to_arrow(table: TestTable) -> Any:
 
 
 def from_arrow(arrow: Any, conditions: Any, head: TableHead) -> TestTable:
-    """The table of ``to_arrow`` and ``conditions_to_arrow``; concepts that no row mentions are not in it."""
+    """The table of ``to_arrow`` and ``conditions_to_arrow``, without concepts that no row mentions."""
     names = arrow["concept"].to_pylist()
     features, sizes = arrow["concept_features"].to_pylist(), arrow["concept_size"].to_pylist()
     first = {name: row for row, name in reversed(list(enumerate(names)))}
@@ -210,7 +210,7 @@ def concatenated(files: Sequence[bytes]) -> bytes:
 
 
 def fingerprint(tables: Mapping[ViewKind, TestTable]) -> str:
-    """SHA-256 over everything that tables say, down to the last bit of each number, whatever wrote the files."""
+    """SHA-256 over every value of the tables, to the last bit, independent of the Parquet writer."""
     digest = hashlib.sha256()
     for view in ViewKind:
         if view not in tables:
@@ -268,7 +268,7 @@ def _evidence(arrow: Any) -> list[Evidence]:
 
 
 def _places(names: Sequence[str | None], order: Sequence[str]) -> Any:
-    """Where each name stands in an order, −1 for none."""
+    """The index of each name in ``order``, −1 for None."""
     place = {name: index for index, name in enumerate(order)}
     return np.array([-1 if name is None else place[name] for name in names], np.int64)
 

@@ -1,4 +1,4 @@
-"""Audits as plain data: what is asked of one, how it stands, and the rows that say what came of it.
+"""Audits as plain data: settings, state, and the rows of the result.
 
 Labels are looked up when rows are read; they are in no table and enter no test (METHOD.md §2).
 """
@@ -18,7 +18,7 @@ from assay_server.subject.types import Pair
 
 
 class DecisionMode(StrEnum):
-    """What is wanted of a concept."""
+    """What training should do about a concept."""
 
     EXPLAIN_AWAY = "explain_away"
     AMPLIFY = "amplify"
@@ -27,7 +27,7 @@ class DecisionMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelText:
-    """A few words for people, and where they come from."""
+    """A label: a few words, the method that made them, and how well they predict where the concept fires."""
 
     text: str = ""
     method: str = ""
@@ -40,7 +40,7 @@ LabelLookup = Callable[[str, Sequence[int]], LabelText]
 
 @dataclass(frozen=True, slots=True)
 class ConceptRow:
-    """What a hypothesis is about."""
+    """What a hypothesis is about: ``audit.findings.TestedConcept`` with its label, which no test may see."""
 
     name: str
     features: tuple[int, ...]
@@ -63,7 +63,7 @@ class MarkedDirection:
 
 @dataclass(frozen=True, slots=True)
 class ConditionRow:
-    """Where a hypothesis holds."""
+    """Where a hypothesis holds: ``audit.findings.Condition`` with its label, which no test may see."""
 
     name: str
     features: tuple[int, ...]
@@ -72,7 +72,7 @@ class ConditionRow:
 
 @dataclass(frozen=True, slots=True)
 class EffectRow:
-    """An effect and how sure it is; fields as in ``assay.v1.Effect``. ``reason`` is a sentence, "" where it was tested."""
+    """One row of ``audit.findings.Effects``; fields as in ``assay.v1.Effect``. ``reason``: a sentence, "" where tested."""
 
     estimate: float
     low: float
@@ -87,7 +87,7 @@ class EffectRow:
 
 @dataclass(frozen=True, slots=True)
 class DecisionInfo:
-    """What somebody wants done about a concept; ``strength`` None where it was not given."""
+    """A decision on a hypothesis; ``strength`` None where it was not given."""
 
     name: str
     hypothesis: str
@@ -140,7 +140,7 @@ class EvidencePair:
 
 @dataclass(frozen=True, slots=True)
 class HypothesisDetail:
-    """One hypothesis with its evidence, most telling first; ``direction`` where that is what its concept is."""
+    """One hypothesis with its evidence, most telling first; ``direction`` where its concept is one."""
 
     hypothesis: HypothesisRow
     supporting: tuple[EvidencePair, ...]
@@ -149,21 +149,21 @@ class HypothesisDetail:
 
 
 class ConceptFamily(StrEnum):
-    """Which concepts an audit tests beside the stored ones that it names."""
+    """Which concepts an audit tests, besides the stored ones it names."""
 
     FEATURES = "features"
     CLUSTERS = "clusters"
 
 
 class Nuisance(StrEnum):
-    """What a difference may be explained by before a concept is."""
+    """What effects are controlled for."""
 
     LENGTH = "length"
     FORMAT = "format"
 
 
 class AuditState(StrEnum):
-    """How far an audit is."""
+    """Where an audit is between request and result."""
 
     RUNNING = "running"
     DONE = "done"
@@ -173,13 +173,13 @@ class AuditState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Every knob of an audit.
+    """Every option of an audit.
 
     Attributes:
-        statistics: the knobs of the tests.
+        statistics: the options of the tests.
         families: concepts that are tested.
-        concepts: stored concepts that are tested beside them, "concepts/…".
-        nuisances: what effects are controlled for; () for nothing.
+        concepts: stored concepts that are tested too, "concepts/…".
+        nuisances: what effects are controlled for; may be empty.
         metadata_keys: keys whose values are conditions too.
     """
 
@@ -192,7 +192,7 @@ class AuditSettings:
 
 @dataclass(frozen=True, slots=True)
 class ViewSummary:
-    """What one view tested and found; fields as in ``assay.v1.ViewSummary``. ``note``: what was done otherwise than asked."""
+    """What one view tested and found; fields as in ``assay.v1.ViewSummary``. ``note``: where it departed from the options."""
 
     view: ViewKind
     tests: int
@@ -217,7 +217,7 @@ class NuisanceSummary:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an audit cost; fields as in ``assay.v1.Cost``."""
+    """What an audit cost: its shards' ``store.features.ShardCost`` in sum, and the tests; fields as in ``assay.v1.Cost``."""
 
     tokens_read: int = 0
     tokens_shared: int = 0
@@ -230,9 +230,9 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class AuditInfo:
-    """One audit. ``settings`` has every default that did not depend on the data; once it is done, those too.
+    """One audit. ``settings`` has defaults filled in: those that depend on the data once the audit is done.
 
-    ``views``, ``nuisance`` and ``result_fingerprint`` are set once it is done, ``ended`` once it is over.
+    ``views``, ``nuisance`` and ``result_fingerprint`` are set when it is done, ``ended`` when it is done, failed or cancelled.
     """
 
     name: str
@@ -252,10 +252,10 @@ class AuditInfo:
 
 @dataclass(frozen=True, eq=False)
 class AuditResult:
-    """A finished audit: its tables as they were computed, and the kept rows of all views, in order of view and rank.
+    """A finished audit: its tables as computed, and the kept rows of all views, in order of view and rank.
 
-    A table holds more rows than are kept where its view says so (the global one: every test). ``directions``: by name, of the
-    concepts that are one.
+    A table may hold more rows than are kept (the global one has every test). ``directions`` holds, by name, the concepts that
+    are directions.
     """
 
     info: AuditInfo
