@@ -19,7 +19,7 @@ GOOGLEAPIS := .build/googleapis/google/rpc/status.proto
 PYTHON_READY := .venv/.ready
 NODE_READY := $(TS)/node_modules/.ready
 SITE_READY := .venv/.site-ready
-CHECKS := lint types imports proto-check buf ts-check
+CHECKS := lint types imports client-check proto-check buf ts-check
 # pytest's own options: make test PYTEST_ARGS="-k cache -x"
 PYTEST_ARGS ?=
 
@@ -97,6 +97,14 @@ $(GOOGLEAPIS): scripts/generate_stubs.py | $(PYTHON_READY)
 	$(BIN)/python scripts/generate_stubs.py imports
 	@touch $@
 
+##@ The Python client
+
+client: $(PYTHON_READY) ## Generate the blocking client from the asyncio client.
+	$(BIN)/python scripts/generate_blocking.py
+
+client-check: $(PYTHON_READY) ## Fail if the committed blocking client is not that of the asyncio client.
+	$(BIN)/python scripts/generate_blocking.py --check
+
 ##@ The TypeScript client
 
 ts: $(NODE_READY) ## Build the client and its example into client/typescript/dist.
@@ -160,4 +168,4 @@ $(NODE_READY): $(TS)/package.json $(TS)/package-lock.json
 	@touch $@
 
 .PHONY: help setup demo loop test serve check lint types imports format pytest ts-test proto proto-check buf proto-baseline \
-  ts ts-check model sae bench bench-gpu bench-training docs-tables docs-reference site clean distclean
+  client client-check ts ts-check model sae bench bench-gpu bench-training docs-tables docs-reference site clean distclean

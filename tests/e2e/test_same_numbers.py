@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from assay import AsyncClient, CacheMode, Client, Concept, Flow, Pair, PairResult, PromptedResponse, ScoreOptions
-from assay.calls import score_pairs_request
 from assay.results import CacheState, pair_result
 from assay.v1 import scoring_pb2
 from assay_server.cache import LruCache
@@ -143,7 +142,7 @@ def test_the_typescript_client_in_a_node_process_gives_the_same_numbers(
 
 
 def test_buf_curl_through_reflection_gives_the_same_numbers(server: ServerProcess, cold: list[PairResult]) -> None:
-    request = score_pairs_request(PAIRS, OPTIONS)
+    request = scoring_pb2.ScorePairsRequest(pairs=[pair.to_proto() for pair in PAIRS], options=OPTIONS.to_proto())
     url = f"http://{server.address}/assay.v1.ScoringService/ScorePairs"
     buf = str(Path(sys.executable).with_name("buf"))
     done = subprocess.run(

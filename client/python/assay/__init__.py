@@ -15,6 +15,7 @@ adds results up; both want the extra ``assay[cli]`` for Parquet only. What is pu
 """
 
 from assay.aio import AsyncClient
+from assay.aio.operations import AsyncOperation
 from assay.audits import (
     Audit,
     AuditOptions,
@@ -29,8 +30,8 @@ from assay.audits import (
     View,
     ViewSummary,
 )
-from assay.calls import Timeouts
 from assay.client import Client
+from assay.client.operations import Operation
 from assay.comparisons import Agreement, ComparisonOptions, ConceptShift, Estimate, PositiveControl, RolloutComparison
 from assay.concepts import (
     ClusterSummary,
@@ -108,7 +109,7 @@ from assay.interventions import (
     ZScore,
 )
 from assay.model import Feature, Limits, ModelInfo
-from assay.operations import AsyncOperation, Operation, OperationProgress, OperationStatus
+from assay.operations import OperationProgress, OperationStatus
 from assay.options import CacheMode, Concept, Lane, ScoreOptions, Truncation
 from assay.pairs import Message, Pair, PromptedResponse, chat
 from assay.results import (
@@ -128,7 +129,7 @@ from assay.results import (
     TokenCounts,
 )
 from assay.tensors import Tensor
-from assay.transport import Tls
+from assay.transport import Timeouts, Tls
 from assay.version import __version__
 
 __all__ = [

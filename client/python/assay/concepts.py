@@ -22,7 +22,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
-from assay.audits import from_wire, to_wire
+from assay.audits import from_wire
 from assay.pairs import Pair, PromptedResponse
 from assay.tensors import Tensor
 from assay.times import utc
@@ -219,11 +219,6 @@ def set_source(request: concept_service_pb2.CreateConceptRequest, source: Concep
             request.features.CopyFrom(vector)
         case _:
             _set_sequence(request, source)
-
-
-def method_to_wire(method: ProbeMethod | None) -> int:
-    """A probe's method on the wire; 0 leaves it to the server."""
-    return to_wire(concept_service_pb2.ProbeMethod, "PROBE_METHOD", method)
 
 
 def _set_sequence(request: concept_service_pb2.CreateConceptRequest, source: Sequence[Pair] | Sequence[float]) -> None:

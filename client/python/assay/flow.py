@@ -1,7 +1,7 @@
 """The stream's bookkeeping without any I/O: packing, back-pressure, order, and what to send again after a lost connection.
 
 `Window` holds every pair between the caller's iterable and the caller's loop. Two drivers feed it: `assay.stream` with
-threads, `assay.aio_stream` with asyncio.
+threads, `assay.aio.stream` with asyncio.
 
 Invariants:
 - At most `Flow.pairs_in_flight` pairs and about `Flow.bytes_in_flight` bytes are held, whatever the iterable's length.
@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from assay.errors import AssayError, ConnectionFailed, ItemError, ModelChanged, NotReady, Overloaded, ServerFault
+from assay.intervention_results import OffsetResult, offset_result
 from assay.model import Limits, ModelInfo
 from assay.pairs import Pair
 from assay.results import PairResult, pair_result
-from assay.v1 import pair_pb2, scoring_pb2
+from assay.v1 import intervention_service_pb2, pair_pb2, scoring_pb2
 
 R = TypeVar("R")  # one pair's result
 
@@ -124,7 +125,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Dialect(Generic[R]):
-    """What a stream of pairs says: StreamPairs and StreamOffsets differ in this alone.
+    """What a stream of pairs says: `score` and `offsets` differ in this alone.
 
     Attributes:
         head: the first message, which carries the options.
@@ -140,12 +141,22 @@ class Dialect(Generic[R]):
 
 
 def scoring(options: scoring_pb2.ScoreOptions) -> Dialect[PairResult]:
-    """What StreamPairs says."""
+    """What `score` says."""
     return Dialect(
         head=scoring_pb2.StreamPairsRequest(options=scoring_pb2.StreamOptions(score=options)),
         batch=lambda batch: scoring_pb2.StreamPairsRequest(batch=batch),
         result=pair_result,
         refused=lambda index, id, error: PairResult(index, id, None, error),
+    )
+
+
+def offsets(options: intervention_service_pb2.OffsetOptions) -> Dialect[OffsetResult]:
+    """What `offsets` says."""
+    return Dialect(
+        head=intervention_service_pb2.StreamOffsetsRequest(options=options),
+        batch=lambda batch: intervention_service_pb2.StreamOffsetsRequest(batch=batch),
+        result=offset_result,
+        refused=lambda index, id, error: OffsetResult(index, id, None, error),
     )
 
 

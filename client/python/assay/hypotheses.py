@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from assay.audits import View, from_wire, to_wire
+from assay.audits import View, from_wire
 from assay.pairs import Message, Pair
 from assay.times import utc
 from assay.v1 import audit_pb2, pair_pb2
@@ -283,8 +283,3 @@ def pair_from_proto(message: pair_pb2.Pair) -> Pair:
     if message.WhichOneof("prompt") == "conversation":
         prompt = tuple(Message(one.role, one.content) for one in message.conversation.messages)
     return Pair(prompt, message.chosen, message.rejected, id=message.id, metadata=dict(message.metadata))
-
-
-def mode_to_wire(mode: DecisionMode) -> int:
-    """A decision's mode on the wire."""
-    return to_wire(audit_pb2.Decision.Mode, "MODE", mode)

@@ -1,28 +1,15 @@
-"""Long work on the server: a handle to wait for it, watch it, cancel it, and find it again by its name.
-
-    run = client.audit(dataset)
-    audit = run.wait(lambda progress: print(progress.phase, progress.pairs_done))
-    again = client.operation(run.name).wait()             later, from another process
-
-| method of `Operation` | does                                                                     |
-|-----------------------|--------------------------------------------------------------------------|
-| `wait`                | the result, once it is there; raises what went wrong                     |
-| `refresh`             | looks once, without waiting                                              |
-| `cancel`              | asks the server to stop; `wait` then raises `Cancelled`                  |
-
-`AsyncOperation` has the same with ``await``.
+"""Long work on the server as both clients see it: its state, its result, when to look again.
 
 Invariants:
 - The work is the server's: leaving `wait`, by a timeout, an exception or the end of the process, does not stop it.
 - A server that dies and comes back takes the work up again, and `wait` goes on waiting (`RetryPolicy`).
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any
 
 from google.longrunning import operations_pb2
 from google.protobuf.message import DecodeError
@@ -42,8 +29,6 @@ from assay.v1 import operations_pb2 as assay_operations_pb2
 _FIRST_POLL_SECONDS = 0.05
 _POLL_SECONDS = 1.0
 _POLL_SHARE = 0.1  # of the time waited so far: nobody waits a tenth longer than the work took
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,114 +104,10 @@ class OperationStatus:
         return cls(message.name, message.done, OperationProgress.from_proto(metadata), error, result)
 
 
-Look = Callable[[str], operations_pb2.Operation]
 Watch = Callable[[OperationProgress], object]
 
 
-class Operation(Generic[T]):
-    """Work that goes on on the server; `Client.operation` makes one of a name.
-
-    Attributes:
-        status: as it was when last looked at.
-    """
-
-    def __init__(self, first: operations_pb2.Operation, look: Look, stop: Callable[[str], object], retry: RetryPolicy) -> None:
-        self.status = OperationStatus.from_proto(first)
-        self._look = look
-        self._stop = stop
-        self._retry = retry
-
-    @property
-    def name(self) -> str:
-        """Its name, to find it again with."""
-        return self.status.name
-
-    @property
-    def done(self) -> bool:
-        """Whether it was over when last looked at."""
-        return self.status.done
-
-    def refresh(self) -> OperationStatus:
-        """Looks once."""
-        self.status = OperationStatus.from_proto(self._look(self.name))
-        return self.status
-
-    def wait(self, on_progress: Watch | None = None, *, timeout: float | None = None) -> T:
-        """The result, once it is there.
-
-        Args:
-            on_progress: called with each new state, in this thread.
-            timeout: seconds to wait at most; None waits for as long as it takes.
-
-        Raises:
-            DeadlineExceeded: the time is up; the work goes on on the server.
-            AssayError: what the work failed of, or the server was lost for good.
-        """
-        waiting = _Waiting(self._retry, on_progress, timeout)
-        while not waiting.saw(self.status):
-            time.sleep(waiting.pause(self.name))
-            try:
-                self.refresh()
-            except AssayError as error:
-                time.sleep(waiting.failed(error))
-        return cast(T, outcome(self.status))
-
-    def cancel(self) -> None:
-        """Asks the server to stop it; `wait` tells when it has."""
-        self._stop(self.name)
-
-
-class _AsyncLook(Protocol):
-    def __call__(self, name: str) -> Awaitable[operations_pb2.Operation]: ...
-
-
-class AsyncOperation(Generic[T]):
-    """`Operation` with ``await``; `AsyncClient.operation` makes one of a name."""
-
-    def __init__(
-        self,
-        first: operations_pb2.Operation,
-        look: _AsyncLook,
-        stop: Callable[[str], Awaitable[object]],
-        retry: RetryPolicy,
-    ) -> None:
-        self.status = OperationStatus.from_proto(first)
-        self._look = look
-        self._stop = stop
-        self._retry = retry
-
-    @property
-    def name(self) -> str:
-        """Its name, to find it again with."""
-        return self.status.name
-
-    @property
-    def done(self) -> bool:
-        """Whether it was over when last looked at."""
-        return self.status.done
-
-    async def refresh(self) -> OperationStatus:
-        """Looks once."""
-        self.status = OperationStatus.from_proto(await self._look(self.name))
-        return self.status
-
-    async def wait(self, on_progress: Watch | None = None, *, timeout: float | None = None) -> T:  # noqa: ASYNC109
-        """The result, once it is there; arguments and errors as of `Operation.wait`."""
-        waiting = _Waiting(self._retry, on_progress, timeout)
-        while not waiting.saw(self.status):
-            await asyncio.sleep(waiting.pause(self.name))
-            try:
-                await self.refresh()
-            except AssayError as error:
-                await asyncio.sleep(waiting.failed(error))
-        return cast(T, outcome(self.status))
-
-    async def cancel(self) -> None:
-        """Asks the server to stop it; `wait` tells when it has."""
-        await self._stop(self.name)
-
-
-class _Waiting:
+class Waiting:
     """When to look again, what to tell, and when to give up: what both kinds of waiting share."""
 
     def __init__(self, retry: RetryPolicy, on_progress: Watch | None, timeout: float | None) -> None:

@@ -17,33 +17,35 @@ from assay.errors import AssayError, ConnectionFailed, from_rpc_error, is_transp
 from assay.flow import Dialect, Flow, R, Recovery, RetryPolicy, Window
 from assay.model import ModelInfo
 from assay.pairs import Pair
+from assay.transport import Metadata
 
 _GOODBYE_SECONDS = 2.0  # every result is here by then: what the server still says does not matter
-
-Open = Callable[[Iterator[Any]], Any]
 
 
 class PairStream(Generic[R]):
     """One run of `Client.score`, or of `Client.offsets`.
 
     Args:
-        open_call: starts the RPC with an iterator of requests; returns the call, which iterates responses.
+        method: the stub's method.
         get_model: asks the server what it has loaded; called for each connection.
         dialect: what the stream says: its options, and what a pair's result is.
+        metadata: what the call carries.
         address: named in errors.
     """
 
     def __init__(
         self,
-        open_call: Open,
+        method: Callable[..., Any],
         get_model: Callable[[], ModelInfo],
         dialect: Dialect[R],
         *,
+        metadata: Metadata,
         flow: Flow,
         retry: RetryPolicy,
         address: str,
     ) -> None:
-        self._open_call = open_call
+        self._method = method
+        self._metadata = metadata
         self._get_model = get_model
         self._dialect = dialect
         self._flow = flow
@@ -120,7 +122,7 @@ class PairStream(Generic[R]):
 
     def _connected(self) -> "_Link":
         if self._link is None:
-            self._link = _Link(self._open_call, self._dialect.head)
+            self._link = _Link(self._method, self._metadata, self._dialect.head)
         return self._link
 
     def _lost(self, error: AssayError, window: Window[R], *, transport: bool) -> None:
@@ -149,11 +151,11 @@ class _EndedEarly(Exception):
 class _Link:
     """One connection: an outbox that gRPC's thread empties, and an inbox that ours fills."""
 
-    def __init__(self, open_call: Open, first: Any) -> None:
+    def __init__(self, method: Callable[..., Any], metadata: Metadata, first: Any) -> None:
         self._outbox: SimpleQueue[Any] = SimpleQueue()
         self._inbox: SimpleQueue[Any] = SimpleQueue()
         self._outbox.put(first)
-        self._call = open_call(iter(self._outbox.get, None))
+        self._call = method(iter(self._outbox.get, None), metadata=metadata)
         threading.Thread(target=self._listen, name="assay-stream", daemon=True).start()
 
     @property

@@ -1,4 +1,4 @@
-"""Channels: address, TLS, bearer token, keepalive, message sizes, and retries of single calls by gRPC service config.
+"""Channels: address, TLS, bearer token, keepalive, message sizes, timeouts, and retries of single calls by gRPC service config.
 
 Invariants:
 - Retries of unary calls are gRPC's own: UNAVAILABLE and RESOURCE_EXHAUSTED, exponential backoff, and the server's
@@ -7,6 +7,7 @@ Invariants:
 - A bearer token leaves this process only encrypted, or over loopback, unless the caller insists.
 """
 
+import asyncio
 import ipaddress
 import json
 from collections.abc import Sequence
@@ -15,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.longrunning import operations_pb2
 
+from assay.errors import AssayError, from_rpc_error
 from assay.v1 import audit_service_pb2, concept_service_pb2, intervention_service_pb2, model_pb2, scoring_pb2
 from assay.version import __version__
 
 DEFAULT_ADDRESS = "127.0.0.1:50151"
 MAX_RECEIVE_BYTES = 256 * 1024 * 1024
+Metadata = Sequence[tuple[str, str]]
 _RETRY_BUFFER_BYTES = 64 * 1024 * 1024
 
 _RETRY = {
@@ -57,6 +61,33 @@ SERVICE_CONFIG = {
         {"name": [{"service": service, "method": method} for service, method in unary_methods()], "retryPolicy": _RETRY},
     ]
 }
+
+
+# What a single call may raise: its status, or, differently per kind of channel, that the channel is closed.
+CALL_ERRORS = (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError, ValueError)
+
+
+def call_error(error: Exception, address: str) -> Exception:
+    """The error of `assay.errors` for what a call raised; one that does not come from the call is itself."""
+    if isinstance(error, grpc.RpcError):
+        rpc: Any = error
+        return from_rpc_error(rpc, address=address)
+    if isinstance(error, ValueError) and "closed" not in str(error):
+        return error
+    return AssayError("this client is closed; open another", reason="CLOSED")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Default timeouts of single calls in seconds, retries included.
+
+    Attributes:
+        lookup: for what the server has at hand: the model's info, features.
+        score: for what the model has to read.
+    """
+
+    lookup: float = 30.0
+    score: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +136,7 @@ class Endpoint:
                 "or allow_insecure_token=True where something else encrypts the way"
             )
 
-    def metadata(self) -> Sequence[tuple[str, str]]:
+    def metadata(self) -> Metadata:
         """What every call carries."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
@@ -117,8 +148,6 @@ class Endpoint:
 
     def aio_channel(self) -> Any:
         """A grpc.aio channel; belongs to the event loop that is running."""
-        import grpc.aio  # asyncio is the async client's alone
-
         if self.tls is None:
             return grpc.aio.insecure_channel(self.address, options=self.options())
         return grpc.aio.secure_channel(self.address, self.tls.credentials(), options=self.options())

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from assay.audit_calls import Named, name_of
 from assay.client import Client
 from assay.intervention_results import ANYTHING, PlanTarget, RewardResult
+from assay.names import Named, name_of
 from assay.options import Truncation
 from assay.pairs import Message, PromptedResponse
 

@@ -1,7 +1,7 @@
 """Uploading pairs: packing, back-pressure, and going on after a lost connection or in another process.
 
 Invariants:
-- A batch is kept until the server says that it is stored (`GetUpload`), and only what it has not stored is sent again. It is
+- A batch is kept until the server says that it is stored (`Upload.where`), and only what it has not stored is sent again. It is
   asked each time that half of `Flow.bytes_in_flight` was packed; what it has not stored by then stays in memory.
 - The caller's iterable is consumed once, in the caller's thread or task, no faster than the connection takes it.
 - The end of the source is told to the server with the number of pairs, and only that completes the dataset.
@@ -22,13 +22,14 @@ from typing import Any
 
 import grpc
 
-from assay.audit_calls import fresh_id
 from assay.audits import Dataset
 from assay.data.files import PairFile, open_pairs
 from assay.errors import AssayError, DeadlineExceeded, InputError, ServerFault, from_rpc_error, is_transport_fault
 from assay.flow import ENVELOPE_BYTES, FRAME_BYTES, Flow, Recovery, RetryPolicy
-from assay.model import Limits
+from assay.model import Limits, ModelInfo
+from assay.names import fresh_id
 from assay.pairs import Pair
+from assay.transport import Metadata
 from assay.v1 import audit_service_pb2 as service
 from assay.v1 import pair_pb2, scoring_pb2
 
@@ -174,43 +175,47 @@ class Upload:
     """One run of `Client.upload_pairs`.
 
     Args:
-        open_call: starts the RPC with an iterator of requests and returns its future.
-        where: asks GetUpload.
-        limits: asks what the server accepts.
+        method: the stub's method.
+        where: asks how far the upload is.
+        get_model: asks what the server accepts.
         head: the first message of each connection.
+        metadata: what the call carries.
     """
 
     def __init__(
         self,
-        open_call: Callable[[Iterator[service.UploadPairsRequest]], Any],
+        method: Any,
         where: Callable[[], service.GetUploadResponse],
-        limits: Callable[[], Limits],
+        get_model: Callable[[], ModelInfo],
         head: service.UploadPairsRequest,
         *,
+        metadata: Metadata,
         flow: Flow,
         retry: RetryPolicy,
         address: str,
     ) -> None:
-        self._open_call = open_call
+        self._method = method
         self._where = where
-        self._limits = limits
+        self._get_model = get_model
+        self._metadata = metadata
         self._head = head
         self._flow = flow
         self._address = address
         self._recovery = Recovery(retry)
         self._stored = 0
 
-    def run(self, pairs: Iterable[Pair], told: Told | None) -> Dataset:
+    def run(self, source: Source, told: Told | None) -> Dataset:
         """Sends what the server does not have yet; returns the dataset."""
+        pairs = pairs_of(source)
         state = self._stands()
         if state.HasField("dataset"):
             return complete_already(state, pairs)
-        parcels = Parcels(self._patiently(self._limits), self._flow, state)
-        source = skip(iter(pairs), state.pairs, parcels)
+        parcels = Parcels(self._patiently(self._get_model).limits, self._flow, state)
+        rest = skip(iter(pairs), state.pairs, parcels)
         while True:
-            link = _Link(self._open_call, self._head)
+            link = _Link(self._method, self._metadata, self._head)
             try:
-                return made_of(self._send(link, source, parcels, told), parcels.pairs)
+                return made_of(self._send(link, rest, parcels, told), parcels.pairs)
             except grpc.RpcError as failure:
                 rpc: Any = failure
                 error = from_rpc_error(rpc, address=self._address)
@@ -330,11 +335,11 @@ def outgoing(source: Iterator[Pair], parcels: Parcels) -> Iterator[service.Uploa
 class _Link:
     """One connection: a short queue that gRPC's thread empties as fast as the connection takes it."""
 
-    def __init__(self, open_call: Callable[[Iterator[service.UploadPairsRequest]], Any], first: Any) -> None:
+    def __init__(self, method: Any, metadata: Metadata, first: Any) -> None:
         self._queue: Queue[service.UploadPairsRequest] = Queue(QUEUED_MESSAGES)
         self._queue.put(first)
         self._gone = threading.Event()
-        self._call = open_call(self._requests())
+        self._call = method.future(self._requests(), metadata=metadata)
 
     def put(self, message: service.UploadPairsRequest) -> None:
         """Waits for room; raises how the call ended where it has."""

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from assay.audit_calls import hypothesis_name
 from assay.audits import Audit
 from assay.cli import audit as audit_command
 from assay.cli.connect import add_flags, connect
@@ -31,6 +30,7 @@ from assay.cli.findings import (
 from assay.client import Client
 from assay.errors import InputError
 from assay.hypotheses import Hypothesis
+from assay.names import hypothesis_name
 
 
 def add_command(commands: Any) -> None:

@@ -9,11 +9,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from assay.audit_calls import hypothesis_name
 from assay.cli.connect import add_flags, connect
 from assay.cli.findings import aligned, decision_text, one_line, plain
 from assay.errors import InputError
 from assay.hypotheses import Decision, DecisionMode
+from assay.names import hypothesis_name
 
 MODES = {one.value.replace("_", "-"): one for one in DecisionMode}
 

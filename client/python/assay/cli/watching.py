@@ -8,9 +8,10 @@ from typing import Any, TextIO, TypeVar
 
 from assay.cli.progress import duration
 from assay.cli.reading import say
+from assay.client.operations import Operation
 from assay.errors import AssayError
 from assay.extras import rich
-from assay.operations import Operation, OperationProgress
+from assay.operations import OperationProgress
 from assay.upload import derived_id
 
 _LINE_SECONDS = 10.0

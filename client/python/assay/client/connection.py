@@ -1,27 +1,28 @@
+# Generated from assay/aio/connection.py by `make client`. Do not edit.
 """A blocking connection: the channel, single calls with their errors, pages, and streams of answers."""
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Self, TypeVar
+from pathlib import Path
+from typing import Any, Self
 
-import grpc
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
-from assay import audit_calls, calls
-from assay.errors import AssayError, ConnectionFailed, DeadlineExceeded, NotReady, from_rpc_error
+from assay.client.operations import Operation
+from assay.errors import ConnectionFailed, DeadlineExceeded, NotReady
+from assay.files import replacing
 from assay.flow import Flow, RetryPolicy
-from assay.model import ModelInfo
-from assay.operations import Operation
-from assay.transport import DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Tls
+from assay.model import DEFAULT_MODEL, ModelInfo
+from assay.names import PAGE_SIZE, resource
+from assay.transport import CALL_ERRORS, DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Timeouts, Tls, call_error
 from assay.v1 import (
     audit_service_pb2_grpc,
     concept_service_pb2_grpc,
     intervention_service_pb2_grpc,
+    model_pb2,
     model_pb2_grpc,
     scoring_pb2_grpc,
 )
-
-Reply = TypeVar("Reply")
 
 
 class Connection:
@@ -31,7 +32,7 @@ class Connection:
         address: host:port.
         token: bearer token; travels only encrypted or over loopback unless `allow_insecure_token`.
         tls: how to encrypt; None sends plain text.
-        timeouts: seconds for single calls where a call does not say otherwise.
+        timeouts: default timeouts of single calls.
         flow: how much `score` and `upload_pairs` send at once.
         retry: when a stream, or waiting for an operation, gives up on a lost connection.
         max_receive_bytes: the largest answer that this client takes.
@@ -44,7 +45,7 @@ class Connection:
         *,
         token: str | None = None,
         tls: Tls | None = None,
-        timeouts: calls.Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         flow: Flow | None = None,
         retry: RetryPolicy | None = None,
         max_receive_bytes: int = MAX_RECEIVE_BYTES,
@@ -52,7 +53,7 @@ class Connection:
     ) -> None:
         endpoint = Endpoint(address, token, tls, max_receive_bytes, allow_insecure_token)
         self.address = address
-        self._timeouts = timeouts or calls.Timeouts()
+        self._timeouts = timeouts or Timeouts()
         self._flow = flow or Flow()
         self._retry = retry or RetryPolicy()
         self._metadata = endpoint.metadata()
@@ -76,13 +77,14 @@ class Connection:
 
     def model(self, *, timeout: float | None = None) -> ModelInfo:
         """What the server has loaded, and what it accepts."""
-        return calls.model_info(self._call(self._models.GetModel, calls.model_request(), timeout, self._timeouts.lookup))
+        answer = self._ask(self._models.GetModel, model_pb2.GetModelRequest(name=DEFAULT_MODEL), timeout)
+        return ModelInfo.from_proto(answer.model)
 
     def wait_until_ready(self, timeout: float = 120.0) -> ModelInfo:
         """What is loaded, as soon as it is loaded: for scripts that have just started the server.
 
         Raises:
-            ConnectionFailed, NotReady, DeadlineExceeded: it was not there, or not ready, when the time was up.
+            ConnectionFailed, NotReady, DeadlineExceeded: the server was not there, or not ready, when the time was up.
         """
         end = time.monotonic() + timeout
         while True:
@@ -94,59 +96,55 @@ class Connection:
                 time.sleep(0.2)
 
     def operation(self, name: str, *, timeout: float | None = None) -> Operation[Any]:
-        """Long work that was started before, by its name: an audit, a test, a concept, a plan, clusters, labels, an import."""
-        return self._handle(self._ask(self._operations.GetOperation, audit_calls.operation_request(name), timeout))
+        """Long work started before, by its name: an audit, a test, a concept, a plan, clusters, labels, an import."""
+        return self._handle(self._look(name, timeout))
 
     def operations(self, *, timeout: float | None = None) -> Iterator[Operation[Any]]:
         """All long work that the server remembers, page by page."""
-        for message in self._pages(self._operations.ListOperations, audit_calls.operations_request, "operations", timeout):
+        request = operations_pb2.ListOperationsRequest(name="operations", page_size=PAGE_SIZE)
+        for message in self._pages(self._operations.ListOperations, request, "operations", timeout):
             yield self._handle(message)
 
+    def _look(self, name: str, timeout: float | None = None) -> operations_pb2.Operation:
+        request = operations_pb2.GetOperationRequest(name=resource(name, "operations"))
+        return self._ask(self._operations.GetOperation, request, timeout)
+
+    def _stop(self, name: str) -> None:
+        request = operations_pb2.CancelOperationRequest(name=resource(name, "operations"))
+        self._ask(self._operations.CancelOperation, request, None)
+
     def _handle(self, first: operations_pb2.Operation) -> Operation[Any]:
-        def look(name: str) -> operations_pb2.Operation:
-            return self._ask(self._operations.GetOperation, audit_calls.operation_request(name), None)
+        return Operation(first, self._look, self._stop, self._retry)
 
-        def stop(name: str) -> object:
-            return self._ask(self._operations.CancelOperation, audit_calls.cancel_request(name), None)
-
-        return Operation(first, look, stop, self._retry)
-
-    def _pages(
-        self, method: Callable[..., Any], request: Callable[[str], object], field: str, timeout: float | None
-    ) -> Iterator[Any]:
+    def _pages(self, method: Callable[..., Any], request: Any, field: str, timeout: float | None) -> Iterator[Any]:
         """The messages of a repeated field over all pages."""
-        token = ""
         while True:
-            page = self._ask(method, request(token), timeout)
+            page = self._ask(method, request, timeout)
             yield from getattr(page, field)
-            token = page.next_page_token
-            if not token:
+            request.page_token = page.next_page_token
+            if not request.page_token:
                 return
 
-    def _ask(self, method: Callable[..., Reply], request: object, timeout: float | None) -> Reply:
-        """A call that looks something up, or starts work that goes on without it."""
+    def _ask(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:
+        """A call that looks something up, or starts long work."""
         return self._call(method, request, timeout, self._timeouts.lookup)
 
-    def _call(self, method: Callable[..., Reply], request: object, timeout: float | None, default: float) -> Reply:
-        with_timeout = default if timeout is None else timeout
-        return self._guarded(lambda: method(request, timeout=with_timeout, metadata=self._metadata))
+    def _call(self, method: Callable[..., Any], request: object, timeout: float | None, default: float) -> Any:
+        try:
+            return method(request, timeout=default if timeout is None else timeout, metadata=self._metadata)
+        except CALL_ERRORS as error:
+            raise call_error(error, self.address) from None
 
     def _stream(self, method: Callable[..., Any], request: object, timeout: float | None) -> Iterator[Any]:
         """The answers of a call that streams them."""
-        call = self._guarded(lambda: iter(method(request, timeout=timeout, metadata=self._metadata)))
-        while (message := self._guarded(lambda: next(call, None))) is not None:
-            yield message
-
-    def _guarded(self, act: Callable[[], Reply]) -> Reply:
         try:
-            return act()
-        except grpc.RpcError as failure:
-            rpc: Any = failure
-            raise self._error(rpc) from None
-        except ValueError as error:
-            if "closed" in str(error):
-                raise AssayError("this client is closed; open another", reason="CLOSED") from None
-            raise
+            yield from method(request, timeout=timeout, metadata=self._metadata)
+        except CALL_ERRORS as error:
+            raise call_error(error, self.address) from None
 
-    def _error(self, rpc: Any) -> AssayError:
-        return from_rpc_error(rpc, address=self.address)
+    def _download(self, method: Callable[..., Any], request: object, path: Path, timeout: float | None) -> Path:
+        """Writes the data that a call streams to a file, whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            for chunk in self._stream(method, request, timeout):
+                stream.write(chunk.data)
+        return path

@@ -1,25 +1,26 @@
 # ruff: noqa: ASYNC109 - a call's deadline travels to the server with it, which asyncio.timeout cannot do
-"""An asyncio connection: `assay.connection` with ``await``."""
+"""An asyncio connection: the channel, single calls with their errors, pages, and streams of answers."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Self
 
-import grpc
-import grpc.aio
 from google.longrunning import operations_pb2, operations_pb2_grpc
 
-from assay import audit_calls, calls
-from assay.errors import AssayError, ConnectionFailed, DeadlineExceeded, NotReady, from_rpc_error
+from assay.aio.operations import AsyncOperation
+from assay.errors import ConnectionFailed, DeadlineExceeded, NotReady
+from assay.files import replacing
 from assay.flow import Flow, RetryPolicy
-from assay.model import ModelInfo
-from assay.operations import AsyncOperation
-from assay.transport import DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Tls
+from assay.model import DEFAULT_MODEL, ModelInfo
+from assay.names import PAGE_SIZE, resource
+from assay.transport import CALL_ERRORS, DEFAULT_ADDRESS, MAX_RECEIVE_BYTES, Endpoint, Timeouts, Tls, call_error
 from assay.v1 import (
     audit_service_pb2_grpc,
     concept_service_pb2_grpc,
     intervention_service_pb2_grpc,
+    model_pb2,
     model_pb2_grpc,
     scoring_pb2_grpc,
 )
@@ -32,7 +33,7 @@ class AsyncConnection:
         address: host:port.
         token: bearer token; travels only encrypted or over loopback unless `allow_insecure_token`.
         tls: how to encrypt; None sends plain text.
-        timeouts: seconds for single calls where a call does not say otherwise.
+        timeouts: default timeouts of single calls.
         flow: how much `score` and `upload_pairs` send at once.
         retry: when a stream, or waiting for an operation, gives up on a lost connection.
         max_receive_bytes: the largest answer that this client takes.
@@ -45,7 +46,7 @@ class AsyncConnection:
         *,
         token: str | None = None,
         tls: Tls | None = None,
-        timeouts: calls.Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         flow: Flow | None = None,
         retry: RetryPolicy | None = None,
         max_receive_bytes: int = MAX_RECEIVE_BYTES,
@@ -53,11 +54,11 @@ class AsyncConnection:
     ) -> None:
         endpoint = Endpoint(address, token, tls, max_receive_bytes, allow_insecure_token)
         self.address = address
-        self._timeouts = timeouts or calls.Timeouts()
+        self._timeouts = timeouts or Timeouts()
         self._flow = flow or Flow()
         self._retry = retry or RetryPolicy()
         self._metadata = endpoint.metadata()
-        self._channel: Any = endpoint.aio_channel()
+        self._channel = endpoint.aio_channel()
         self._models: Any = model_pb2_grpc.ModelServiceStub(self._channel)
         self._scoring: Any = scoring_pb2_grpc.ScoringServiceStub(self._channel)
         self._audits: Any = audit_service_pb2_grpc.AuditServiceStub(self._channel)
@@ -77,13 +78,14 @@ class AsyncConnection:
 
     async def model(self, *, timeout: float | None = None) -> ModelInfo:
         """What the server has loaded, and what it accepts."""
-        return calls.model_info(await self._call(self._models.GetModel, calls.model_request(), timeout, self._timeouts.lookup))
+        answer = await self._ask(self._models.GetModel, model_pb2.GetModelRequest(name=DEFAULT_MODEL), timeout)
+        return ModelInfo.from_proto(answer.model)
 
     async def wait_until_ready(self, timeout: float = 120.0) -> ModelInfo:
         """What is loaded, as soon as it is loaded: for scripts that have just started the server.
 
         Raises:
-            ConnectionFailed, NotReady, DeadlineExceeded: it was not there, or not ready, when the time was up.
+            ConnectionFailed, NotReady, DeadlineExceeded: the server was not there, or not ready, when the time was up.
         """
         end = time.monotonic() + timeout
         while True:
@@ -95,57 +97,57 @@ class AsyncConnection:
                 await asyncio.sleep(0.2)
 
     async def operation(self, name: str, *, timeout: float | None = None) -> AsyncOperation[Any]:
-        """Long work that was started before, by its name: an audit, a test, a concept, a plan, clusters, labels, an import."""
-        return self._handle(await self._ask(self._operations.GetOperation, audit_calls.operation_request(name), timeout))
+        """Long work started before, by its name: an audit, a test, a concept, a plan, clusters, labels, an import."""
+        return self._handle(await self._look(name, timeout))
 
     async def operations(self, *, timeout: float | None = None) -> AsyncIterator[AsyncOperation[Any]]:
         """All long work that the server remembers, page by page."""
-        pages = self._pages(self._operations.ListOperations, audit_calls.operations_request, "operations", timeout)
-        async for message in pages:
+        request = operations_pb2.ListOperationsRequest(name="operations", page_size=PAGE_SIZE)
+        async for message in self._pages(self._operations.ListOperations, request, "operations", timeout):
             yield self._handle(message)
 
+    async def _look(self, name: str, timeout: float | None = None) -> operations_pb2.Operation:
+        request = operations_pb2.GetOperationRequest(name=resource(name, "operations"))
+        return await self._ask(self._operations.GetOperation, request, timeout)
+
+    async def _stop(self, name: str) -> None:
+        request = operations_pb2.CancelOperationRequest(name=resource(name, "operations"))
+        await self._ask(self._operations.CancelOperation, request, None)
+
     def _handle(self, first: operations_pb2.Operation) -> AsyncOperation[Any]:
-        async def look(name: str) -> operations_pb2.Operation:
-            return await self._ask(self._operations.GetOperation, audit_calls.operation_request(name), None)
+        return AsyncOperation(first, self._look, self._stop, self._retry)
 
-        async def stop(name: str) -> object:
-            return await self._ask(self._operations.CancelOperation, audit_calls.cancel_request(name), None)
-
-        return AsyncOperation(first, look, stop, self._retry)
-
-    async def _pages(
-        self, method: Callable[..., Any], request: Callable[[str], object], field: str, timeout: float | None
-    ) -> AsyncIterator[Any]:
+    async def _pages(self, method: Callable[..., Any], request: Any, field: str, timeout: float | None) -> AsyncIterator[Any]:
         """The messages of a repeated field over all pages."""
-        token = ""
         while True:
-            page = await self._ask(method, request(token), timeout)
+            page = await self._ask(method, request, timeout)
             for message in getattr(page, field):
                 yield message
-            token = page.next_page_token
-            if not token:
+            request.page_token = page.next_page_token
+            if not request.page_token:
                 return
 
     async def _ask(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:
-        """A call that looks something up, or starts work that goes on without it."""
+        """A call that looks something up, or starts long work."""
         return await self._call(method, request, timeout, self._timeouts.lookup)
 
     async def _call(self, method: Callable[..., Any], request: object, timeout: float | None, default: float) -> Any:
         try:
             return await method(request, timeout=default if timeout is None else timeout, metadata=self._metadata)
-        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-            raise self._error(error) from None
+        except CALL_ERRORS as error:
+            raise call_error(error, self.address) from None
 
     async def _stream(self, method: Callable[..., Any], request: object, timeout: float | None) -> AsyncIterator[Any]:
         """The answers of a call that streams them."""
         try:
             async for message in method(request, timeout=timeout, metadata=self._metadata):
                 yield message
-        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-            raise self._error(error) from None
+        except CALL_ERRORS as error:
+            raise call_error(error, self.address) from None
 
-    def _error(self, error: Exception) -> AssayError:
-        if isinstance(error, grpc.RpcError):
-            rpc: Any = error
-            return from_rpc_error(rpc, address=self.address)
-        return AssayError(f"this client is closed; open another ({error})", reason="CLOSED")
+    async def _download(self, method: Callable[..., Any], request: object, path: Path, timeout: float | None) -> Path:
+        """Writes the data that a call streams to a file, whole or not at all."""
+        with replacing(path) as temporary, temporary.open("wb") as stream:
+            async for chunk in self._stream(method, request, timeout):
+                stream.write(chunk.data)
+        return path

@@ -6,18 +6,30 @@ like a lost connection; the next one sends one batch and gives the server time t
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 
-from assay.aio_stream import each
+from assay.aio.stream import each
 from assay.audits import Dataset
 from assay.errors import AssayError, ServerFault, from_rpc_error, is_transport_fault
 from assay.flow import Flow, Recovery, RetryPolicy
-from assay.model import Limits
+from assay.model import ModelInfo
 from assay.pairs import Pair
-from assay.upload import ANSWER_SECONDS, Parcels, Told, complete_already, end, made_of, other_pairs, unanswered
+from assay.transport import Metadata
+from assay.upload import (
+    ANSWER_SECONDS,
+    Parcels,
+    Source,
+    Told,
+    complete_already,
+    end,
+    made_of,
+    other_pairs,
+    pairs_of,
+    unanswered,
+)
 from assay.v1 import audit_service_pb2 as service
 
 _TRUST_SECONDS = 0.2
@@ -28,35 +40,38 @@ class AsyncUpload:
 
     def __init__(
         self,
-        open_call: Callable[[], Any],
+        method: Callable[..., Any],
         where: Callable[[], Awaitable[service.GetUploadResponse]],
-        limits: Callable[[], Awaitable[Limits]],
+        get_model: Callable[[], Awaitable[ModelInfo]],
         head: service.UploadPairsRequest,
         *,
+        metadata: Metadata,
         flow: Flow,
         retry: RetryPolicy,
         address: str,
     ) -> None:
-        self._open_call = open_call
+        self._method = method
         self._where = where
-        self._limits = limits
+        self._get_model = get_model
+        self._metadata = metadata
         self._head = head
         self._flow = flow
         self._address = address
         self._recovery = Recovery(retry)
         self._stored = 0
 
-    async def run(self, pairs: Iterable[Pair] | AsyncIterable[Pair], told: Told | None) -> Dataset:
+    async def run(self, source: Source | AsyncIterable[Pair], told: Told | None) -> Dataset:
         """Sends what the server does not have yet; returns the dataset."""
+        pairs = source if isinstance(source, AsyncIterable) else pairs_of(source)
         state = await self._stands()
         if state.HasField("dataset"):
             return complete_already(state, pairs)
-        parcels = Parcels(await self._patiently(self._limits), self._flow, state)
-        source = await _skip(each(pairs), state.pairs, parcels)
+        parcels = Parcels((await self._patiently(self._get_model)).limits, self._flow, state)
+        rest = await _skip(each(pairs), state.pairs, parcels)
         while True:
-            call = self._open_call()
+            call = self._method(metadata=self._metadata)
             try:
-                return made_of(await self._send(call, source, parcels, told), parcels.pairs)
+                return made_of(await self._send(call, rest, parcels, told), parcels.pairs)
             except grpc.RpcError as failure:
                 rpc: Any = failure
                 error = from_rpc_error(rpc, address=self._address)

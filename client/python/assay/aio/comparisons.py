@@ -1,17 +1,18 @@
-"""What the blocking client does with rollouts: ``client.compare_rollouts(dataset, rollouts, noise, margins=margins).wait()``."""
+# ruff: noqa: ASYNC109 - a call's deadline travels to the server with it
+"""What the asyncio client does with rollouts: ``await client.compare_rollouts(dataset, rollouts, noise, margins=margins)``."""
 
 from collections.abc import Iterable
 
-from assay.audit_calls import Named, name_of
+from assay.aio.connection import AsyncConnection
+from assay.aio.operations import AsyncOperation
 from assay.comparisons import DEFAULT_COMPARISON, ComparisonOptions, RolloutComparison, comparison_request
-from assay.connection import Connection
-from assay.operations import Operation
+from assay.names import Named, name_of
 
 
-class ComparisonMethods(Connection):
+class AsyncComparisonMethods(AsyncConnection):
     """Rollouts before and after training, beside what the data predicted."""
 
-    def compare_rollouts(
+    async def compare_rollouts(
         self,
         dataset: Named | str,
         rollouts: Named | str,
@@ -23,20 +24,20 @@ class ComparisonMethods(Connection):
         options: ComparisonOptions = DEFAULT_COMPARISON,
         request_id: str | None = None,
         timeout: float | None = None,
-    ) -> Operation[RolloutComparison]:
-        """Starts a comparison, and returns at once: ``client.compare_rollouts(...).wait()`` waits for it.
+    ) -> AsyncOperation[RolloutComparison]:
+        """Starts a comparison, and returns at once; `wait` of what it returns waits for the result.
 
         Args:
             dataset: what the model was trained on, or its name.
             rollouts: pairs (prompt, chosen: a response after training, rejected: one before); a prompt may have several.
             noise: two independent responses of the model before training, as chosen and rejected, on the same prompts.
             plan: what the training applied; it weighs the prediction.
-            margins: beta ((log p+ - ref+) - (log p- - ref-)) of the trained policy, one a pair, at least 2. Without them no
+            margins: beta ((log p+ - ref+) - (log p- - ref-)) of the trained policy per pair, at least 2. Without them no
                 conclusion is drawn.
-            margins_of: what these pairs are, for people: "held-out pairs".
+            margins_of: display name of these pairs: "held-out pairs".
             options: every knob has the method's default.
             request_id: the same id gives the same operation, also in another process.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
         request = comparison_request(
             name_of(dataset),
@@ -48,4 +49,4 @@ class ComparisonMethods(Connection):
             options=options,
             request_id=request_id,
         )
-        return self._handle(self._ask(self._audits.CompareRollouts, request, timeout))
+        return self._handle(await self._ask(self._audits.CompareRollouts, request, timeout))

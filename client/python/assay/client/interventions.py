@@ -1,4 +1,5 @@
-"""What the blocking client does with plans; `assay.interventions` has what is asked of one.
+# Generated from assay/aio/interventions.py by `make client`. Do not edit.
+"""What the blocking client does with plans; `assay.interventions` has what goes into one.
 
 plan = client.create_plan(dataset, [Intervene("feature/17", InterventionMode.EXPLAIN_AWAY)]).wait()
 offsets = [result.unwrap() for result in client.offsets(plan, pairs, beta=0.1)]
@@ -8,18 +9,28 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay import intervention_calls as calls
-from assay.audit_calls import Named, name_of
-from assay.connection import Connection
-from assay.files import replacing
+from assay.audits import to_wire
+from assay.client.connection import Connection
+from assay.client.operations import Operation
+from assay.flow import offsets
 from assay.intervention_artifacts import CompiledIntervention
 from assay.intervention_data import DataPlan, head_of, rows_of
-from assay.intervention_results import ANYTHING, OffsetResult, PlanTarget, PromptRanking, RewardResult, reward_result
+from assay.intervention_results import (
+    ANYTHING,
+    DataPlanRow,
+    OffsetResult,
+    PlanTarget,
+    PromptRanking,
+    RewardResult,
+    reward_result,
+)
 from assay.interventions import Intervene, Intervention, Plan, PromptPlacement
-from assay.operations import Operation
+from assay.names import PAGE_SIZE, Named, fresh_id, name_of, optional_resource, resource
 from assay.options import Lane, Truncation
 from assay.pairs import Pair, PromptedResponse
 from assay.stream import PairStream
+from assay.v1 import intervention_pb2
+from assay.v1 import intervention_service_pb2 as service
 
 
 class InterventionMethods(Connection):
@@ -35,34 +46,39 @@ class InterventionMethods(Connection):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Operation[Plan]:
-        """Starts the making of a plan, and returns at once: ``client.create_plan(...).wait()`` waits for it.
+        """Starts creating a plan, and returns at once: ``client.create_plan(...).wait()`` waits for it.
 
         Args:
             dataset: what it is fitted on, or its name; "" for the dataset of the decisions' audits.
             interventions: what to do, 1 to 64.
             plan_id: letters, digits, "-" and "_", at most 64; by default made up.
-            display_name: for people; by default the dataset's.
+            display_name: display name; by default the dataset's.
             request_id: the same id gives the same operation, also in another process.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        request = calls.create_plan_request(
-            name_of(dataset), interventions, plan_id=plan_id, display_name=display_name, request_id=request_id
+        request = service.CreatePlanRequest(
+            plan_id=plan_id,
+            display_name=display_name,
+            dataset=optional_resource(dataset, "datasets"),
+            interventions=[one.to_proto() for one in interventions],
+            request_id=request_id or fresh_id(),
         )
         return self._handle(self._ask(self._plans.CreatePlan, request, timeout))
 
     def plan(self, name: str, *, timeout: float | None = None) -> Plan:
         """One plan, by its name or id."""
-        return Plan.from_proto(self._ask(self._plans.GetPlan, calls.plan_request(name), timeout).plan)
+        answer = self._ask(self._plans.GetPlan, service.GetPlanRequest(name=resource(name, "plans")), timeout)
+        return Plan.from_proto(answer.plan)
 
     def plans(self, dataset: Named | str = "", *, timeout: float | None = None) -> Iterator[Plan]:
         """All plans, or those of a dataset, newest first, page by page."""
-        wanted = name_of(dataset)
-        pages = self._pages(self._plans.ListPlans, lambda token: calls.plans_request(wanted, token), "plans", timeout)
-        return map(Plan.from_proto, pages)
+        request = service.ListPlansRequest(page_size=PAGE_SIZE, dataset=optional_resource(dataset, "datasets"))
+        for message in self._pages(self._plans.ListPlans, request, "plans", timeout):
+            yield Plan.from_proto(message)
 
     def delete_plan(self, plan: Named | str, *, timeout: float | None = None) -> None:
         """Deletes a plan."""
-        self._ask(self._plans.DeletePlan, calls.delete_plan_request(name_of(plan)), timeout)
+        self._ask(self._plans.DeletePlan, service.DeletePlanRequest(name=resource(plan, "plans")), timeout)
 
     def offsets(
         self,
@@ -77,8 +93,8 @@ class InterventionMethods(Connection):
     ) -> Generator[OffsetResult, None, None]:
         """Offsets of any number of pairs over one stream, by all offset families of a plan together.
 
-        The stream is `score`'s: the iterable is consumed lazily, a bounded number of pairs is in flight, and a lost connection
-        is opened again and goes on after the last answer.
+        The stream works as that of `score`: the iterable is consumed lazily, a bounded number of pairs is in flight, and a lost
+        connection is opened again and goes on after the last answer.
 
         Args:
             plan: the plan, or its name.
@@ -90,12 +106,21 @@ class InterventionMethods(Connection):
             lane: which queue the work waits in.
 
         Yields:
-            one result for each pair, in order; a bad pair has its `error`.
+            one result per pair, in order; a bad pair has its `error`.
         """
+        options = service.OffsetOptions(
+            plan=resource(plan, "plans"),
+            beta=beta,
+            target=target.to_proto(),
+            dataset_pairs_only=dataset_pairs_only,
+            truncation=truncation.value,
+            lane=lane.value,
+        )
         return PairStream(
-            lambda requests: self._plans.StreamOffsets(requests, metadata=self._metadata),
+            self._plans.StreamOffsets,
             self.model,
-            calls.offsets_dialect(name_of(plan), beta, target, dataset_pairs_only, truncation, lane),
+            offsets(options),
+            metadata=self._metadata,
             flow=self._flow,
             retry=self._retry,
             address=self.address,
@@ -105,7 +130,7 @@ class InterventionMethods(Connection):
         self, intervention: Named | str, *, target: PlanTarget = ANYTHING, timeout: float | None = None
     ) -> CompiledIntervention:
         """One intervention with what a trainer puts into its model: "plans/{plan}/interventions/{id}"."""
-        request = calls.intervention_request(name_of(intervention), target)
+        request = service.GetInterventionRequest(name=resource(intervention, "plans"), target=target.to_proto())
         return CompiledIntervention.from_proto(self._ask(self._plans.GetIntervention, request, timeout))
 
     def measure_intervention(
@@ -123,35 +148,36 @@ class InterventionMethods(Connection):
         Args:
             intervention: a STEERING or STEERING_VECTOR one, or its name.
             coefficients: 1 to 32, each at least 0; by default shares of the mean residual norm.
-            generated_tokens: for each prompt (32, at most 256).
+            generated_tokens: per prompt (32, at most 256).
             perplexity_limit: perplexity that is still fluent, in multiples of that without steering (1.5).
             request_id: the same id gives the same operation.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        name = name_of(intervention)
-        request = calls.measure_request(name, coefficients, generated_tokens, perplexity_limit, request_id)
+        request = service.MeasureInterventionRequest(
+            name=resource(intervention, "plans"),
+            coefficients=coefficients,
+            generated_tokens=generated_tokens,
+            perplexity_limit=perplexity_limit,
+            request_id=request_id or fresh_id(),
+        )
         return self._handle(self._ask(self._plans.MeasureIntervention, request, timeout))
 
     def data_plan(
         self, plan: Named | str, *, target: PlanTarget = ANYTHING, start_row: int = 0, timeout: float | None = None
     ) -> DataPlan:
-        """What a plan does to each usable pair of its dataset; rows arrive as they are iterated, ``.load()`` takes all."""
-        request = calls.data_plan_request(name_of(plan), target, start_row)
+        """What a plan does to each usable pair of its dataset; rows arrive as they are iterated, `load` takes all."""
+        name = resource(plan, "plans")
+        request = service.StreamDataPlanRequest(plan=name, target=target.to_proto(), start_row=start_row)
         messages = self._stream(self._plans.StreamDataPlan, request, timeout)
         first = next(messages, None)
-        head = head_of(first)
-        return DataPlan(**head, rows=(row for message in _from(first, messages) for row in rows_of(message)))
+        return DataPlan(**head_of(first), rows=_rows(first, messages))
 
     def export_data_plan(
         self, plan: Named | str, path: str | Path, *, target: PlanTarget = ANYTHING, timeout: float | None = None
     ) -> Path:
-        """Writes the same to a Parquet file, whole or not at all."""
-        path = Path(path)
-        request = calls.export_data_plan_request(name_of(plan), target)
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            for chunk in self._stream(self._plans.ExportDataPlan, request, timeout):
-                stream.write(chunk.data)
-        return path
+        """Writes the data plan to a Parquet file, whole or not at all."""
+        request = service.ExportDataPlanRequest(plan=resource(plan, "plans"), target=target.to_proto())
+        return self._download(self._plans.ExportDataPlan, request, Path(path), timeout)
 
     def rank_inoculation_prompts(
         self,
@@ -175,9 +201,17 @@ class InterventionMethods(Connection):
             rows: pairs to try them on (64, at most 1024).
             placement: where the prompt is put.
             request_id: the same id gives the same operation.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        request = calls.ranking_request(name_of(dataset), name_of(concept), prompts, description, rows, placement, request_id)
+        request = service.RankInoculationPromptsRequest(
+            dataset=resource(dataset, "datasets"),
+            concept=name_of(concept),
+            prompts=prompts,
+            description=description,
+            rows=rows,
+            placement=to_wire(intervention_pb2.PromptPlacement, "PROMPT_PLACEMENT", placement),
+            request_id=request_id or fresh_id(),
+        )
         return self._handle(self._ask(self._plans.RankInoculationPrompts, request, timeout))
 
     def score_rewards(
@@ -194,17 +228,28 @@ class InterventionMethods(Connection):
 
         Args:
             plan: with at least one ONLINE_REWARD or REWARD_SHAPING intervention.
-            responses: what was written.
-            rewards: the task's own, one for each; none stand for 0.
+            responses: fresh responses.
+            rewards: the task's own, one per response; none stand for 0.
             target: what it is applied to.
             truncation: what to do with a sequence longer than the context.
-            timeout: seconds it may take.
+            timeout: timeout in seconds.
         """
-        request = calls.rewards_request(name_of(plan), responses, rewards, target, truncation)
+        if rewards and len(rewards) != len(responses):
+            raise ValueError(f"{len(rewards)} rewards for {len(responses)} responses: give one per response, or none")
+        request = service.ScoreRewardsRequest(
+            plan=resource(plan, "plans"),
+            responses=[one.to_proto() for one in responses],
+            rewards=rewards,
+            target=target.to_proto(),
+            truncation=truncation.value,
+        )
         answer = self._call(self._plans.ScoreRewards, request, timeout, self._timeouts.score)
         return [reward_result(index, result) for index, result in enumerate(answer.results)]
 
 
-def _from(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
+def _rows(first: Any, rest: Iterator[Any]) -> Iterator[DataPlanRow]:
+    for row in rows_of(first):
+        yield row
+    for message in rest:
+        for row in rows_of(message):
+            yield row

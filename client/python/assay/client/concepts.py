@@ -1,12 +1,22 @@
+# Generated from assay/aio/concepts.py by `make client`. Do not edit.
 """What the blocking client does with stored concepts, feature clusters and labels; `assay.concepts` has the sources."""
 
 from collections.abc import Iterable, Iterator
 
-from assay import concept_calls
-from assay.audit_calls import Named, name_of
-from assay.concepts import ClusterSummary, ConceptSource, FeatureCluster, LabelSummary, ProbeMethod, StoredConcept
-from assay.connection import Connection
-from assay.operations import Operation
+from assay.audits import to_wire
+from assay.client.connection import Connection
+from assay.client.operations import Operation
+from assay.concepts import (
+    ClusterSummary,
+    ConceptSource,
+    FeatureCluster,
+    LabelSummary,
+    ProbeMethod,
+    StoredConcept,
+    set_source,
+)
+from assay.names import PAGE_SIZE, Named, fresh_id, resource
+from assay.v1 import concept_service_pb2 as service
 
 
 class ConceptMethods(Connection):
@@ -26,46 +36,49 @@ class ConceptMethods(Connection):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Operation[StoredConcept]:
-        """Starts the making of a concept, and returns at once; one that needs no forward pass is done then.
+        """Starts creating a concept, and returns at once; one that needs no forward pass is done by then.
 
         Args:
-            display_name: for people.
+            display_name: display name.
             source: what it is made of; the table is in `assay.concepts`.
             concept_id: letters, digits, "-" and "_", at most 64; by default made from the display name.
             method: what examples become; a direction by difference of means by default.
-            held_out: share of the examples that is held out for the report (0.3).
-            random_directions: of the baseline (64).
-            max_features: that `ProbeMethod.FEATURES` takes at most (3).
+            held_out: share of the examples held out for the report (0.3).
+            random_directions: random directions of the baseline (64).
+            max_features: most features that `ProbeMethod.FEATURES` takes (3).
             seed: of every random choice.
             request_id: the same id gives the same operation.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        request = concept_calls.create_request(
-            display_name,
-            source,
+        request = service.CreateConceptRequest(
             concept_id=concept_id,
-            method=method,
+            display_name=display_name,
+            method=to_wire(service.ProbeMethod, "PROBE_METHOD", method),
             held_out=held_out,
             random_directions=random_directions,
             max_features=max_features,
             seed=seed,
-            request_id=request_id,
+            request_id=request_id or fresh_id(),
         )
+        set_source(request, source)
         return self._handle(self._ask(self._concepts.CreateConcept, request, timeout))
 
     def concepts(self, *, timeout: float | None = None) -> Iterator[StoredConcept]:
         """All concepts of the loaded subject, newest first, page by page."""
-        pages = self._pages(self._concepts.ListConcepts, concept_calls.concepts_request, "concepts", timeout)
-        return map(StoredConcept.from_proto, pages)
+        request = service.ListConceptsRequest(page_size=PAGE_SIZE)
+        for message in self._pages(self._concepts.ListConcepts, request, "concepts", timeout):
+            yield StoredConcept.from_proto(message)
 
     def concept(self, name: str, *, timeout: float | None = None) -> StoredConcept:
         """One concept, by its name or id."""
-        answer = self._ask(self._concepts.GetConcept, concept_calls.concept_request(name), timeout)
+        request = service.GetConceptRequest(name=resource(name, "concepts"))
+        answer = self._ask(self._concepts.GetConcept, request, timeout)
         return StoredConcept.from_proto(answer.concept)
 
     def delete_concept(self, concept: Named | str, *, timeout: float | None = None) -> None:
         """Deletes a concept; audits that tested it keep what they found."""
-        self._ask(self._concepts.DeleteConcept, concept_calls.delete_request(name_of(concept)), timeout)
+        request = service.DeleteConceptRequest(name=resource(concept, "concepts"))
+        self._ask(self._concepts.DeleteConcept, request, timeout)
 
     def compute_clusters(
         self,
@@ -83,26 +96,27 @@ class ConceptMethods(Connection):
         Args:
             dataset: the reference corpus, each response one sample.
             edge_share: share of the feature pairs that become edges (0.01).
-            min_size: features that a cluster needs (4).
+            min_size: fewest features of a cluster (4).
             resolution: of the Leiden partition (1).
             seed: of every random choice.
             request_id: the same id gives the same operation.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        request = concept_calls.compute_clusters_request(
-            name_of(dataset),
+        request = service.ComputeClustersRequest(
+            dataset=resource(dataset, "datasets"),
             edge_share=edge_share,
             min_size=min_size,
             resolution=resolution,
             seed=seed,
-            request_id=request_id,
+            request_id=request_id or fresh_id(),
         )
         return self._handle(self._ask(self._concepts.ComputeClusters, request, timeout))
 
     def clusters(self, *, timeout: float | None = None) -> Iterator[FeatureCluster]:
         """The feature clusters in use, by id, page by page."""
-        pages = self._pages(self._concepts.ListClusters, concept_calls.clusters_request, "clusters", timeout)
-        return map(FeatureCluster.from_proto, pages)
+        request = service.ListClustersRequest(page_size=PAGE_SIZE)
+        for message in self._pages(self._concepts.ListClusters, request, "clusters", timeout):
+            yield FeatureCluster.from_proto(message)
 
     def create_labels(
         self,
@@ -118,11 +132,18 @@ class ConceptMethods(Connection):
 
         Args:
             dataset: where the evidence comes from.
-            features: which; with `clusters` empty too, all that fire in the dataset.
-            clusters: which, by id.
+            features: feature ids; with `clusters` empty too, all that fire in the dataset.
+            clusters: cluster ids.
             endpoint: ask the operator's language model, instead of naming the tokens of the evidence.
             request_id: the same id gives the same operation.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        request = concept_calls.labels_request(name_of(dataset), features, clusters, endpoint, request_id)
+        methods = service.CreateLabelsRequest
+        request = service.CreateLabelsRequest(
+            dataset=resource(dataset, "datasets"),
+            features=features,
+            clusters=clusters,
+            method=methods.METHOD_ENDPOINT if endpoint else methods.METHOD_EVIDENCE,
+            request_id=request_id or fresh_id(),
+        )
         return self._handle(self._ask(self._concepts.CreateLabels, request, timeout))

@@ -24,6 +24,7 @@ from assay.errors import AssayError, ConnectionFailed, from_rpc_error, is_transp
 from assay.flow import Dialect, Flow, R, Recovery, RetryPolicy, Window
 from assay.model import ModelInfo
 from assay.pairs import Pair
+from assay.transport import Metadata
 
 _GOODBYE_SECONDS = 2.0  # every result is here by then: what the server still says does not matter
 _TRUST_SECONDS = 0.2  # for a refusal to arrive before a second batch is written
@@ -33,19 +34,21 @@ _YIELD_EVERY = 64  # pairs taken from a plain iterable before other tasks get th
 
 
 class AsyncPairStream(Generic[R]):
-    """One run of `AsyncClient.score` or `offsets`; arguments as in `assay.stream.PairStream`, with an awaitable `get_model`."""
+    """One run of `AsyncClient.score` or `offsets`; arguments as in `assay.stream.PairStream`, `get_model` awaitable."""
 
     def __init__(
         self,
-        open_call: Callable[[], Any],
+        method: Callable[..., Any],
         get_model: Callable[[], Awaitable[ModelInfo]],
         dialect: Dialect[R],
         *,
+        metadata: Metadata,
         flow: Flow,
         retry: RetryPolicy,
         address: str,
     ) -> None:
-        self._open_call = open_call
+        self._method = method
+        self._metadata = metadata
         self._get_model = get_model
         self._dialect = dialect
         self._flow = flow
@@ -100,7 +103,9 @@ class AsyncPairStream(Generic[R]):
         try:
             if self._link is None and window.has_unsent:
                 first = self._dialect.head
-                self._link = _AsyncLink(self._open_call(), first, window, self._stirred, wary=self._recovery.wary)
+                self._link = _AsyncLink(
+                    self._method(metadata=self._metadata), first, window, self._stirred, wary=self._recovery.wary
+                )
             response = self._link.take() if self._link is not None else None
             if response is None:
                 await self._stir(None if self._link is None or window.empty else self._flow.answer_seconds)

@@ -1,3 +1,4 @@
+# Generated from assay/aio/audits.py by `make client`. Do not edit.
 """What the blocking client does with datasets, audits, hypotheses and decisions.
 
 dataset = client.upload_pairs("pairs.jsonl")
@@ -9,15 +10,16 @@ for hypothesis in client.hypotheses(audit, "finding = true"):
 from collections.abc import Iterator
 from pathlib import Path
 
-from assay import audit_calls
-from assay.audit_calls import Named, name_of
-from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset
-from assay.connection import Connection
-from assay.files import replacing
+from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset, to_wire
+from assay.client.connection import Connection
+from assay.client.operations import Operation
 from assay.hypotheses import Decision, DecisionMode, Hypothesis
-from assay.operations import Operation
-from assay.upload import Source, Told, Upload, head, pairs_of, request_id_of
+from assay.names import PAGE_SIZE, Named, file_name, fresh_id, name_of, optional_resource, resource
+from assay.upload import Source, Told, Upload, head, request_id_of
+from assay.v1 import audit_pb2
 from assay.v1 import audit_service_pb2 as service
+
+_FORMATS = {"html": service.ExportAuditRequest.FORMAT_HTML, "parquet": service.ExportAuditRequest.FORMAT_PARQUET}
 
 
 class AuditMethods(Connection):
@@ -38,10 +40,10 @@ class AuditMethods(Connection):
         sequence; of a mere iterator it is a fresh one.
 
         Args:
-            pairs: a file (as `assay.data.open_pairs` reads it), or any iterable, consumed lazily in this thread.
-            request_id: the caller's name for this upload: letters, digits, "-" and "_", at most 64.
-            display_name: for people; by default a file's name.
-            on_progress: called with the number of pairs that are on their way, those of earlier runs included.
+            pairs: a file (as `assay.data.open_pairs` reads it), or any iterable, consumed lazily where the call runs.
+            request_id: your name for this upload: letters, digits, "-" and "_", at most 64.
+            display_name: display name; by default the file's name.
+            on_progress: called with the number of pairs on their way, those of earlier runs included.
 
         Raises:
             InputError: a row of the file holds no pair, a pair cannot travel, or the request id stands for other pairs.
@@ -49,14 +51,15 @@ class AuditMethods(Connection):
         request_id = request_id or request_id_of(pairs)
         where = service.GetUploadRequest(request_id=request_id)
         return Upload(
-            lambda requests: self._audits.UploadPairs.future(requests, metadata=self._metadata),
+            self._audits.UploadPairs,
             lambda: self._ask(self._audits.GetUpload, where, None),
-            lambda: self.model().limits,
-            head(request_id, display_name or audit_calls.file_name(pairs)),
+            self.model,
+            head(request_id, display_name or file_name(pairs)),
+            metadata=self._metadata,
             flow=self._flow,
             retry=self._retry,
             address=self.address,
-        ).run(pairs_of(pairs), on_progress)
+        ).run(pairs, on_progress)
 
     def import_pairs(
         self, uri: str, *, display_name: str = "", request_id: str | None = None, timeout: float | None = None
@@ -66,21 +69,25 @@ class AuditMethods(Connection):
         A row that holds no pair is left out and named in the server's log; once it is done, the operation's `pairs_done` counts
         the pairs, and `pairs_total` the rows.
         """
-        request = audit_calls.import_request(uri, display_name, request_id)
+        request = service.ImportPairsRequest(uri=uri, display_name=display_name, request_id=request_id or "")
         return self._handle(self._ask(self._audits.ImportPairs, request, timeout))
 
     def datasets(self, *, timeout: float | None = None) -> Iterator[Dataset]:
         """All datasets, newest first, page by page."""
-        pages = self._pages(self._audits.ListDatasets, audit_calls.datasets_request, "datasets", timeout)
-        return map(Dataset.from_proto, pages)
+        request = service.ListDatasetsRequest(page_size=PAGE_SIZE)
+        for message in self._pages(self._audits.ListDatasets, request, "datasets", timeout):
+            yield Dataset.from_proto(message)
 
     def dataset(self, name: str, *, timeout: float | None = None) -> Dataset:
         """One dataset, by its name or id."""
-        return Dataset.from_proto(self._ask(self._audits.GetDataset, audit_calls.dataset_request(name), timeout).dataset)
+        request = service.GetDatasetRequest(name=resource(name, "datasets"))
+        answer = self._ask(self._audits.GetDataset, request, timeout)
+        return Dataset.from_proto(answer.dataset)
 
     def delete_dataset(self, dataset: Named | str, *, timeout: float | None = None) -> None:
         """Deletes a dataset with its features; InvalidRequest (IN_USE) while an audit of it runs."""
-        self._ask(self._audits.DeleteDataset, audit_calls.delete_dataset_request(name_of(dataset)), timeout)
+        request = service.DeleteDatasetRequest(name=resource(dataset, "datasets"))
+        self._ask(self._audits.DeleteDataset, request, timeout)
 
     def audit(
         self,
@@ -96,11 +103,16 @@ class AuditMethods(Connection):
         Args:
             dataset: what to audit, or its name.
             options: every knob has the method's default.
-            display_name: for people; by default the dataset's.
+            display_name: display name; by default the dataset's.
             request_id: the same id gives the same operation, also in another process.
-            timeout: seconds that starting may take.
+            timeout: timeout of the start, in seconds.
         """
-        request = audit_calls.audit_request(name_of(dataset), options, display_name, request_id)
+        request = service.CreateAuditRequest(
+            dataset=resource(dataset, "datasets"),
+            display_name=display_name,
+            options=options.to_proto(),
+            request_id=request_id or fresh_id(),
+        )
         return self._handle(self._ask(self._audits.CreateAudit, request, timeout))
 
     def test(
@@ -114,7 +126,7 @@ class AuditMethods(Connection):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Operation[Hypothesis]:
-        """Starts the test of one stated hypothesis, corrected for nothing else.
+        """Starts the test of one stated hypothesis, which is corrected for no others.
 
         Args:
             dataset: the pairs, or their dataset's name.
@@ -126,24 +138,36 @@ class AuditMethods(Connection):
             request_id: as in `audit`.
             timeout: as in `audit`.
         """
-        request = audit_calls.statement_request(
-            name_of(dataset), name_of(concept), where, name_of(where_prompt), options, request_id
+        if where is not None and where_prompt:
+            raise ValueError("a hypothesis has one condition: give where or where_prompt, not both")
+        request = service.TestHypothesisRequest(
+            dataset=resource(dataset, "datasets"),
+            concept=name_of(concept),
+            options=options.to_proto(),
+            request_id=request_id or fresh_id(),
         )
+        if where_prompt:
+            request.prompt_concept = name_of(where_prompt)
+        elif isinstance(where, str):
+            request.audit_condition = where
+        elif where is not None:
+            request.metadata.key, request.metadata.value = where
         return self._handle(self._ask(self._audits.TestHypothesis, request, timeout))
 
     def audits(self, dataset: Named | str = "", *, timeout: float | None = None) -> Iterator[Audit]:
         """All audits, or those of a dataset, newest first, page by page."""
-        wanted = name_of(dataset)
-        pages = self._pages(self._audits.ListAudits, lambda token: audit_calls.audits_request(wanted, token), "audits", timeout)
-        return map(Audit.from_proto, pages)
+        request = service.ListAuditsRequest(page_size=PAGE_SIZE, dataset=optional_resource(dataset, "datasets"))
+        for message in self._pages(self._audits.ListAudits, request, "audits", timeout):
+            yield Audit.from_proto(message)
 
     def get_audit(self, name: str, *, timeout: float | None = None) -> Audit:
         """One audit, by its name or id."""
-        return Audit.from_proto(self._ask(self._audits.GetAudit, audit_calls.get_audit_request(name), timeout).audit)
+        answer = self._ask(self._audits.GetAudit, service.GetAuditRequest(name=resource(name, "audits")), timeout)
+        return Audit.from_proto(answer.audit)
 
     def delete_audit(self, audit: Named | str, *, timeout: float | None = None) -> None:
-        """Deletes an audit with its hypotheses and decisions; one that runs is cancelled."""
-        self._ask(self._audits.DeleteAudit, audit_calls.delete_audit_request(name_of(audit)), timeout)
+        """Deletes an audit with its hypotheses and decisions; a running one is cancelled."""
+        self._ask(self._audits.DeleteAudit, service.DeleteAuditRequest(name=resource(audit, "audits")), timeout)
 
     def hypotheses(
         self,
@@ -151,7 +175,7 @@ class AuditMethods(Connection):
         filter: str = "",
         order_by: str = "",
         *,
-        page_size: int = audit_calls.PAGE_SIZE,
+        page_size: int = PAGE_SIZE,
         timeout: float | None = None,
     ) -> Iterator[Hypothesis]:
         """An audit's hypotheses, page by page, without their evidence.
@@ -161,21 +185,17 @@ class AuditMethods(Connection):
             filter: conditions joined by AND, for example ``view = "global" AND q <= 0.05 AND label : "list"``; the fields are
                 view, finding, q, p, effect, rank, inside, concept, condition and label.
             order_by: one of these fields, "desc" after it for descending; by default view, then rank.
-            page_size: hypotheses a call, at most 1000.
-            timeout: seconds a call may take.
+            page_size: hypotheses per call, at most 1000.
+            timeout: timeout per call, in seconds.
         """
-        name = name_of(audit)
-        pages = self._pages(
-            self._audits.ListHypotheses,
-            lambda token: audit_calls.hypotheses_request(name, filter, order_by, page_size, token),
-            "hypotheses",
-            timeout,
-        )
-        return map(Hypothesis.from_proto, pages)
+        parent = resource(audit, "audits")
+        request = service.ListHypothesesRequest(parent=parent, filter=filter, order_by=order_by, page_size=page_size)
+        for message in self._pages(self._audits.ListHypotheses, request, "hypotheses", timeout):
+            yield Hypothesis.from_proto(message)
 
     def hypothesis(self, hypothesis: Named | str, *, highlights: bool = False, timeout: float | None = None) -> Hypothesis:
         """One hypothesis with the pairs that speak for and against it; with `highlights` where its concept fires in them."""
-        request = audit_calls.hypothesis_request(name_of(hypothesis), highlights)
+        request = service.GetHypothesisRequest(name=name_of(hypothesis), highlights=highlights)
         answer = self._call(self._audits.GetHypothesis, request, timeout, self._timeouts.score)
         return Hypothesis.from_proto(answer.hypothesis)
 
@@ -190,27 +210,33 @@ class AuditMethods(Connection):
         request_id: str | None = None,
         timeout: float | None = None,
     ) -> Decision:
-        """Records what is wanted of a hypothesis's concept; the last decision counts, earlier ones are kept.
+        """Records a decision on a hypothesis's concept; the last one counts, earlier ones are kept.
 
         Args:
             hypothesis: the hypothesis, or its name.
             mode: take its concept out of the learning signal, put more of it in, or keep it as it is.
             strength: how strongly, from 0; 1 by default.
-            note: why, for people.
-            author: who, for people.
+            note: reason of the decision.
+            author: author of the decision.
             request_id: the same id gives the same decision.
-            timeout: seconds it may take.
+            timeout: timeout in seconds.
         """
-        request = audit_calls.decision_request(name_of(hypothesis), mode, strength, note, author, request_id)
-        return Decision.from_proto(self._ask(self._audits.RecordDecision, request, timeout).decision)
+        decision = audit_pb2.Decision(
+            hypothesis=name_of(hypothesis),
+            mode=to_wire(audit_pb2.Decision.Mode, "MODE", mode),
+            strength=strength,
+            note=note,
+            author=author,
+        )
+        request = service.RecordDecisionRequest(decision=decision, request_id=request_id or fresh_id())
+        answer = self._ask(self._audits.RecordDecision, request, timeout)
+        return Decision.from_proto(answer.decision)
 
     def decisions(self, audit: Named | str = "", *, timeout: float | None = None) -> Iterator[Decision]:
-        """Decisions of an audit, or of all, oldest first, page by page."""
-        wanted = name_of(audit)
-        pages = self._pages(
-            self._audits.ListDecisions, lambda token: audit_calls.decisions_request(wanted, token), "decisions", timeout
-        )
-        return map(Decision.from_proto, pages)
+        """Decisions of an audit, or of all audits, oldest first, page by page."""
+        request = service.ListDecisionsRequest(parent=resource(name_of(audit) or "-", "audits"), page_size=PAGE_SIZE)
+        for message in self._pages(self._audits.ListDecisions, request, "decisions", timeout):
+            yield Decision.from_proto(message)
 
     def export_audit(self, audit: Named | str, path: str | Path, format: str = "", *, timeout: float | None = None) -> Path:
         """Writes an audit to a file, whole or not at all: the report (.html), or all hypotheses (.parquet).
@@ -218,12 +244,12 @@ class AuditMethods(Connection):
         Args:
             audit: the audit, or its name.
             path: the file.
-            format: "html" or "parquet"; by default told by the file's name.
-            timeout: seconds it may take; no limit by default.
+            format: "html" or "parquet"; by default the file name's suffix.
+            timeout: timeout in seconds; none by default.
         """
         path = Path(path)
-        request = audit_calls.export_request(name_of(audit), format or path.suffix[1:])
-        with replacing(path) as temporary, temporary.open("wb") as stream:
-            for chunk in self._stream(self._audits.ExportAudit, request, timeout):
-                stream.write(chunk.data)
-        return path
+        format = format or path.suffix[1:]
+        if format not in _FORMATS:
+            raise ValueError(f"format is {format!r}; an audit is exported as {' or '.join(_FORMATS)}")
+        request = service.ExportAuditRequest(name=resource(audit, "audits"), format=_FORMATS[format])
+        return self._download(self._audits.ExportAudit, request, path, timeout)
