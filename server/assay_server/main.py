@@ -1,6 +1,6 @@
 """``assay serve``: from the command line to an exit code. The configuration is judged before anything heavy is imported.
 
-Exit codes: 0 after a signal, 2 where the configuration or the subject cannot be used.
+Exit codes: 0 after a signal, 2 where the configuration, the installation or the subject cannot be used.
 """
 
 import os
@@ -24,8 +24,11 @@ def main(argv: Sequence[str]) -> int:
     except AssayError as error:
         print(f"assay serve: {error.message}", file=sys.stderr)
         return EXIT_UNUSABLE
-    from assay_server.service import serve  # torch and gRPC: seconds
-
+    try:
+        from assay_server.service import serve  # torch and gRPC: seconds
+    except ModuleNotFoundError as error:
+        print(f"assay serve: {error.name} is not installed: pip install 'assay[server]'", file=sys.stderr)
+        return EXIT_UNUSABLE
     return serve(config)
 
 

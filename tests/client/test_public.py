@@ -53,15 +53,43 @@ def test_reading_parquet_without_pyarrow_names_the_command_that_installs_it(tmp_
     assert "pip install 'assay[cli]'" in said
 
 
-def test_serving_without_the_servers_packages_names_the_command_that_installs_them() -> None:
-    said = python(
-        "sys.modules['assay_server'] = None\n"
+def added(folder: Path, target: str) -> None:
+    """A distribution that adds `assay serve`, as the server's does, on a path."""
+    about = folder / "a_server-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: a-server\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(f"[assay.commands]\nserve = {target}\n")
+
+
+def serve(path: Path, before: str = "") -> str:
+    """What `assay serve --port 0` prints, then its exit code, where only `path` may add commands."""
+    return python(
+        "import importlib.metadata as metadata\n"
+        f"every = [entry for one in metadata.distributions(path=[{str(path)!r}]) for entry in one.entry_points]\n"
+        "metadata.entry_points = lambda **wanted: metadata.EntryPoints(every).select(**wanted)\n"
+        f"sys.path.insert(0, {str(path)!r})\n"
+        f"{before}\n"
         "sys.stderr = sys.stdout\n"
         "from assay.cli import main\n"
-        "print(main(['serve', '--port', '0']))"
+        "print(main(['serve', '--model', 'm', '--sae', 's']))"
     )
-    assert "pip install 'assay[server]'" in said
-    assert said.strip().endswith("2")
+
+
+def test_serving_calls_what_an_installed_package_adds(tmp_path: Path) -> None:
+    added(tmp_path, "a_server:run")
+    (tmp_path / "a_server.py").write_text("def run(argv):\n    print(argv)\n    return 7\n")
+    assert serve(tmp_path) == "['--model', 'm', '--sae', 's']\n7\n"
+
+
+def test_serving_without_the_servers_packages_names_the_command_that_installs_them(tmp_path: Path) -> None:
+    assert "no installed package adds it" in serve(tmp_path)
+    added(tmp_path, "assay_server.main:main")
+    without_torch = f"sys.path.insert(1, {str(ROOT / 'server')!r}); sys.modules['torch'] = None"
+    for before in ("sys.modules['assay_server'] = None", without_torch):
+        *said, code = serve(tmp_path, before).splitlines()
+        assert "pip install 'assay[server]'" in said[0]
+        assert len(said) == 1
+        assert code == "2"
 
 
 def test_the_version_is_the_distributions() -> None:

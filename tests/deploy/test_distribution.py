@@ -63,8 +63,10 @@ def test_the_versions_that_the_stubs_need_are_the_versions_that_it_asks_for(meta
     assert numbers(floors["protobuf"]) >= numbers(protobuf_stub.split("# Protobuf Python Version: ")[1].split("\n")[0])[:2]
 
 
-def test_the_command_is_there_after_installing(wheel: zipfile.ZipFile) -> None:
-    assert "assay = assay.cli:main" in wheel.read(f"assay-{VERSION}.dist-info/entry_points.txt").decode()
+def test_the_commands_are_there_after_installing(wheel: zipfile.ZipFile) -> None:
+    entries = wheel.read(f"assay-{VERSION}.dist-info/entry_points.txt").decode()
+    assert "[console_scripts]\nassay = assay.cli:main\n" in entries
+    assert "[assay.commands]\nserve = assay_server.main:main\n" in entries
 
 
 def test_the_typescript_client_has_the_same_version() -> None:

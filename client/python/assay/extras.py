@@ -1,9 +1,16 @@
-"""Optional packages, imported when they are needed, with an error that names the command that installs them."""
+"""Optional packages, imported when they are needed, with an error that names the command that installs them.
+
+The server is one of them: it adds ``assay serve`` as an entry point of the group `COMMANDS`, and no module here imports it.
+"""
 
 import importlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from assay.errors import MissingExtra
+
+COMMANDS = "assay.commands"
 
 
 def pyarrow(module: str = "pyarrow") -> Any:
@@ -11,7 +18,7 @@ def pyarrow(module: str = "pyarrow") -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise _missing("Parquet and Arrow files take pyarrow", "cli") from None
+        raise _missing("Parquet and Arrow files need pyarrow", "cli") from None
 
 
 def rich(module: str) -> Any | None:
@@ -22,12 +29,15 @@ def rich(module: str) -> Any | None:
         return None
 
 
-def server_main() -> Any:
-    """`assay_server.main`; MissingExtra where what it takes is not installed."""
-    try:
-        return importlib.import_module("assay_server.main")
-    except ImportError as error:
-        raise _missing(f"`assay serve` takes the server's packages ({error.name or error} is missing)", "server") from None
+def server_command(name: str) -> Callable[[Sequence[str]], int]:
+    """A command that the server's packages add, called with the arguments after its name; MissingExtra without them."""
+    why = "no installed package adds it"
+    for entry in importlib.metadata.entry_points(group=COMMANDS, name=name):
+        try:
+            return entry.load()
+        except ImportError as error:
+            why = f"{error.name or error} is not installed"
+    raise _missing(f"`assay {name}` needs the server's packages ({why})", "server")
 
 
 def _missing(what: str, extra: str) -> MissingExtra:

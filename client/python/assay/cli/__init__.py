@@ -56,7 +56,7 @@ from assay.errors import (
     Overloaded,
     Unauthenticated,
 )
-from assay.extras import server_main
+from assay.extras import server_command
 from assay.version import __version__
 
 _USAGE = 2
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         if arguments[:1] == ["serve"]:
-            return int(server_main().main(arguments[1:]))
+            return int(server_command("serve")(arguments[1:]))
         args = _parser().parse_args(arguments)
         return int(args.run(args))
     except AssayError as error:
