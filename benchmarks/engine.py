@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from assay_server.scorer import default_batch_tokens
 
-from benchmarks.common import MODEL, SAE, Metric, arguments, at_least, interleave, ratio, read_pairs, timed, write_result
+from benchmarks.common import MODEL, SAE, arguments, interleave, ratio, read_pairs, timed
+from experiments.results import Metric, at_least, write_result
 
 
 def main() -> None:

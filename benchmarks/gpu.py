@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.common import Metric, arguments, at_least, interleave, ratio, timed, write_result
+from benchmarks.common import arguments, interleave, ratio, timed
+from experiments.results import Metric, at_least, write_result
 
 SHAPES = {
     "llama-8b": {

@@ -12,7 +12,8 @@ import sys
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.common import Metric, arguments, at_most, write_result
+from benchmarks.common import arguments
+from experiments.results import Metric, at_most, write_result
 
 
 class LargestTensor(TorchDispatchMode):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.common import RESULTS
 from benchmarks.tables import section
+from experiments.results import RESULTS
 
 # From a result file's name to what makes its part of the page out of its raw figures.
 Parts: TypeAlias = Mapping[str, Callable[[dict[str, Any]], list[str]]]

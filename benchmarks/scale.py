@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Metric, at_most, write_result
+from experiments.results import Metric, at_most, write_result
 
 FULL = 260_000
 GOAL = "260,000 pairs x 65,536 features, all three views with corrections, on two cores"

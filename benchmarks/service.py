@@ -22,19 +22,8 @@ from assay_server.scorer import default_batch_tokens
 from assay_server.subject.allocator import keep_freed_memory
 
 from benchmarks import engine
-from benchmarks.common import (
-    Metric,
-    arguments,
-    at_least,
-    at_most,
-    client_pairs,
-    interleave,
-    ratio,
-    read_pairs,
-    serving,
-    timed,
-    write_result,
-)
+from benchmarks.common import arguments, client_pairs, interleave, ratio, read_pairs, serving, timed
+from experiments.results import Metric, at_least, at_most, write_result
 from tests.support.redis_server import RedisServer
 
 BYPASS = ScoreOptions(cache_mode=CacheMode.BYPASS)

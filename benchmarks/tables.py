@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, ROOT
+from benchmarks.common import ROOT
+from experiments.results import RESULTS
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 HEAD = """# Figures

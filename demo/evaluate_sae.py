@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from sae_lens import SAE
 
-from benchmarks.common import Metric, at_least, at_most, write_result
 from demo import ASSETS
 from demo.cards import regenerate, result_table
 from demo.model import ensure_model
@@ -25,6 +24,7 @@ from demo.sae.dataset import held_out_spans, select
 from demo.sae.measure import Fit, fit
 from demo.sae.text import build_text
 from demo.wheels import fetch_wheel
+from experiments.results import Metric, at_least, at_most, write_result
 
 EXPLAINED_GOAL = "explained variance (METHOD.md §6) at least 0.80 on HH responses it never saw"
 DEAD_GOAL = "at most 5% dead features"

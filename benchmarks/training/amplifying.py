@@ -16,11 +16,12 @@ from typing import Any
 import assay
 from assay import InterventionFamily, InterventionMode
 
-from benchmarks.common import Metric, arguments, serving, write_result
+from benchmarks.common import arguments, serving
 from benchmarks.training import figures
 from benchmarks.training.explaining import serving_flags
 from benchmarks.training.lab import Lab, Run
 from benchmarks.training.treatments import Server, Treatment
+from experiments.results import Metric, write_result
 
 CONCEPT = "refusal opening"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)

@@ -19,11 +19,12 @@ from typing import Any
 import assay
 import numpy as np
 
-from benchmarks.common import Metric, arguments, at_least, at_most, serving, write_result
+from benchmarks.common import arguments, serving
 from benchmarks.training import figures
 from benchmarks.training.data import PLANTED
 from benchmarks.training.lab import FOLDER, Lab, Run
 from benchmarks.training.treatments import TREATMENTS, Server, ordered
+from experiments.results import Metric, at_least, at_most, write_result
 
 
 def serving_flags(who: str) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from benchmarks.common import MODEL, ROOT
 from benchmarks.training.data import PLANTED, Material, Sizes, digest, material, pairs_digest, plant
 from benchmarks.training.detectors import rates
 from benchmarks.validity.edits import Half, edited
-from demo.loop.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
-from demo.loop.training import Change, Recipe, Reference, load, train
+from experiments.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
+from experiments.training import Change, Recipe, Reference, load, train
 
 FOLDER = ROOT / "out" / "training"
 PAUSE = "ASSAY_BENCH_PAUSE"  # names a file: while it is there, somebody measures times, and no run begins

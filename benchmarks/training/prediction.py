@@ -16,13 +16,14 @@ from typing import Any
 
 import assay
 
-from benchmarks.common import Metric, arguments, at_least, serving, write_result
+from benchmarks.common import arguments, serving
 from benchmarks.training import figures
 from benchmarks.training.data import Sizes
 from benchmarks.training.explaining import serving_flags
 from benchmarks.training.lab import Lab, Run
 from benchmarks.training.treatments import Server
-from demo.loop.training import Recipe
+from experiments.results import Metric, at_least, write_result
+from experiments.training import Recipe
 
 KINDS = ("planted", "plain")
 GOALS = {

@@ -19,20 +19,8 @@ import assay
 import numpy as np
 from assay import InterventionFamily, InterventionMode
 
-from benchmarks.common import (
-    MODEL,
-    SAE,
-    Metric,
-    arguments,
-    at_most,
-    client_pairs,
-    interleave,
-    ratio,
-    read_pairs,
-    serving,
-    timed,
-    write_result,
-)
+from benchmarks.common import MODEL, SAE, arguments, client_pairs, interleave, ratio, read_pairs, serving, timed
+from experiments.results import Metric, at_most, write_result
 
 GOAL = "STEERING offsets cost at most 2.2x the forward passes they need"
 

@@ -20,8 +20,8 @@ from assay.options import ScoreOptions
 
 from benchmarks.training.data import PLANTED, digest, examples
 from benchmarks.training.lab import Lab, Plan, Run
-from demo.loop.plans import change_of
-from demo.loop.training import Change, Recipe
+from experiments.plans import change_of
+from experiments.training import Change, Recipe
 
 FEATURES = 3  # of a concept: the best by AUROC on the examples, as long as they tell anything
 LEAST_AUROC = 0.6

@@ -20,10 +20,11 @@ from assay_server.audit.run import run_views
 from assay_server.audit.shards import ConceptSet
 from assay_server.audit.signflip import EXACT_WORK
 
-from benchmarks.common import Metric, arguments, at_most, read_pairs, write_result
+from benchmarks.common import arguments, read_pairs
 from benchmarks.validity import reference
 from benchmarks.validity.concepts import best, response_clusters
 from benchmarks.validity.data import Features, Shards, read
+from experiments.results import Metric, at_most, write_result
 
 TOLERANCE = 1e-9
 FLIPS = 64

@@ -30,10 +30,11 @@ from assay_server.audit.shards import ConceptSet
 from assay_server.audit.signflip import exact_p
 from scipy import special, stats
 
-from benchmarks.common import Metric, arguments, read_pairs, write_result
+from benchmarks.common import arguments, read_pairs
 from benchmarks.validity.audits import audit
 from benchmarks.validity.concepts import concept_set, response_clusters
 from benchmarks.validity.data import Features, read
+from experiments.results import Metric, write_result
 
 LEVEL = 0.05
 SHARES = np.unique(np.concatenate([10.0 ** np.arange(-5, -0.99, 0.25), np.arange(0.1, 1.01, 0.05)])).round(9)

@@ -25,12 +25,13 @@ from assay_server.audit.matrices import Bools, Ints
 from assay_server.audit.shards import ConceptSet
 from assay_server.subject.types import Pair
 
-from benchmarks.common import Metric, arguments, at_least, read_pairs, write_result
+from benchmarks.common import arguments, read_pairs
 from benchmarks.validity.audits import audit, decisive
 from benchmarks.validity.concepts import best, column_aurocs, concept_set
 from benchmarks.validity.data import Features, prompt_text, read
 from benchmarks.validity.planting import TOP, Planting, prepare
 from benchmarks.validity.power import reference_rows
+from experiments.results import Metric, at_least, write_result
 
 # Those that hold between LEAST and MOST of the pairs are used: the view asks a feature to fire in a tenth of the pairs.
 TOPICS = {

@@ -32,13 +32,14 @@ from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.shards import ConceptSet
 from assay_server.subject.types import Pair
 
-from benchmarks.common import Metric, arguments, at_least, read_pairs, write_result
+from benchmarks.common import arguments, read_pairs
 from benchmarks.validity.audits import audit
 from benchmarks.validity.bootstrap import bootstrap
 from benchmarks.validity.concepts import concept_set, disparities, expression, response_clusters
 from benchmarks.validity.data import SCRATCH, Features, read
 from benchmarks.validity.difference_sae import ACTIVE, FEATURES, train_difference_sae
 from benchmarks.validity.preference import Describe, Description, Prediction, described, pair_auc, predict
+from experiments.results import Metric, at_least, write_result
 
 FOLDS = 10
 CEILING = "dense residual"

@@ -26,12 +26,13 @@ from assay_server.audit.matrices import Ints
 from assay_server.audit.shards import ConceptSet
 from assay_server.subject.types import Pair
 
-from benchmarks.common import Metric, arguments, at_least, read_pairs, write_result
+from benchmarks.common import arguments, read_pairs
 from benchmarks.validity.audits import audit, decisive
 from benchmarks.validity.concepts import concept_set, response_clusters
 from benchmarks.validity.data import Features, read
 from benchmarks.validity.edits import EDITS
 from benchmarks.validity.planting import Planting, prepare
+from experiments.results import Metric, at_least, write_result
 
 RATES = (0.005, 0.01, 0.02, 0.05, 0.10)
 BACKGROUNDS = ("real", "swapped")

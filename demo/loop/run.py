@@ -15,11 +15,11 @@ import assay
 from assay import DecisionMode, InterventionMode
 
 from demo.loop import steps, telling
-from demo.loop.plans import taken
-from demo.loop.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
 from demo.loop.report import ARMS, Story, render
 from demo.loop.serving import LoopFailed, serving
-from demo.loop.training import Change, Recipe, Reference, Trained, load, load_tokenizer, train
+from experiments.plans import taken
+from experiments.policies import Readings, Sampling, margins, prompt_turns, read_pairs, roll_out
+from experiments.training import Change, Recipe, Reference, Trained, load, load_tokenizer, train
 
 UNTRAINED, TRAINED, PLANNED = ARMS
 # A finding's whole lesson, stored as a concept, and its features.

@@ -10,9 +10,9 @@ import assay
 import numpy as np
 from assay.options import ScoreOptions
 
-from demo.loop.policies import prompt_ids, prompt_turns, response_ids
 from demo.loop.serving import LoopFailed
 from demo.pairs.rule import format_marks, praise_sentences
+from experiments.policies import prompt_ids, prompt_turns, response_ids
 
 TAU = 0.01  # share of a response's tokens above which a feature counts as expressed, as in audits
 DRAWS = 2_000

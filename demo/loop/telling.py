@@ -10,7 +10,7 @@ import numpy as np
 
 from demo.loop.report import Comparison, Finding
 from demo.loop.steps import Rate, rate
-from demo.loop.training import Trained
+from experiments.training import Trained
 
 
 def findings(shown: Sequence[assay.Hypothesis], decided: assay.Decision | None) -> list[Finding]:

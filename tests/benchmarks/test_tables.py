@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.common import RESULTS
 from benchmarks.tables import PAGE, page
+from experiments.results import RESULTS
 
 FILES = sorted(RESULTS.glob("*.json"))
 ABSENT = "there is no file in benchmarks/results (make bench): no figure was checked"

@@ -13,9 +13,9 @@ from benchmarks.training import explaining, figures, prediction, sections
 from benchmarks.training.data import PLANTED, Sizes
 from benchmarks.training.lab import Lab, Run
 from benchmarks.training.treatments import TREATMENTS, Server
-from demo.loop.policies import Sampling
 from demo.loop.serving import serving
-from demo.loop.training import Recipe
+from experiments.policies import Sampling
+from experiments.training import Recipe
 from tests.support.models import save_family
 from tests.support.saes import build_sae, save_sae
 

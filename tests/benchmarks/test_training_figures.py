@@ -10,7 +10,7 @@ from benchmarks.training.data import PLANTED, Sizes, examples, plant
 from benchmarks.training.detectors import DETECTORS, rates
 from benchmarks.training.treatments import TREATMENTS, ordered
 from benchmarks.validity.edits import EDITS, Half, edited
-from demo.loop.training import Recipe
+from experiments.training import Recipe
 
 TEXTS = ("The capital of France is Paris. It lies on the Seine.", "No, thanks; tomorrow, perhaps: it depends on weather.")
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.common import RESULTS
 from benchmarks.training import page as pages
+from experiments.results import RESULTS
 
 PRESENT = sorted(RESULTS.glob("training-*.json"))
 needs_results = pytest.mark.skipif(not PRESENT, reason="there is no training result: nothing to check")

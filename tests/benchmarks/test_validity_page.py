@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.common import RESULTS
 from benchmarks.validity import page as pages
 from benchmarks.validity.plots import PLOTS, digest
+from experiments.results import RESULTS
 
 PRESENT = sorted(RESULTS.glob("validity-*.json"))
 needs_results = pytest.mark.skipif(not PRESENT, reason="there is no validity result: nothing to check")

@@ -8,7 +8,7 @@ from typing import Any
 import assay
 from assay import InterventionFamily as Family
 
-from demo.loop.training import Change, Recipe
+from experiments.training import Change, Recipe
 
 NEEDS_PASSES = (Family.STEERING, Family.INOCULATION)
 EDITS = (Family.STEERING_VECTOR, Family.ABLATION, Family.SAE_CLAMP)
