@@ -1,4 +1,4 @@
-"""Datasets and audits: what is kept, what is asked of an audit, and what the audit says of itself.
+"""Datasets and audits: stored pairs, audit options and audit summaries.
 
     options = AuditOptions(views=[View.GLOBAL], metadata_keys=["topic"], seed=7)
     audit = client.audit(client.upload_pairs("pairs.jsonl"), options).wait()

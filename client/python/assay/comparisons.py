@@ -7,7 +7,7 @@
 
 `rollouts` are pairs (prompt, chosen: a response after training, rejected: one before), `noise` two independent responses of the
 model before training on the same prompts, and `margins` the trained policy's implicit rewards on preference pairs. Without noise
-nobody knows what a shift means, and without margins not whether the policy moved.
+no shift can be interpreted, and without margins it is unknown whether the policy moved.
 
 Invariant: a result holds plain values and tuples, never a protobuf message; a figure that is not defined is None, never a NaN.
 """

@@ -119,7 +119,7 @@ class StoredConcept:
 
     Attributes:
         name: "concepts/{id}".
-        display_name: for people.
+        display_name: display name.
         kind: a feature's id, weights by feature, or a unit direction of shape [d_in].
         method: what its examples became; None where there were none.
         report: how well it tells held-out examples apart; None where there were no examples.

@@ -29,7 +29,6 @@ from typing import Any, Protocol
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-DOMAIN = "assay"
 _DETAILS_KEY = "grpc-status-details-bin"
 _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 # grpc.aio says this instead of the call's status when a write meets the call's end (`set_internal_error`).
@@ -49,7 +48,7 @@ class AssayError(Exception):
 
     Attributes:
         message: what went wrong, for a person.
-        reason: UPPER_SNAKE_CASE, stable, for programs; "" where nobody said.
+        reason: UPPER_SNAKE_CASE, stable, for programs; "" where unknown.
         details: the numbers involved, as strings.
         code: name of the gRPC status code, for example "UNAVAILABLE"; "" where no call was made.
     """

@@ -39,7 +39,7 @@ class Flow:
         pairs_in_flight: pairs sent and not yet answered. Two or more of the server's sorting windows keep it busy.
         bytes_in_flight: bytes of those pairs.
         linger_seconds: how long a half-full message waits for more pairs when the iterable is slow.
-        answer_seconds: a connection that answers nothing for so long counts as lost; None waits for ever.
+        answer_seconds: a connection that answers nothing for so long counts as lost; None waits forever.
     """
 
     pairs_per_message: int = 64
@@ -74,7 +74,7 @@ class RetryPolicy:
     jitter: float = 0.25
 
     def delay(self, failures: int, retry_after: float | None, uniform: Callable[[], float] = random.random) -> float:
-        """Seconds to wait after `failures` failures in a row; never less than the server asked for."""
+        """Seconds to wait after `failures` failures in a row; at least what the server requested."""
         backoff = min(self.max_seconds, self.initial_seconds * self.multiplier ** min(failures - 1, 64))
         backoff *= 1 - self.jitter * uniform()
         return backoff if retry_after is None else retry_after + backoff * self.jitter
@@ -103,7 +103,7 @@ class Recovery:
             )
 
     def failed(self, error: AssayError, *, transport: bool) -> float:
-        """Seconds to wait before the next connection; raises the error where there shall be none."""
+        """Seconds to wait before the next connection; raises the error where it should give up."""
         worth_it = transport or isinstance(error, ConnectionFailed | NotReady | Overloaded)
         self._failures += 1
         if not worth_it:
@@ -293,7 +293,7 @@ class Window(Generic[R]):
         return ready + self.take_local()
 
     def rewind(self) -> None:
-        """The connection is lost: everything unanswered is to be sent again."""
+        """The connection is lost: everything unanswered is sent again."""
         self._sent = 0
 
     def _open_batch(self, size: int) -> _Batch[R]:

@@ -35,7 +35,7 @@ class Given:
         input_ids: [rows, tokens]; None where embeddings were given.
         attention_mask: [rows, tokens], or None for no padding.
         labels: [rows, tokens], -100 outside responses; None where there are none.
-        response: [rows, tokens], true on responses, where the caller said so; goes before labels.
+        response: [rows, tokens], true on responses, where given; takes precedence over labels.
         cached: tokens before these that a cache holds; None without a cache.
     """
 

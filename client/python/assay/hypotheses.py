@@ -19,7 +19,7 @@ from assay.v1 import audit_pb2, pair_pb2
 
 
 class DecisionMode(Enum):
-    """What is wanted of a concept: out of the learning signal, more of it, or left as it is."""
+    """What to do about a concept: take it out of the learning signal, put more of it in, or leave it."""
 
     EXPLAIN_AWAY = "explain_away"
     AMPLIFY = "amplify"
@@ -133,7 +133,7 @@ class Evidence:
         row: the pair's place in the dataset, from 0.
         pair: the pair.
         disparity: the concept's signed disparity u in it, in [-1, 1].
-        chosen: where the concept fires in the chosen response; empty unless highlights were asked for.
+        chosen: where the concept fires in the chosen response; empty without `highlights`.
         rejected: where it fires in the rejected response.
     """
 
@@ -152,7 +152,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What somebody wants done about a hypothesis's concept.
+    """A recorded decision on a hypothesis's concept.
 
     Attributes:
         name: "audits/{audit}/decisions/{id}".

@@ -1,4 +1,4 @@
-"""Plans: what is asked of one, and what it says of itself.
+"""Plans: requested interventions, and what to expect of each.
 
     plan = client.create_plan(dataset, [Intervene("feature/17", InterventionMode.EXPLAIN_AWAY, strength=2.0)]).wait()
     plan.interventions[0].expected.shift_after        what training would shift with it

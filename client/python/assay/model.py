@@ -90,7 +90,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What an SAE feature is taken to mean, with the evidence. Labels help people find their way; no test uses them.
+    """A feature's label with its evidence; no test uses labels.
 
     Attributes:
         id: the feature's id in [0, d_sae).

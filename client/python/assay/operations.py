@@ -28,7 +28,7 @@ from assay.v1 import operations_pb2 as assay_operations_pb2
 
 _FIRST_POLL_SECONDS = 0.05
 _POLL_SECONDS = 1.0
-_POLL_SHARE = 0.1  # of the time waited so far: nobody waits a tenth longer than the work took
+_POLL_SHARE = 0.1  # of the time waited so far: a wait ends at most a tenth later than the work
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class OperationProgress:
         pairs_total: pairs of this phase; 0 while not known.
         pairs_per_second: over the last seconds; 0 while not known.
         seconds_left: of this phase at that speed; 0 while not known.
-        create_time: when it was asked for.
+        create_time: when it was requested.
         update_time: when it last got further.
         resumed: how often it was taken up again after the server had stopped or died.
     """

@@ -141,7 +141,7 @@ class PooledFeatures:
         indices: feature ids.
         max: largest activation over the span's tokens.
         freq: share of the span's tokens on which the feature fires, in (0, 1].
-        mean_residual: mean of the residual stream over the span, shape [d_in]; None where not asked for.
+        mean_residual: mean of the residual stream over the span, shape [d_in]; None where not requested.
     """
 
     indices: tuple[int, ...]
@@ -175,7 +175,7 @@ class PairScore:
         tokens: token counts.
         by_max: the features with the largest ``|max_chosen - max_rejected|``.
         by_freq: the features with the largest ``|freq_chosen - freq_rejected|``.
-        concepts: one for each concept asked for, in that order.
+        concepts: one per requested concept, in that order.
         timings: where the time went.
         chosen_features: every pooled feature of the chosen response, with `include_features`; else None.
         rejected_features: the same of the rejected response.
@@ -192,7 +192,7 @@ class PairScore:
     prompt_features: PooledFeatures | None = None
 
     def concept(self, name: str) -> ConceptScore:
-        """The score of the concept of that name; KeyError where it was not asked for."""
+        """The score of the concept of that name; KeyError where it was not requested."""
         for score in self.concepts:
             if score.name == name:
                 return score

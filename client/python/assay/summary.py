@@ -68,7 +68,7 @@ class Summary:
         tau: the share of tokens over which a feature shows in a response.
         scored: pairs with a score.
         errors: pairs without one, by reason.
-        unreadable: rows of a file that held no pair, by reason; for whoever reads files, `add` meets none.
+        unreadable: rows of a file that held no pair, by reason; set by callers that read files.
         tokens_read: tokens that the model had to read.
         tokens_shared: tokens that it did not read twice because both sides share them.
         tokens_cached: tokens that it did not read because the cache answered.

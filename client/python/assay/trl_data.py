@@ -11,7 +11,7 @@
 | assay_offset_chosen, _rejected          | o+ and o- of stored scores, or `offsets`: `shift_reference` takes them           |
 | assay_chosen_mask, assay_rejected_mask  | places among the response's tokens that take no part in the loss                 |
 | assay_chosen_tokens, assay_rejected_... | tokens of the response, as the subject's tokenizer cuts it                       |
-| assay_plain_prompt                      | the prompt without inoculation: what the reference is to be read with            |
+| assay_plain_prompt                      | the prompt without inoculation, for the reference                               |
 | assay_steered_by                        | names of the STEERING_VECTOR interventions that flag the row                     |
 
 A plain trl.DPOTrainer takes filters and flips as they are, and offsets by `shift_reference`. Weights other than 0 and 1, token

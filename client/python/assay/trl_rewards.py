@@ -35,7 +35,7 @@ class PlanReward:
         task_reward: the task's own reward r, called as this is; None stands for 0 and gives the penalty alone. Where it gives
             None for a response, so does this.
         target: what the plan is applied to; another model or tokenizer than the plan's is refused.
-        on_failure: "worst" as said; "none" gives None, which TRL leaves out of the sum; "raise" raises the response's error.
+        on_failure: "worst" as above; "none" gives None, which TRL leaves out of the sum; "raise" raises the response's error.
         truncation: what to do with responses longer than the subject's context.
 
     Attributes:

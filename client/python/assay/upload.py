@@ -5,8 +5,8 @@ Invariants:
   asked each time that half of `Flow.bytes_in_flight` was packed; what it has not stored by then stays in memory.
 - The caller's iterable is consumed once, in the caller's thread or task, no faster than the connection takes it.
 - The end of the source is told to the server with the number of pairs, and only that completes the dataset.
-- Under one request id an upload goes on after the pairs that the server has, whoever sent them: the same id has to mean the
-  same pairs. `request_id_of` derives one from a file's or a sequence's content; a mere iterator has a fresh one, and goes on
+- Under one request id an upload goes on after the pairs that the server has, whichever client sent them: the same id must mean
+  the same pairs. `request_id_of` derives one from a file's or a sequence's content; a mere iterator has a fresh one, and goes on
   after a lost connection but not in another process.
 """
 
@@ -149,7 +149,7 @@ class Parcels:
     def stored(self, state: service.GetUploadResponse, *, again: bool = False) -> None:
         """Drops what is stored; with `again` a new connection has to carry the rest.
 
-        Where somebody completed the upload, every batch is stored, and the end tells whether it was of the same pairs.
+        Where another client completed the upload, every batch is stored, and the end tells whether it was of the same pairs.
 
         Raises:
             ServerFault: the server has lost batches that it had stored.
@@ -313,7 +313,7 @@ def other_pairs(have: int, stored: int) -> InputError:
 def unanswered() -> DeadlineExceeded:
     """All was sent, and the server did not answer."""
     return DeadlineExceeded(
-        f"every pair was sent, and the server named no dataset within {ANSWER_SECONDS:g} s: the same upload asks again",
+        f"every pair was sent, and the server returned no dataset within {ANSWER_SECONDS:g} s: the same upload asks again",
         reason="NO_ANSWER",
     )
 

@@ -89,7 +89,7 @@ def test_what_was_done_otherwise_than_asked_is_said_in_lines_that_fit_the_screen
     given = [audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, note=note), audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL)]
     noted, plainly = audit(views=given).views
     lines = note_lines(noted, width=80)
-    assert lines[0].startswith("done otherwise than asked: metadata/topic=a")
+    assert lines[0].startswith("differs from the request: metadata/topic=a")
     assert all(len(line) <= 80 and line.isprintable() for line in lines)
     assert " ".join(lines).count("it was not tested.") == 3
     assert note_lines(plainly, width=80) == []

@@ -6,7 +6,7 @@
     assay summarize scores.parquet                        what the pairs teach, feature by feature
     assay audit pairs.jsonl --report report.html          the same, tested, corrected, controlled for length
     assay test pairs.jsonl --concept examples.jsonl       one hypothesis of your own
-    assay decide AUDIT HYPOTHESIS explain-away            what is wanted of a finding; assay decisions lists them
+    assay decide AUDIT HYPOTHESIS explain-away            records a decision; assay decisions lists them
     assay plan AUDIT                                      the decisions, compiled, with what to expect; assay plans lists
     assay offsets PLAN pairs.jsonl --out offsets.parquet  what goes inside the sigmoid of each pair
     assay dataplan PLAN --out plan.parquet                weights, flips, masks and texts, pair by pair
@@ -17,7 +17,7 @@
 |-----------|----------------------------------------------------------------------------------|
 | 0         | done; pairs that could not be scored are counted, named in the output, and no failure |
 | 1         | the server failed, or answered what the contract does not allow                  |
-| 2         | the command, the input file or the request is at fault                           |
+| 2         | the command, the installation, the input file or the request is at fault         |
 | 3         | the server is not there, not ready, or too busy; a scores file can be resumed    |
 | 4         | --strict, and a row could not be read or a pair not scored; can be resumed       |
 | 130       | interrupted by Ctrl-C or SIGTERM; can be resumed, and an audit goes on meanwhile |

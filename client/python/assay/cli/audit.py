@@ -23,6 +23,7 @@ from assay.client import Client
 from assay.errors import InputError
 from assay.hypotheses import Hypothesis
 
+FAMILIES = [one.value for one in ConceptFamily]
 VIEWS = {"global": View.GLOBAL, "feature": View.FEATURE_CONDITIONED, "prompt": View.PROMPT_CONDITIONED}
 CORRECTIONS = {"bh": Correction.BENJAMINI_HOCHBERG, "by": Correction.BENJAMINI_YEKUTIELI}
 DEFAULT_WIDTH = 150
@@ -31,28 +32,41 @@ DEFAULT_WIDTH = 150
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("audit", help="what a dataset would teach, tested and corrected", description=__doc__)
-    parser.add_argument("file", help=DATASET_HELP)
-    parser.add_argument("--report", type=Path, metavar="HTML", help="write the report, one page that needs no network")
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write every hypothesis, for pandas or DuckDB")
-    parser.add_argument("--name", default="", help="name of dataset and audit, for people (default: the file's)")
-    parser.add_argument("--top", type=int, default=20, help="findings of each view to print (default 20)")
-    parser.add_argument("--all", action="store_true", help="show every finding by rank, not one for each distinct lesson")
+    parser.add_argument("file", metavar="PATH", help=DATASET_HELP)
+    parser.add_argument("--report", type=Path, metavar="PATH", help="write the report as one HTML page that needs no network")
+    parser.add_argument("--parquet", type=Path, metavar="PATH", help="write every hypothesis as Parquet, for pandas or DuckDB")
+    parser.add_argument("--name", default="", metavar="TEXT", help="display name of dataset and audit (default: the file's name)")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="findings to print per view (default 20)")
+    parser.add_argument("--all", action="store_true", help="show every finding by rank, not one per distinct lesson")
     parser.add_argument("--json", action="store_true", help="print audit and findings as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_reading_flags(parser)
     testing = parser.add_argument_group("testing", "every default is the method's own; the audit records what was used")
-    testing.add_argument("--view", action="append", choices=VIEWS, help="test this view only; may be repeated (default: all)")
-    testing.add_argument("--family", action="append", choices=[one.value for one in ConceptFamily], help="default: both")
-    testing.add_argument("--concept", action="append", default=[], metavar="concepts/ID", help="test this one too; repeatable")
-    testing.add_argument("--metadata", action="append", default=[], metavar="KEY", help="its values are conditions; repeatable")
+    testing.add_argument("--view", action="append", choices=VIEWS, help="test only this view; repeatable (default: all)")
+    testing.add_argument(
+        "--family",
+        action="append",
+        choices=FAMILIES,
+        help="test only this family; repeatable (default: both)",
+    )
+    testing.add_argument("--concept", action="append", default=[], metavar="NAME", help="also test this concept; repeatable")
+    testing.add_argument(
+        "--metadata",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="metadata key of conditions; repeatable",
+    )
     add_statistics_flags(testing)
     testing.add_argument("--correction", choices=CORRECTIONS, help="bh: Benjamini-Hochberg (default); by: Benjamini-Yekutieli")
     testing.add_argument("--max-t-flips", type=int, metavar="N", help="flips of the family-wise test (default 1024; 0: none)")
-    testing.add_argument("--data-clusters", type=int, default=0, metavar="N", help="clusters of pairs (default: by their number)")
-    testing.add_argument("--min-inside", type=int, metavar="N", help="pairs that a condition needs (default 25)")
-    testing.add_argument("--min-features", type=int, metavar="N", help="features that a conditioned concept needs (default 10)")
-    testing.add_argument("--keep", type=int, metavar="N", help="hypotheses to keep, a view (default 1000)")
-    testing.add_argument("--evidence", type=int, metavar="N", help="pairs of evidence, a side (default 5)")
+    testing.add_argument(
+        "--data-clusters", type=int, default=0, metavar="N", help="clusters of pairs (default: from their number)"
+    )
+    testing.add_argument("--min-inside", type=int, metavar="N", help="fewest pairs of a condition (default 25)")
+    testing.add_argument("--min-features", type=int, metavar="N", help="fewest features of a conditioned concept (default 10)")
+    testing.add_argument("--keep", type=int, metavar="N", help="hypotheses kept per view (default 1000)")
+    testing.add_argument("--evidence", type=int, metavar="N", help="evidence pairs per side (default 5)")
     add_flags(parser)
     parser.set_defaults(run=run)
 
@@ -60,11 +74,11 @@ def add_command(commands: Any) -> None:
 def add_statistics_flags(group: Any) -> None:
     """The flags that an audit and a single test share."""
     group.add_argument(
-        "--control", metavar="length,format|none", help="what effects are controlled for (default: length)", type=nuisances
+        "--control", metavar="LIST", help="nuisances to control for: length, format, or none (default: length)", type=nuisances
     )
-    group.add_argument("--q", type=float, metavar="LEVEL", help="a finding has q (or p, of a single test) at most this (0.05)")
-    group.add_argument("--tau", type=float, help="share of tokens over which a feature counts as expressed (default 0.01)")
-    group.add_argument("--seed", type=int, default=0, help="of every random choice (default 0)")
+    group.add_argument("--q", type=float, metavar="N", help="largest q of a finding, or p of a single test (default 0.05)")
+    group.add_argument("--tau", type=float, metavar="N", help="least share of tokens of an expressed feature (default 0.01)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of every random choice (default 0)")
 
 
 def nuisances(text: str) -> tuple[Nuisance, ...]:
@@ -103,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def options_of(args: argparse.Namespace) -> AuditOptions:
-    """What the flags ask for."""
+    """The options that the flags give."""
     return AuditOptions(
         views=[VIEWS[one] for one in args.view or ()],
         families=[ConceptFamily(one) for one in args.family or ()],
@@ -130,7 +144,7 @@ def check_folder(path: Path | None) -> None:
 
 
 def export(args: argparse.Namespace, client: Client, audit: Audit) -> None:
-    """Writes the files that were asked for."""
+    """Writes the requested files."""
     for path, form in ((args.report, "html"), (args.parquet, "parquet")):
         if path is not None:
             client.export_audit(audit, path, form)

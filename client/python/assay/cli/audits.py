@@ -37,17 +37,17 @@ def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "audits",
-        help="audits that were made: list, show, cancel, delete",
+        help="list, show, cancel and delete audits",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", default="list", choices=["list", "show", "cancel", "delete"])
-    parser.add_argument("name", nargs="?", default="", help="audits/ID or the ID; operations/ID to cancel")
-    parser.add_argument("--hypothesis", metavar="ID", help="show this one, with its evidence")
-    parser.add_argument("--report", type=Path, metavar="HTML", help="with show: write the report")
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="with show: write every hypothesis")
-    parser.add_argument("--top", type=int, default=20, help="with show: findings of each view (default 20)")
-    parser.add_argument("--all", action="store_true", help="with show: every finding by rank, not one for each distinct lesson")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="audits/ID or ID; operations/ID to cancel")
+    parser.add_argument("--hypothesis", metavar="NAME", help="show this hypothesis with its evidence")
+    parser.add_argument("--report", type=Path, metavar="PATH", help="with show: write the report as HTML")
+    parser.add_argument("--parquet", type=Path, metavar="PATH", help="with show: write every hypothesis as Parquet")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="with show: findings to print per view (default 20)")
+    parser.add_argument("--all", action="store_true", help="with show: every finding by rank, not one per distinct lesson")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_flags(parser)
@@ -55,9 +55,9 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what is asked."""
+    """Runs the command."""
     if args.action != "list" and not args.name:
-        raise InputError(f"which one? assay audits {args.action} ID", reason="NO_NAME")
+        raise InputError(f"no name given: assay audits {args.action} ID", reason="NO_NAME")
     for path in (args.report, args.parquet):
         audit_command.check_folder(path)
     with connect(args) as client:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             _show(args, client)
         elif args.action == "cancel":
             client.operation(args.name).cancel()
-            print(f"{args.name} is asked to stop")
+            print(f"{args.name} is being cancelled")
         else:
             client.delete_audit(args.name)
             print(f"{args.name} is gone, with its hypotheses and decisions")

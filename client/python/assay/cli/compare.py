@@ -36,32 +36,32 @@ _MARGIN_KEYS = ("margin", "rewards/margins", "margins")
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("compare", help="compare rollouts with what the data predicted", description=__doc__)
-    parser.add_argument("--dataset", required=True, metavar="D", help=f"what the model was trained on: {DATASET_HELP}")
+    parser.add_argument("--dataset", required=True, metavar="PATH", help=f"what the model was trained on: {DATASET_HELP}")
     parser.add_argument(
-        "--rollouts", required=True, metavar="FILE", help="responses after training over those before; or datasets/ID"
+        "--rollouts", required=True, metavar="PATH", help="responses after training as chosen, before as rejected; or datasets/ID"
     )
     parser.add_argument(
-        "--noise", required=True, metavar="FILE", help="two responses of the model before training; or datasets/ID"
+        "--noise", required=True, metavar="PATH", help="two responses of the model before training; or datasets/ID"
     )
-    parser.add_argument("--margins", type=Path, metavar="FILE", help="the trained policy's margins; without them nothing follows")
-    parser.add_argument("--margins-of", default="", metavar="WORDS", help='what those pairs are: "held-out pairs"')
-    parser.add_argument("--plan", default="", metavar="plans/ID", help="the plan that the training applied")
-    parser.add_argument("--plot", type=Path, metavar="OUT.svg", help="write the picture: predicted against observed shifts")
+    parser.add_argument("--margins", type=Path, metavar="PATH", help="the trained policy's margins, for conclusions")
+    parser.add_argument("--margins-of", default="", metavar="TEXT", help='display name of those pairs: "held-out pairs"')
+    parser.add_argument("--plan", default="", metavar="NAME", help="the plan that the training applied")
+    parser.add_argument("--plot", type=Path, metavar="PATH", help="write a plot of observed against predicted shifts as SVG")
     parser.add_argument("--top", type=int, default=15, metavar="N", help="concepts to print (default 15)")
-    parser.add_argument("--json", action="store_true", help="print it as one JSON object, without the picture")
+    parser.add_argument("--json", action="store_true", help="print the comparison as one JSON object, without the plot")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_reading_flags(parser)
     comparing = parser.add_argument_group("comparing", "every default is the method's own; the result says what was used")
     comparing.add_argument(
-        "--concept", action="append", default=[], metavar="concepts/ID", help="compare this one too; repeatable"
+        "--concept", action="append", default=[], metavar="NAME", help="also compare this stored concept; repeatable"
     )
-    comparing.add_argument("--tau", type=float, help="share of tokens over which a feature counts as expressed (default 0.01)")
-    comparing.add_argument("--level", type=float, help="share that intervals cover (default 0.95)")
+    comparing.add_argument("--tau", type=float, metavar="N", help="least share of tokens of an expressed feature (default 0.01)")
+    comparing.add_argument("--level", type=float, metavar="N", help="coverage of intervals (default 0.95)")
     comparing.add_argument(
         "--min-telling", type=int, metavar="N", help="training pairs that must tell the sides apart (default 25)"
     )
     comparing.add_argument("--draws", type=int, metavar="N", help="bootstrap draws over prompts (default 1000)")
-    comparing.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
+    comparing.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the draws (default 0)")
     add_flags(parser)
     parser.set_defaults(run=run)
 

@@ -39,15 +39,20 @@ def add_command(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", default="list", choices=ACTIONS)
-    parser.add_argument("name", nargs="?", default="", help="the concept's name; a dataset's to compute clusters")
-    parser.add_argument("--from", dest="source", metavar="SOURCE", help="with create: what it is made of")
-    parser.add_argument("--id", default="", help="with create: its id (default: made from the name)")
-    parser.add_argument("--method", choices=METHODS, help="with create: what examples become")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the concept, or the dataset of clusters")
     parser.add_argument(
-        "--as", dest="as_", choices=["auto", "chat", "text"], default="auto", help="how examples' prompts are read"
+        "--from",
+        dest="source",
+        metavar="TEXT",
+        help="with create: the concept's source, as above",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default 0)")
-    parser.add_argument("--top", type=int, default=50, help="with clusters: how many to print (default 50)")
+    parser.add_argument("--id", default="", metavar="NAME", help="with create: the concept's id (default: made from the name)")
+    parser.add_argument("--method", choices=METHODS, help="with create: how the concept is made from examples")
+    parser.add_argument(
+        "--as", dest="as_", choices=["auto", "chat", "text"], default="auto", help="how to read the prompts of examples"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of every random choice (default 0)")
+    parser.add_argument("--top", type=int, default=50, metavar="N", help="with clusters: clusters to print (default 50)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_flags(parser)
@@ -55,9 +60,9 @@ def add_command(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what is asked."""
+    """Runs the command."""
     if args.action not in ("list", "clusters") and not args.name:
-        raise InputError(f"which one? assay concepts {args.action} NAME", reason="NO_NAME")
+        raise InputError(f"no name given: assay concepts {args.action} NAME", reason="NO_NAME")
     if args.action == "create" and not args.source:
         raise InputError(
             "a concept is made --from examples.jsonl, feature/17, cluster/3, labels:TEXT or datasets/ID", reason="NO_SOURCE"

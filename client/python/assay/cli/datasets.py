@@ -17,21 +17,21 @@ def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser(
         "datasets",
-        help="the pairs that the server keeps: list, delete",
+        help="list and delete stored datasets",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("action", nargs="?", default="list", choices=["list", "delete"])
-    parser.add_argument("name", nargs="?", default="", help="datasets/ID, or the ID")
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help="datasets/ID or ID")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what is asked."""
+    """Runs the command."""
     if args.action == "delete" and not args.name:
-        raise InputError("which one? assay datasets delete ID", reason="NO_NAME")
+        raise InputError("no name given: assay datasets delete ID", reason="NO_NAME")
     with connect(args) as client:
         if args.action == "delete":
             client.delete_dataset(args.name)

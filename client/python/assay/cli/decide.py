@@ -1,4 +1,4 @@
-"""``assay decide AUDIT HYPOTHESIS MODE`` and ``assay decisions AUDIT``: what is wanted of what an audit found.
+"""``assay decide AUDIT HYPOTHESIS MODE`` and ``assay decisions AUDIT``: decisions on what an audit found.
 
 explain-away takes a concept out of the learning signal, amplify puts more of it in, keep says that it is meant. Decisions are
 kept; the last one on a hypothesis counts.
@@ -20,18 +20,18 @@ MODES = {one.value.replace("_", "-"): one for one in DecisionMode}
 
 def add_command(commands: Any) -> None:
     """Adds both commands."""
-    parser = commands.add_parser("decide", help="say what is wanted of a finding", description=__doc__)
-    parser.add_argument("audit", help="audits/ID, or the ID")
-    parser.add_argument("hypothesis", help="the id that `assay audit` prints, or audits/ID/hypotheses/ID")
+    parser = commands.add_parser("decide", help="record a decision on a finding", description=__doc__)
+    parser.add_argument("audit", metavar="AUDIT", help="audits/ID or ID")
+    parser.add_argument("hypothesis", metavar="HYPOTHESIS", help="the id that `assay audit` prints, or audits/ID/hypotheses/ID")
     parser.add_argument("mode", choices=MODES)
-    parser.add_argument("--strength", type=float, help="how strongly, from 0 (default 1)")
-    parser.add_argument("--note", default="", help="why")
-    parser.add_argument("--author", default="", help="who")
-    parser.add_argument("--json", action="store_true", help="print it as one JSON object")
+    parser.add_argument("--strength", type=float, metavar="N", help="strength, at least 0 (default 1)")
+    parser.add_argument("--note", default="", metavar="TEXT", help="reason of the decision")
+    parser.add_argument("--author", default="", metavar="TEXT", help="author of the decision")
+    parser.add_argument("--json", action="store_true", help="print the decision as one JSON object")
     add_flags(parser)
     parser.set_defaults(run=run)
-    listing = commands.add_parser("decisions", help="what was decided", description="Decisions, oldest first.")
-    listing.add_argument("audit", nargs="?", default="", help="audits/ID, or the ID (default: all)")
+    listing = commands.add_parser("decisions", help="list decisions", description="Decisions, oldest first.")
+    listing.add_argument("audit", nargs="?", default="", metavar="AUDIT", help="audits/ID or ID (default: all)")
     listing.add_argument("--json", action="store_true", help="print them as a JSON list")
     add_flags(listing)
     listing.set_defaults(run=run_list)

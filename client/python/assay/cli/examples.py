@@ -89,7 +89,7 @@ def read_examples(path: Path, as_: As) -> ConceptSource:
                 details={"line": str(line)},
             ) from None
     if pairs and (positive or negative):
-        raise InputError(f"{path.name} mixes labelled texts and pairs: give one kind a file", reason="MIXED_EXAMPLES")
+        raise InputError(f"{path.name} mixes labelled texts and pairs: give one kind per file", reason="MIXED_EXAMPLES")
     if pairs:
         return pairs
     if not positive or not negative:

@@ -52,8 +52,8 @@ def summary_line(view: ViewSummary, audit: Audit) -> str:
 
 
 def note_lines(view: ViewSummary, *, width: int) -> list[str]:
-    """What a view did otherwise than asked, in lines of `width` characters; none where it did nothing so."""
-    return textwrap.wrap(f"done otherwise than asked: {one_line(view.note)}", width) if view.note else []
+    """Where a view differs from its request, in lines of `width` characters; none where it does not."""
+    return textwrap.wrap(f"differs from the request: {one_line(view.note)}", width) if view.note else []
 
 
 def lessons_text(view: ViewSummary) -> str:

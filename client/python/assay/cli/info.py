@@ -12,7 +12,7 @@ from assay.model import ModelInfo
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("info", help="what the server has loaded", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="all of it, as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     add_flags(parser)
     parser.set_defaults(run=run)
 

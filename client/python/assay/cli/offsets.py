@@ -42,12 +42,12 @@ def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("offsets", help="a plan's offsets of the pairs of a file", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("plan", help="plans/ID, or the ID")
-    parser.add_argument("file", type=Path, help=FILE_HELP)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help=".parquet, or .jsonl")
-    parser.add_argument("--beta", type=float, help="the trainer's: adds the equivalent shift of the reference")
-    parser.add_argument("--dataset-pairs-only", action="store_true", help="a pair that is not in the plan's dataset fails")
-    parser.add_argument("--truncate", choices=["prompt-start", "response-end"], help="shorten what is longer than the context")
+    parser.add_argument("plan", metavar="PLAN", help="plans/ID or ID")
+    parser.add_argument("file", type=Path, metavar="PATH", help=FILE_HELP)
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help=".parquet or .jsonl file to write")
+    parser.add_argument("--beta", type=float, metavar="N", help="the trainer's beta: adds the equivalent shift of the reference")
+    parser.add_argument("--dataset-pairs-only", action="store_true", help="fail pairs that are not in the plan's dataset")
+    parser.add_argument("--truncate", choices=["prompt-start", "response-end"], help="shorten sequences longer than the context")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_reading_flags(parser)
     add_target_flags(parser)

@@ -39,7 +39,7 @@ class Parts:
     Args:
         out: the file to be.
         manifest: what decides its content.
-        adopt: take the folder whoever's it is; to throw it away.
+        adopt: take the folder whichever run it belongs to, to delete it.
 
     Raises:
         ResumeRefused: the folder belongs to a run of another manifest, or to a process that is at work.

@@ -39,28 +39,32 @@ _SIDE_EFFECTS = 3  # of each intervention, in the table
 def add_command(commands: Any) -> None:
     """Adds both commands."""
     parser = commands.add_parser("plan", help="compile decisions into what a trainer applies", description=__doc__)
-    parser.add_argument("source", metavar="DATASET|AUDIT", help="audits/ID, whose decisions count; or datasets/ID")
+    parser.add_argument("source", metavar="NAME", help="audits/ID, for its decisions; or datasets/ID")
     parser.add_argument(
-        "--concept", action="append", default=[], metavar="NAME", help="this one, in place of decisions; repeatable"
+        "--concept",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="use this concept, not the decisions; repeatable",
     )
-    parser.add_argument("--mode", choices=MODES, help="which way, for --concept")
-    parser.add_argument("--strength", type=float, help="lambda, at least 0 (default: the decision's, else 1)")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="what is done (default reward-shaping); repeatable")
-    parser.add_argument("--name", default="", help="for people (default: the dataset's)")
+    parser.add_argument("--mode", choices=MODES, help="direction of the intervention on each --concept")
+    parser.add_argument("--strength", type=float, metavar="N", help="lambda, at least 0 (default: the decision's, else 1)")
+    parser.add_argument("--family", action="append", choices=FAMILIES, help="family (default reward-shaping); repeatable")
+    parser.add_argument("--name", default="", metavar="TEXT", help="display name (default: the dataset's)")
     parser.add_argument("--json", action="store_true", help="print the plan as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     knobs = parser.add_argument_group("parameters", "of every intervention; a family refuses those that it does not read")
-    knobs.add_argument("--coefficient", type=float, help="what the unit direction is multiplied with (default: measured)")
-    knobs.add_argument("--share", type=float, help="share of the pairs that is taken (default 0.05 or 0.1)")
-    knobs.add_argument("--span", choices=SPANS, help="tokens whose residual is changed (default final-turn-on)")
-    knobs.add_argument("--side", choices=[one.value for one in ResponseSide], help="responses that are changed (default both)")
-    knobs.add_argument("--prompt", default="", help="the text that asks for the concept")
+    knobs.add_argument("--coefficient", type=float, metavar="N", help="factor of the unit direction (default: measured)")
+    knobs.add_argument("--share", type=float, metavar="N", help="share of the pairs to change (default 0.05 or 0.1)")
+    knobs.add_argument("--span", choices=SPANS, help="tokens whose residual changes (default final-turn-on)")
+    knobs.add_argument("--side", choices=[one.value for one in ResponseSide], help="responses that change (default both)")
+    knobs.add_argument("--prompt", default="", metavar="TEXT", help="prompt text that asks for the concept")
     add_flags(parser)
     parser.set_defaults(run=run)
-    listing = commands.add_parser("plans", help="plans that were made", description="Plans, newest first; or one, in full.")
-    listing.add_argument("plan", nargs="?", default="", help="plans/ID to show, or datasets/ID to list those of")
-    listing.add_argument("--delete", action="store_true", help="delete it")
-    listing.add_argument("--json", action="store_true", help="print as JSON")
+    listing = commands.add_parser("plans", help="list, show, delete plans", description="Plans, newest first; or one in full.")
+    listing.add_argument("plan", nargs="?", default="", metavar="NAME", help="plans/ID to show, or datasets/ID to list its plans")
+    listing.add_argument("--delete", action="store_true", help="delete the plan")
+    listing.add_argument("--json", action="store_true", help="print JSON")
     add_flags(listing)
     listing.set_defaults(run=run_list)
 
@@ -131,7 +135,7 @@ def asked(client: Client, args: argparse.Namespace) -> tuple[str, list[Intervene
 
 
 def parameters_of(args: argparse.Namespace) -> InterventionParameters:
-    """What the flags ask for."""
+    """The options that the flags give."""
     return InterventionParameters(
         coefficient=args.coefficient,
         share=args.share,

@@ -29,8 +29,8 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> Any:
         default="auto",
         help="read text prompts and transcripts as chat turns or as raw text; auto: chat where the model has a template",
     )
-    reading.add_argument("--split", help="split of a datasets folder")
-    reading.add_argument("--limit", type=int, help="take the first rows only")
+    reading.add_argument("--split", metavar="NAME", help="split of a datasets folder")
+    reading.add_argument("--limit", type=int, metavar="N", help="read only the first N rows")
     reading.add_argument("--strict", action="store_true", help="stop at the first row or pair that fails")
     return reading
 
@@ -69,5 +69,5 @@ def announcement(file: PairFile, total: int) -> str:
 
 
 def say(text: str) -> None:
-    """A line for people, on standard error."""
+    """Prints a line on standard error."""
     print(text, file=sys.stderr, flush=True)

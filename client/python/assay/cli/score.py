@@ -53,20 +53,20 @@ Refused = ResumeRefused
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("score", help="score the pairs of a file", description=__doc__)
-    parser.add_argument("file", type=Path, help=FILE_HELP)
-    parser.add_argument("--out", required=True, help=".parquet or .jsonl file; - for JSON lines on standard output")
-    parser.add_argument("--overwrite", action="store_true", help="replace an output, and throw away a half-written one")
+    parser.add_argument("file", type=Path, metavar="PATH", help=FILE_HELP)
+    parser.add_argument("--out", required=True, metavar="PATH", help=".parquet or .jsonl file; - for JSON Lines on stdout")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing or half-written output")
     add_reading_flags(parser)
-    asking = parser.add_argument_group("asking")
-    asking.add_argument("--top-k", type=int, help="features in each ranking (default: the server's, 16)")
+    asking = parser.add_argument_group("scoring")
+    asking.add_argument("--top-k", type=int, metavar="N", help="features per ranking (default: the server's, 16)")
     asking.add_argument("--include-features", action="store_true", help="write every pooled feature of both responses")
-    asking.add_argument("--include-prompt", action="store_true", help="with it, the prompt's too")
+    asking.add_argument("--include-prompt", action="store_true", help="with --include-features: those of the prompt too")
     asking.add_argument(
         "--concept",
         action="append",
         default=[],
-        metavar="NAME=FEATURE[:WEIGHT],...",
-        help="score along a feature or a weighted sum of features; may be repeated",
+        metavar="LIST",
+        help="NAME=FEATURE[:WEIGHT],...: score along a feature or a weighted sum of features; repeatable",
     )
     asking.add_argument("--truncate", choices=["refuse", "prompt-start", "response-end"], default="refuse")
     asking.add_argument("--no-cache", action="store_true", help="neither read nor write the server's cache")
@@ -110,7 +110,7 @@ def outcomes(rows: Iterator[Row], client: Client, options: ScoreOptions) -> Iter
 
 
 def options_of(args: argparse.Namespace) -> ScoreOptions:
-    """What the flags ask to compute."""
+    """The options that the flags give."""
     return ScoreOptions(
         top_k=args.top_k,
         concepts=[_concept(text) for text in args.concept],
@@ -220,7 +220,7 @@ def _manifest(args: argparse.Namespace, file: PairFile, as_: As, model: ModelInf
 
 
 def _finished(args: argparse.Namespace, out: Path, manifest: Mapping[str, Any]) -> bool:
-    """Whether there is nothing to do, because an equal run has ended; clears the way where the caller said so."""
+    """Whether there is nothing to do, because an equal run has ended; with --overwrite, removes the old output."""
     folder = Parts(out, manifest).folder
     if args.overwrite:
         if folder.exists():

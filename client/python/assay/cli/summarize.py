@@ -28,11 +28,17 @@ INEXACT = (
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("summarize", help="what the pairs of a scores file teach", description=__doc__)
-    parser.add_argument("scores", type=Path, help="a .parquet file written by assay score")
-    parser.add_argument("--top", type=int, default=20, help="features to print (default 20)")
-    parser.add_argument("--tau", type=float, default=TAU, help=f"share of tokens over which a feature shows (default {TAU})")
+    parser.add_argument("scores", type=Path, metavar="PATH", help="a .parquet file written by assay score")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="features to print (default 20)")
+    parser.add_argument(
+        "--tau",
+        type=float,
+        default=TAU,
+        metavar="N",
+        help=f"least share of tokens of an expressed feature (default {TAU})",
+    )
     parser.add_argument("--no-labels", action="store_true", help="do not ask the server for labels")
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_flags(parser)
     parser.set_defaults(run=run)
 

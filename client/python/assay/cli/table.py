@@ -14,7 +14,7 @@
 | metadata                                                      | map of string to string                    |
 
 Values without a type are floats. Where there is a score, the error columns are null; where there is an error, all but line,
-id, metadata and the error columns are; the features columns are null where they were not asked for. `line` is the row's
+id, metadata and the error columns are; the features columns are null where they were not requested. `line` is the row's
 place in the input, from 1 (`assay.data`). A row of the input that holds no pair has its reason and message in the error
 columns, and no id. Differences are ``chosen - rejected``; rankings come strongest first. In DuckDB:
 

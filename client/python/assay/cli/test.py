@@ -1,6 +1,6 @@
 """``assay test FILE --concept CONCEPT``: one stated hypothesis about a dataset, tested alone and corrected for nothing else.
 
-CONCEPT is feature/17, cluster/3, concepts/ID, or a file of examples from which a concept is made first (`assay.cli.examples`
+CONCEPT is feature/17, cluster/3, concepts/ID or examples.jsonl from which a concept is made first (`assay.cli.examples`
 has its lines). --where and --where-prompt say where it should hold; everywhere, unless they do.
 """
 
@@ -29,13 +29,13 @@ SHOWN = 3  # pairs of evidence, a side
 def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("test", help="test one hypothesis of your own", description=__doc__)
-    parser.add_argument("file", help=DATASET_HELP)
-    parser.add_argument("--concept", required=True, help="feature/17, cluster/3, concepts/ID, or a file of examples")
-    parser.add_argument("--where", metavar="KEY=VALUE", help="only pairs with this metadata, or audits/ID/conditions/NAME")
-    parser.add_argument("--where-prompt", metavar="CONCEPT", default="", help="only pairs whose prompt expresses this concept")
+    parser.add_argument("file", metavar="PATH", help=DATASET_HELP)
+    parser.add_argument("--concept", required=True, metavar="NAME", help="feature/17, cluster/3, concepts/ID or examples.jsonl")
+    parser.add_argument("--where", metavar="TEXT", help="only pairs with metadata KEY=VALUE, or in audits/ID/conditions/NAME")
+    parser.add_argument("--where-prompt", metavar="NAME", default="", help="only pairs whose prompt expresses this concept")
     parser.add_argument("--method", choices=METHODS, help="how a concept is made from examples (default difference-of-means)")
-    parser.add_argument("--name", default="", help="name of the dataset, for people (default: the file's)")
-    parser.add_argument("--json", action="store_true", help="print it as one JSON object")
+    parser.add_argument("--name", default="", metavar="TEXT", help="display name of the dataset (default: the file's name)")
+    parser.add_argument("--json", action="store_true", help="print the hypothesis as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_reading_flags(parser)
     add_statistics_flags(parser.add_argument_group("testing"))

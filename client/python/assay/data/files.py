@@ -110,7 +110,7 @@ def open_pairs(path: str | Path, *, format: Format | None = None, as_: As = "cha
 
     Raises:
         InputError: there is no such file, it is of no kind that is known, or its split is not named.
-        MissingExtra: it takes pyarrow to read, which is not installed.
+        MissingExtra: pyarrow is needed and not installed.
     """
     path = Path(path)
     if not path.exists():

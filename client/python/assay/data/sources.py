@@ -33,7 +33,7 @@ def reader_of(path: Path) -> Reader:
 
     Raises:
         InputError: the file is of no kind that is known.
-        MissingExtra: it takes pyarrow, which is not installed.
+        MissingExtra: pyarrow is needed and not installed.
     """
     suffixes = [suffix for suffix in path.name.lower().split(".")[1:][-2:] if suffix != "gz"]
     kind = suffixes[-1] if suffixes else ""
