@@ -67,9 +67,8 @@ format: $(PYTHON_READY) $(NODE_READY) ## Format Python, TypeScript and protos in
 
 ##@ Tests
 
-# Tests make their own small models or take the demo's, which `make model` fetched: no test asks a hub.
-pytest: $(PYTHON_READY) ## Run the Python tests (PYTEST_ARGS=...).
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest $(PYTEST_ARGS)
+pytest: $(PYTHON_READY) ## Run the Python tests on two cores (PYTEST_ARGS=...).
+	scripts/pytest.sh $(PYTEST_ARGS)
 
 ts-test: $(NODE_READY) ## Run the TypeScript client's tests.
 	cd $(TS) && npm run --silent test
@@ -145,7 +144,7 @@ site: $(SITE_READY) ## Build the documentation, with the API reference, into .bu
 ##@ Housekeeping
 
 clean: ## Remove what was built and cached; the environments stay.
-	rm -rf .build dist $(TS)/dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .build dist $(TS)/dist .pytest_cache .ruff_cache .hypothesis .coverage .import_linter_cache
 
 distclean: clean ## Remove the environments too.
 	rm -rf .venv $(TS)/node_modules

@@ -24,5 +24,5 @@ done
 printf '\n'
 printf '%s\n' "${report[@]}" "$(printf '%-8s %5d s' total "$SECONDS")"
 if [[ -f $logs/ts-test ]]; then grep -E '^(ℹ|#) (tests|pass|fail|cancelled|skipped) [0-9]+$' "$logs/ts-test"; fi
-if [[ -f $logs/pytest ]]; then grep -E '^=*[^=]* in [0-9.]+s[^=]*=*$' "$logs/pytest" | tail -n 1; fi
+if [[ -f $logs/pytest ]]; then grep -E '^=*[^=]* in [0-9.]+s[^=]*=*$|^TOTAL ' "$logs/pytest"; fi
 exit "$failed"

@@ -31,6 +31,7 @@ from assay import (
 
 from tests.client.conftest import pairs
 from tests.client.support.server import LABELLED, ScriptedServer, rich_status
+from tests.support.waiting import PATIENCE
 
 Call = Callable[..., Any]
 
@@ -182,7 +183,7 @@ def test_a_message_over_grpcs_limit_is_no_overload_and_is_not_repeated(server: S
 
 def test_waiting_for_a_server_that_is_still_loading(server: ScriptedServer, call: Call) -> None:
     server.manners.refusals.extend([rich_status("UNAVAILABLE", "loading", reason="LOADING")] * 7)
-    assert call(server.address, "wait_until_ready", timeout=30).d_in == 64
+    assert call(server.address, "wait_until_ready", timeout=PATIENCE).d_in == 64
 
 
 def test_waiting_ends_with_the_reason_when_the_time_is_up(server: ScriptedServer, call: Call) -> None:

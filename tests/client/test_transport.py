@@ -10,6 +10,8 @@ from assay.transport import Endpoint, unary_methods
 from assay.v1 import audit_service_pb2, concept_service_pb2, intervention_service_pb2, model_pb2, scoring_pb2
 from google.longrunning import operations_pb2
 
+from tests.support.waiting import PATIENCE
+
 FILES = (audit_service_pb2, concept_service_pb2, intervention_service_pb2, model_pb2, scoring_pb2, operations_pb2)
 
 
@@ -32,7 +34,7 @@ class Unavailable(grpc.GenericRpcHandler):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[Unavailable, str]]:
+def unavailable() -> Iterator[tuple[Unavailable, str]]:
     handler = Unavailable()
     server = grpc.server(futures.ThreadPoolExecutor(2), handlers=(handler,))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -56,10 +58,10 @@ def test_the_methods_are_those_of_the_contracts_services_that_stream_nothing() -
 
 @pytest.mark.parametrize(("service", "method"), unary_methods())
 def test_a_call_that_finds_the_server_unavailable_is_made_again(
-    server: tuple[Unavailable, str], service: str, method: str
+    unavailable: tuple[Unavailable, str], service: str, method: str
 ) -> None:
-    handler, address = server
+    handler, address = unavailable
     path = f"/{service}/{method}"
     with Endpoint(address).channel() as channel:
-        assert channel.unary_unary(path)(b"", timeout=30) == b""
+        assert channel.unary_unary(path)(b"", timeout=PATIENCE) == b""
     assert handler.calls[path] == 2

@@ -15,6 +15,8 @@ from google.protobuf import descriptor_pool, message_factory
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from tests.support.waiting import PATIENCE
+
 BUF = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
 SERVICES = [
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -49,17 +51,17 @@ def test_a_pool_filled_by_reflection_can_build_a_call(address: str) -> None:
         assert result.fields_by_name["error"].message_type.full_name == "google.rpc.Status"
         request = message_factory.GetMessageClass(pool.FindMessageTypeByName("assay.v1.GetModelRequest"))(name="models/x")
         call = channel.unary_unary("/assay.v1.ModelService/GetModel")
-        answer = model_pb2.GetModelResponse.FromString(call(request.SerializeToString(), timeout=10))
+        answer = model_pb2.GetModelResponse.FromString(call(request.SerializeToString(), timeout=PATIENCE))
         assert answer.model.name == "models/x"
 
 
 def test_buf_curl_calls_it_knowing_only_the_address(address: str) -> None:
     base = [BUF, "curl", "--protocol", "grpc", "--http2-prior-knowledge"]
     listed = subprocess.run(
-        [*base, "--list-methods", f"http://{address}"], capture_output=True, text=True, timeout=60, check=False
+        [*base, "--list-methods", f"http://{address}"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert "assay.v1.ScoringService/StreamPairs" in listed.stdout, listed.stderr
     url = f"http://{address}/assay.v1.ModelService/GetModel"
-    called = subprocess.run([*base, "--data", "{}", url], capture_output=True, text=True, timeout=60, check=False)
+    called = subprocess.run([*base, "--data", "{}", url], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert called.returncode == 0, called.stderr
     assert json.loads(called.stdout)["model"] == {"name": "models/default", "dSae": 4096}

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 BUF = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
 
@@ -15,7 +17,7 @@ BUF = shutil.which("buf", path=str(Path(sys.executable).parent)) or "buf"
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of the contract, its rules, its baseline and the protos that it imports."""
-    subprocess.run([sys.executable, ROOT / "scripts" / "generate_stubs.py", "imports"], check=True, timeout=120)
+    subprocess.run([sys.executable, ROOT / "scripts" / "generate_stubs.py", "imports"], check=True, timeout=PATIENCE)
     shutil.copytree(ROOT / "proto", tmp_path / "proto")
     shutil.copytree(ROOT / ".build" / "googleapis", tmp_path / ".build" / "googleapis")
     shutil.copyfile(ROOT / "buf.yaml", tmp_path / "buf.yaml")
@@ -23,7 +25,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def buf(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BUF, *arguments], cwd=tree, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([BUF, *arguments], cwd=tree, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def breaking(tree: Path) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,8 @@ from types import ModuleType
 import pytest
 from google.protobuf import descriptor_pool
 
+from tests.support.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 PROTOS = sorted((ROOT / "proto").rglob("*.proto"))
 MODULES = [f"assay.v1.{path.stem}_pb2" for path in PROTOS]
@@ -41,7 +43,7 @@ for name in {modules!r}:
 heavy = sorted({{"torch", "numpy", "transformers", "assay_server"}} & set(sys.modules))
 assert not heavy, heavy
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(("service", "stem"), SERVICES.items())

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = sorted(set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, flags=re.MULTILINE)))
@@ -19,7 +21,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.starts
 
 
 def run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +59,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "Makefile").write_text(
         "setup check:\n\t@echo $@ ran\n"
         "broken:\n\t@echo broken ran; exit 3\n"
-        "pytest:\n\t@printf '%s\\n' 'test_x.py .' 'in 3 words' '5 passed, 1 skipped in 2.50s (0:00:02)'\n"
+        "pytest:\n\t@printf '%s\\n' 'test_x.py .' 'in 3 words' '5 passed, 1 skipped in 2.50s (0:00:02)' \\\n"
+        "\t  '2 passed, 6 deselected in 1.00s' 'TOTAL  20  3  85%'\n"
         "ts-test:\n\t@printf '%s\\n' 'ok' 'ℹ tests 7' 'ℹ pass 7' 'ℹ fail 0'\n"
     )
     return tmp_path
@@ -77,7 +80,8 @@ def test_phases_close_with_what_each_took_and_what_the_runners_counted(project: 
         ("ok", "pytest"),
         ("ok", "ts-test"),
     ]
-    assert result.stdout.endswith("ℹ tests 7\nℹ pass 7\nℹ fail 0\n5 passed, 1 skipped in 2.50s (0:00:02)\n")
+    counted = ["ℹ tests 7", "ℹ pass 7", "ℹ fail 0", "5 passed, 1 skipped in 2.50s (0:00:02)", "2 passed, 6 deselected in 1.00s"]
+    assert closing.splitlines()[-6:] == [*counted, "TOTAL  20  3  85%"]
 
 
 def test_a_failed_phase_fails_the_run_and_the_others_still_run(project: Path) -> None:
@@ -92,6 +96,47 @@ def test_nothing_runs_without_its_setup(project: Path) -> None:
     result = phases(project, "setup", "check")
     assert result.returncode == 1
     assert "check ran" not in result.stdout
+
+
+@pytest.fixture
+def pretended(tmp_path: Path) -> Path:
+    """A project whose pytest says what it was asked and ends as the environment says."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "pytest.sh", tmp_path / "scripts")
+    tools = tmp_path / ".venv" / "bin"
+    tools.mkdir(parents=True)
+    ends = 'case "$*" in *"-m serial"*) exit "${SERIAL:-0}" ;; *) exit "${PARALLEL:-0}" ;; esac'
+    (tools / "python").write_text(f'#!/usr/bin/env bash\necho "asked $*"\n{ends}\n')
+    (tools / "coverage").write_text('#!/usr/bin/env bash\necho "TOTAL 85%"\nexit "${COVERAGE:-0}"\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("ends", "words", "code"),
+    [
+        ("", "", 0),
+        ("PARALLEL=1", "", 1),
+        ("SERIAL=1", "", 1),
+        ("COVERAGE=2", "", 1),
+        ("COVERAGE=2", "-x", 0),
+        ("SERIAL=5", "-x", 0),
+        ("PARALLEL=5", "-x", 0),
+        ("PARALLEL=5 SERIAL=5", "-x", 5),
+        ("PARALLEL=5 SERIAL=1", "-x", 1),
+    ],
+)
+def test_tests_run_side_by_side_and_those_about_time_alone_and_each_part_can_fail(
+    pretended: Path, ends: str, words: str, code: int
+) -> None:
+    result = run(pretended, "env", *ends.split(), pretended / "scripts" / "pytest.sh", *words.split())
+    assert result.returncode == code
+    side_by_side, alone = [line for line in result.stdout.splitlines() if line.startswith("asked")]
+    assert "-m not serial --numprocesses 2" in side_by_side
+    assert "-m serial" in alone
+    assert "--numprocesses" not in alone
+    assert ("TOTAL 85%" in result.stdout) == (not words)
 
 
 def test_the_lock_of_the_typescript_client_names_no_registry() -> None:

@@ -17,6 +17,7 @@ from assay_server.telemetry.exporter import Exporter
 from assay_server.telemetry.metrics import Metrics
 
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE_FILE = ROOT / "deploy" / "compose.yaml"
@@ -38,7 +39,7 @@ def run_compose(*arguments: str, **environment: str) -> subprocess.CompletedProc
         pytest.skip("no docker-compose here: the dev extra carries one for Linux on x86-64 only")
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("ASSAY_", "TORCH_INDEX"))}
     command = [binary, "--file", str(COMPOSE_FILE), *arguments]
-    return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +148,7 @@ def test_prometheus_asks_for_a_page_that_the_server_has(scrapes: dict[str, dict[
     exporter = Exporter(Metrics(), lambda: True, host="127.0.0.1", port=0)
     try:
         url = f"http://127.0.0.1:{exporter.port}{scrapes['assay']['metrics_path']}"
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as response:
             assert response.status == 200
             assert b"\n# TYPE assay_" in b"\n" + response.read()
     finally:
@@ -167,6 +168,6 @@ def test_promtool_accepts_the_scrape_config() -> None:
     if promtool is None:
         pytest.skip("no promtool here; the tests above hold what the server needs of the file")
     result = subprocess.run(
-        [promtool, "check", "config", PROMETHEUS_FILE], capture_output=True, text=True, timeout=60, check=False
+        [promtool, "check", "config", PROMETHEUS_FILE], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr

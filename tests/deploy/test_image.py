@@ -21,6 +21,8 @@ from assay_server.telemetry.exporter import Exporter
 from assay_server.telemetry.metrics import Metrics
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from tests.support.waiting import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 HEALTHCHECK = ROOT / "deploy" / "healthcheck.py"
@@ -43,7 +45,7 @@ def copied() -> list[str]:
 def test_the_dockerfile_passes_its_linter() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or "hadolint"
     result = subprocess.run(
-        [hadolint, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False
+        [hadolint, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert result.returncode == 0, result.stdout
 
@@ -87,7 +89,9 @@ def check_health(**environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the health check as the container would: a process that knows the environment and nothing else."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("ASSAY_")}
     command = [sys.executable, HEALTHCHECK]
-    return subprocess.run(command, env={**inherited, **environment}, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env={**inherited, **environment}, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
 
 
 @pytest.fixture

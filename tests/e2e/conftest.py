@@ -1,13 +1,17 @@
 """One small model on disk, one server of it that most tests share, and the TypeScript client built once."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from assay import Client
 
+from tests.support.forked_server import ForkedServer
 from tests.support.models import save_family
 from tests.support.saes import build_sae, save_sae
 from tests.support.server_process import ServerProcess
@@ -19,6 +23,7 @@ MAX_TOKENS_IN_FLIGHT = 60_000
 MAX_PAIRS = 128
 
 Serve = Callable[..., ServerProcess]
+Fork = Callable[..., ForkedServer]
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +48,20 @@ def serve(parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
         process.stop()
 
 
+@pytest.fixture
+def fork(parts: tuple[Path, Path], tmp_path: Path) -> Iterator[Fork]:
+    """``fork(name, *flags)`` makes a server to be killed often, its data directory ``tmp_path / name``; not started yet."""
+    with ExitStack() as stack:
+
+        def make(name: str, *flags: str) -> ForkedServer:
+            data = ["--overrides", "VARIANCE", "--data-dir", str(tmp_path / name)]
+            made = ForkedServer(*parts, tmp_path / f"{name}-server", *data, *flags)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
 @pytest.fixture(scope="session")
 def server(parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The server that tests share; they leave it as they found it, but for its cache."""
@@ -54,7 +73,7 @@ def server(parts: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield process
         process.rest()
         process.ask_to_stop()
-        assert process.wait(30) == 0, process.log[-4000:]
+        assert process.wait() == 0, process.log[-4000:]
         assert "incident" not in process.log
 
 
@@ -66,12 +85,19 @@ def client(server: ServerProcess) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def typescript() -> Path:
-    """The folder of the TypeScript client, built."""
+def typescript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the TypeScript client, built once: all workers of pytest-xdist run what is in it."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed: the TypeScript client was NOT tested")
     if not (TYPESCRIPT / "node_modules").is_dir():
         pytest.skip("the TypeScript client's packages are not installed (make setup): it was NOT tested")
-    built = subprocess.run(["npm", "run", "--silent", "build"], cwd=TYPESCRIPT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with (shared / "typescript.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "typescript.built").exists():
+            build = ["npm", "run", "--silent", "build"]
+            built = subprocess.run(build, cwd=TYPESCRIPT, capture_output=True, text=True, check=False)
+            assert built.returncode == 0, built.stdout + built.stderr
+            (shared / "typescript.built").touch()
     return TYPESCRIPT

@@ -28,7 +28,9 @@ from assay import (
 )
 
 from tests.e2e.conftest import Serve
-from tests.support.server_process import ServerProcess, wait_until
+from tests.support.processes import started
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE, wait_until
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
 COUNT = 120
@@ -65,7 +67,7 @@ def command(server: ServerProcess, *words: object) -> list[str]:
 
 
 def assay(server: ServerProcess, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(server, *words), capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=200)
+    done = subprocess.run(command(server, *words), capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=PATIENCE)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -146,7 +148,7 @@ def test_sync_async_and_node_give_the_same_findings(
         async with AsyncClient(server.address) as client:
             again = await client.upload_pairs(iter(given()), request_id="through-async")
             assert again.name == dataset.name
-            made = await (await client.audit(again, SMALL)).wait(timeout=120)
+            made = await (await client.audit(again, SMALL)).wait(timeout=PATIENCE)
             found = [one async for one in client.hypotheses(made)]
             await client.decide(found[0], DecisionMode.KEEP, author="me")
             assert [one.author async for one in client.decisions(made)] == ["me"]
@@ -160,7 +162,7 @@ def test_sync_async_and_node_give_the_same_findings(
     report = tmp_path / "node.html"
     words = ["node", "dist/examples/audit.js", write(tmp_path / "mine.jsonl", given()), "--address", server.address]
     words += ["--seed", "3", "--report", report, "--decide", "keep"]
-    done = subprocess.run(list(map(str, words)), cwd=typescript, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(list(map(str, words)), cwd=typescript, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{dataset.name}: {COUNT} pairs" in done.stderr
     assert "recorded audits/" in done.stderr
@@ -183,7 +185,7 @@ def test_metrics_tell_of_operations_and_of_what_is_kept(server: ServerProcess, d
     with Client(server.address) as client:
         client.audit(dataset, SMALL).wait()
     after = tuple(b + more for b, more in zip(before, (1, 1, COUNT, 1), strict=True))
-    wait_until(lambda: told() == after, 10, "the audit is counted")
+    wait_until(lambda: told() == after, "the audit is counted")
     assert server.total("assay_running_operations") == server.total("assay_queued_operations") == 0
     assert 'assay_running_operations{kind="plan"}' in server.metrics()
     assert server.total("assay_store_bytes") > 0
@@ -205,22 +207,21 @@ def test_an_upload_and_an_audit_outlive_ctrl_c_and_a_killed_server(serve: Serve,
     server = serve("--data-dir", str(tmp_path / "data"), "--shard-pairs", "64").start()
     file = write(tmp_path / "many.jsonl", given(400, salt="many"))
     words = ["audit", file, "--view", "global", "--max-t-flips", 64]
-    stopped = subprocess.Popen(command(server, *words), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    with Client(server.address) as client:
-        wait_until(lambda: [one for one in client.operations() if not one.done], 60, "an audit is under way")
+    interrupted = started(command(server, *words), stderr=subprocess.PIPE, env=ENVIRONMENT)
+    with interrupted as stopped, Client(server.address) as client:
+        wait_until(lambda: [one for one in client.operations() if not one.done], "an audit is under way")
         os.kill(stopped.pid, signal.SIGINT)
-        _, err = stopped.communicate(timeout=30)
+        _, err = stopped.communicate(timeout=PATIENCE)
         assert stopped.returncode == 130, err
         (operation,) = client.operations()
     if not operation.done:
         assert operation.name in err, "it is said how to end it"
     server.kill()
-    waiting = subprocess.Popen(
-        command(server, *words, "--wait", 120, "--json"), stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-    )
-    time.sleep(0.5)
-    server.start()
-    out, _ = waiting.communicate(timeout=200)
+    patient = command(server, *words, "--wait", int(PATIENCE), "--json")
+    with started(patient, stdout=subprocess.PIPE, env=ENVIRONMENT) as waiting:
+        time.sleep(0.5)
+        server.start()
+        out, _ = waiting.communicate(timeout=PATIENCE)
     assert waiting.returncode == 0
     told = json.loads(out)["audit"]
     with Client(server.address) as client:

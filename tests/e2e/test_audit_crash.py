@@ -4,8 +4,7 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
@@ -13,7 +12,9 @@ import pytest
 from assay import AuditOptions, Client, ConnectionFailed, DeadlineExceeded, Flow, NotFound, NotReady, Pair, RetryPolicy
 from assay.v1 import audit_service_pb2, audit_service_pb2_grpc
 
+from tests.e2e.conftest import Fork
 from tests.support.forked_server import ForkedServer
+from tests.support.waiting import PATIENCE
 
 T = TypeVar("T")
 KILLS = 20
@@ -95,10 +96,8 @@ def persist(call: Callable[[], T]) -> T:
 
 
 @pytest.fixture
-def server(parts: tuple[Path, Path], tmp_path: Path) -> Iterator[ForkedServer]:
-    flags = ["--overrides", "VARIANCE", "--data-dir", str(tmp_path / "data"), "--shard-pairs", "32", "--batch-tokens", "600"]
-    with ForkedServer(*parts, tmp_path / "server", *flags) as one:
-        yield one
+def forked(fork: Fork) -> ForkedServer:
+    return fork("data", "--shard-pairs", "32", "--batch-tokens", "600").start()
 
 
 def stored(address: str, number: int) -> int:
@@ -110,37 +109,37 @@ def stored(address: str, number: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_kill_9_at_random_moments_changes_no_bit_of_what_is_found(server: ForkedServer) -> None:
-    calm = Rounds(server.address)
+@pytest.mark.timeout(1800)
+def test_kill_9_at_random_moments_changes_no_bit_of_what_is_found(forked: ForkedServer) -> None:
+    calm = Rounds(forked.address)
     calm.enough.set()
     calm.run()
     assert calm.failure is None, calm.failure
 
     chance = random.Random(SEED)
-    stormy = Rounds(server.address)
+    stormy = Rounds(forked.address)
     stormy.start()
     for _ in range(KILLS):
         time.sleep(chance.expovariate(1 / 0.35))
         number = stormy.rounds
-        before = stored(server.address, number) if chance.random() < 0.5 else 0
-        server.kill()
-        server.start()
-        after = stored(server.address, number)
+        before = stored(forked.address, number) if chance.random() < 0.5 else 0
+        forked.kill()
+        forked.start()
+        after = stored(forked.address, number)
         if number == stormy.rounds and before > 0:
             assert after == -1 or after >= before, "a batch that was counted is gone"
     # Chance may have spared every audit: then some are killed on purpose, until one had to be resumed.
     for _ in range(MORE_KILLS):
         if stormy.resumed or stormy.failure is not None:
             break
-        stormy.auditing.wait(60)
+        stormy.auditing.wait(PATIENCE)
         time.sleep(chance.uniform(0.0, 0.1))
-        server.kill()
-        server.start()
+        forked.kill()
+        forked.start()
         while stormy.auditing.is_set() and stormy.is_alive():
             time.sleep(0.01)
     stormy.enough.set()
-    stormy.join(400)
+    stormy.join(PATIENCE)
     assert not stormy.is_alive()
     assert stormy.failure is None, stormy.failure
     assert set(stormy.found) == set(calm.found)

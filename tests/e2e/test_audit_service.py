@@ -28,7 +28,8 @@ from google.longrunning import operations_pb2 as longrunning
 from google.longrunning import operations_pb2_grpc
 
 from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import FEATURES, Watched, tiny_subject, until
+from tests.support.tiny_subject import FEATURES, Watched, tiny_subject
+from tests.support.waiting import until
 from tests.support.wire import decode, refused
 
 PAIRS, BAD = 96, 3
@@ -99,7 +100,7 @@ class House:
 
     async def wait(self, operation: longrunning.Operation, kind: Any) -> Any:
         request = longrunning.WaitOperationRequest(name=operation.name)
-        done = await self.operations.WaitOperation(request, timeout=120)
+        done = await self.operations.WaitOperation(request, timeout=PATIENCE)
         assert done.done
         assert not done.HasField("error"), done.error
         message = kind()
@@ -310,7 +311,7 @@ async def test_a_cancelled_audit_says_so_everywhere(open_house: Open) -> None:
     operation = await house.audits.CreateAudit(service.CreateAuditRequest(dataset=dataset, request_id="mine"))
     await house.operations.CancelOperation(longrunning.CancelOperationRequest(name=operation.name))
     house.watched.release()
-    done = await house.operations.WaitOperation(longrunning.WaitOperationRequest(name=operation.name), timeout=60)
+    done = await house.operations.WaitOperation(longrunning.WaitOperationRequest(name=operation.name), timeout=PATIENCE)
     assert decode(done.error).info.reason == "CANCELLED"
     audit = (await house.audits.GetAudit(service.GetAuditRequest(name="audits/mine"))).audit
     assert audit.state == audit_pb2.Audit.STATE_CANCELLED

@@ -17,6 +17,7 @@ from tests.support import wire
 from tests.support.models import CONTEXT, WIDTH
 from tests.support.saes import FEATURES
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE
 from tests.support.wire import Rich, batch, head, pair, rich, turns
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -45,7 +46,7 @@ def control(scoring: Any) -> bytes:
 def the_next_call_works(server: ServerProcess, scoring: Any, control: bytes) -> Iterator[None]:
     """After each test the same connection scores the same pairs to the same numbers, and nothing is open."""
     yield
-    response = scoring.ScorePairs(scoring_pb2.ScorePairsRequest(pairs=[pair(n) for n in range(3)]), timeout=20)
+    response = scoring.ScorePairs(scoring_pb2.ScorePairsRequest(pairs=[pair(n) for n in range(3)]), timeout=PATIENCE)
     assert scores(response.results) == control
     server.rest()
 
@@ -226,11 +227,11 @@ def spoiled(message: Any, mark: str = "MARK", by: bytes = b"\xff\xfe\xc0A") -> b
 def test_invalid_utf8_is_refused_by_name_in_calls_and_in_streams(channel: grpc.Channel, by: bytes) -> None:
     request = scoring_pb2.ScorePairsRequest(pairs=[pair(0), pair(1, chosen="MARK")])
     unary: Any = channel.unary_unary(PATH + "ScorePairs", lambda raw: raw, scoring_pb2.ScorePairsResponse.FromString)
-    status = refusal(lambda: unary(spoiled(request, by=by), timeout=20))
+    status = refusal(lambda: unary(spoiled(request, by=by), timeout=PATIENCE))
     assert (status.code, status.info.reason) == (INVALID, "INVALID_UTF8")
     stream: Any = channel.stream_stream(PATH + "StreamPairs", lambda raw: raw, scoring_pb2.StreamPairsResponse.FromString)
     good = [head().SerializeToString(), batch(0).SerializeToString()]
-    answers = stream(iter([*good, spoiled(batch(1, pair(1, rejected="MARK")), by=by)]), timeout=20)
+    answers = stream(iter([*good, spoiled(batch(1, pair(1, rejected="MARK")), by=by)]), timeout=PATIENCE)
     assert next(answers).sequence == 0
     status = refusal(lambda: next(answers))
     assert (status.code, status.info.reason) == (INVALID, "INVALID_UTF8")
@@ -239,13 +240,13 @@ def test_invalid_utf8_is_refused_by_name_in_calls_and_in_streams(channel: grpc.C
 @pytest.mark.parametrize("method", ["ScorePairs", "ScoreResponses", "EncodeTokens"])
 def test_bytes_that_are_no_message_are_refused_by_name(channel: grpc.Channel, method: str) -> None:
     unary: Any = channel.unary_unary(PATH + method, lambda raw: raw, lambda raw: raw)
-    status = refusal(lambda: unary(b"\x0a\xff\xff\xff\xff\x7f not protobuf", timeout=20))
+    status = refusal(lambda: unary(b"\x0a\xff\xff\xff\xff\x7f not protobuf", timeout=PATIENCE))
     assert (status.code, status.info.reason) == (INVALID, "MALFORMED_MESSAGE")
 
 
 def test_a_message_over_the_limit_is_refused_with_both_numbers(scoring: Any) -> None:
     request = scoring_pb2.ScorePairsRequest(pairs=[pair(n, chosen=TEN_MB) for n in range(4)])
-    status = refusal(lambda: scoring.ScorePairs(request, timeout=30))
+    status = refusal(lambda: scoring.ScorePairs(request, timeout=PATIENCE))
     assert (status.code, status.info.reason) == (INVALID, "MESSAGE_TOO_LARGE")
     assert {str(32 << 20), str(request.ByteSize())} <= set(status.info.metadata.values())
 
@@ -267,7 +268,7 @@ TOKENS: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", TOKENS)
 def test_bad_requests_for_tokens_are_refused(scoring: Any, case: str) -> None:
     fields, reason, field = TOKENS[case]
-    status = refusal(lambda: scoring.EncodeTokens(scoring_pb2.EncodeTokensRequest(**fields), timeout=20))
+    status = refusal(lambda: scoring.EncodeTokens(scoring_pb2.EncodeTokensRequest(**fields), timeout=PATIENCE))
     assert (status.code, status.info.reason, status.violations) == (INVALID, reason, [field])
 
 

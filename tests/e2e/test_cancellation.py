@@ -18,7 +18,8 @@ from assay.v1 import scoring_pb2, scoring_pb2_grpc
 
 from tests.e2e.conftest import MAX_PAIRS, MAX_STREAMS, MAX_TOKENS_IN_FLIGHT
 from tests.e2e.pairs import agree, pair, pairs, words
-from tests.support.server_process import ServerProcess, wait_until
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE, wait_until
 
 BYPASS = ScoreOptions(include_features=True, cache_mode=CacheMode.BYPASS)
 Through = Callable[..., Any]
@@ -53,8 +54,8 @@ def nothing_is_left(server: ServerProcess, control: list[PairResult]) -> Iterato
     """
     yield
     server.rest()
-    wait_until(lambda: all_tokens_are_free(server), 20, "no token counts as in flight")
-    wait_until(lambda: all_streams_are_free(server), 20, f"{MAX_STREAMS} streams can be opened")
+    wait_until(lambda: all_tokens_are_free(server), "no token counts as in flight")
+    wait_until(lambda: all_streams_are_free(server), f"{MAX_STREAMS} streams can be opened")
     with Client(server.address) as client:
         agree(client.score_pairs(pairs(6, salt="control"), BYPASS), control)
     server.rest()
@@ -66,7 +67,7 @@ def all_tokens_are_free(server: ServerProcess) -> bool:
     with grpc.insecure_channel(server.address) as channel:
         stub: Any = scoring_pb2_grpc.ScoringServiceStub(channel)
         try:
-            response = stub.ScorePairs(heavy(filling), timeout=60)
+            response = stub.ScorePairs(heavy(filling), timeout=PATIENCE)
         except grpc.RpcError as error:
             refused: Any = error
             assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -81,17 +82,17 @@ def all_streams_are_free(server: ServerProcess) -> bool:
 
     def silent() -> Iterator[scoring_pb2.StreamPairsRequest]:
         yield head()
-        over.wait(30)
+        over.wait(PATIENCE)
 
     with grpc.insecure_channel(server.address) as channel:
         stub: Any = scoring_pb2_grpc.ScoringServiceStub(channel)
         try:
-            streams = [stub.StreamPairs(silent(), timeout=40) for _ in range(MAX_STREAMS)]
+            streams = [stub.StreamPairs(silent(), timeout=PATIENCE) for _ in range(MAX_STREAMS)]
             for stream in streams:
                 stream.initial_metadata()  # comes once the stream is accepted, or ends
             if not all(stream.is_active() for stream in streams):
                 return False
-            one_more = stub.StreamPairs(silent(), timeout=40)
+            one_more = stub.StreamPairs(silent(), timeout=PATIENCE)
             assert one_more.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         finally:
             over.set()
@@ -117,7 +118,7 @@ async def hang_up_on_calls(stub: Any, rng: random.Random, count: int) -> None:
     request = heavy(load(8, "unary"))
 
     async def one() -> None:
-        call = stub.ScorePairs(request, timeout=60)
+        call = stub.ScorePairs(request, timeout=PATIENCE)
         await asyncio.sleep(rng.uniform(0, 0.4))
         call.cancel()
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
@@ -133,7 +134,7 @@ async def hang_up_on_streams(stub: Any, rng: random.Random, count: int) -> None:
     ]
 
     async def one() -> None:
-        call = stub.StreamPairs(timeout=60)
+        call = stub.StreamPairs(timeout=PATIENCE)
         patience = rng.uniform(0, 0.6)
 
         async def talk() -> None:
@@ -183,19 +184,19 @@ def test_cancelled_work_never_reaches_the_device(server: ServerProcess, through:
     request = heavy(load(120, "unread"))
 
     async def ask(stub: Any) -> int:
-        response = await stub.ScorePairs(request, timeout=60)
+        response = await stub.ScorePairs(request, timeout=PATIENCE)
         return sum(result.score.tokens.read for result in response.results)
 
     async def ask_and_leave(stub: Any) -> None:
         if method == "unary":
-            call = stub.ScorePairs(request, timeout=60)
+            call = stub.ScorePairs(request, timeout=PATIENCE)
         else:
-            call = stub.StreamPairs(timeout=60)
+            call = stub.StreamPairs(timeout=PATIENCE)
             await call.write(head())
             for place in range(12):
                 some = request.pairs[place * 10 : place * 10 + 10]
                 await call.write(scoring_pb2.StreamPairsRequest(batch={"sequence": place, "pairs": some}))
-        await asyncio.to_thread(wait_until, lambda: server.total("assay_queued_tokens") > asked / 2, 20, "most is queued")
+        await asyncio.to_thread(wait_until, lambda: server.total("assay_queued_tokens") > asked / 2, "most is queued")
         call.cancel()
 
     asked = through(ask)

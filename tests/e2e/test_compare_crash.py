@@ -2,33 +2,19 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from assay import Client, ComparisonOptions, Operation, RetryPolicy, RolloutComparison
 
+from tests.e2e.conftest import Fork
 from tests.e2e.test_compare_rollouts import MARGINS, NOISE, ROLLOUTS, TRAINING
-from tests.support.forked_server import ForkedServer
+from tests.support.waiting import PATIENCE
 
 PATIENT = RetryPolicy(attempts=400, initial_seconds=0.05, max_seconds=0.2)
 OPTIONS = ComparisonOptions(min_telling=5, draws=10_000)  # enough of them that a kill can meet the statistics
+FLAGS = ("--shard-pairs", "16", "--batch-tokens", "400")
 PHASES = ("scoring", "scoring", "testing")
-
-
-@pytest.fixture
-def lives(parts: tuple[Path, Path], tmp_path: Path) -> Iterator[Callable[[str], ForkedServer]]:
-    """Makes servers with a data directory of their own; each is gone after the test."""
-    made: list[ForkedServer] = []
-
-    def make(name: str) -> ForkedServer:
-        flags = ["--overrides", "VARIANCE", "--data-dir", str(tmp_path / name), "--shard-pairs", "16", "--batch-tokens", "400"]
-        made.append(ForkedServer(*parts, tmp_path / f"{name}-server", *flags))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.__exit__()
 
 
 def begin(client: Client) -> Operation[RolloutComparison]:
@@ -39,10 +25,11 @@ def begin(client: Client) -> Operation[RolloutComparison]:
 
 def met(operation: Operation[RolloutComparison], phase: str, beyond: int) -> bool:
     """Whether the operation came to a phase, with so many pairs of it done, before it was over."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until and not operation.refresh().done:
         if operation.status.progress.phase == phase and operation.status.progress.pairs_done >= beyond:
             return True
+        time.sleep(0.002)
     return False
 
 
@@ -52,14 +39,12 @@ def stored(folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_comparison_that_was_killed_on_its_way_is_the_one_of_a_calm_server(
-    lives: Callable[[str], ForkedServer], tmp_path: Path
-) -> None:
-    calm = lives("calm")
+def test_a_comparison_that_was_killed_on_its_way_is_the_one_of_a_calm_server(fork: Fork, tmp_path: Path) -> None:
+    calm = fork("calm", *FLAGS)
     calm.start()
     with Client(calm.address, retry=PATIENT) as client:
         undisturbed = begin(client).wait()
-    stormy, kills = lives("stormy"), 0
+    stormy, kills = fork("stormy", *FLAGS), 0
     stormy.start()
     with Client(stormy.address, retry=PATIENT) as client:
         operation = begin(client)

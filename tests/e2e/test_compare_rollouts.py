@@ -13,6 +13,7 @@ import pytest
 from assay import AsyncClient, Client, ComparisonOptions, Intervene, InterventionMode, InvalidRequest, Pair, chat
 
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "140"}
 OPTIONS = ComparisonOptions(min_telling=5, draws=200, seed=2)
@@ -56,7 +57,7 @@ def names(server: ServerProcess) -> list[str]:
 
 def assay(server: ServerProcess, *words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "assay", *map(str, words), "--address", server.address]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=PATIENCE)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 

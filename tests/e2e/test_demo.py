@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.e2e.conftest import ROOT
+from tests.support.waiting import PATIENCE
 
 ASSETS = ROOT / "demo" / "assets"
 MODEL = Path(os.environ.get("ASSAY_CACHE", "~/.cache/assay")).expanduser() / "models" / "SmolLM2-135M-Instruct"
@@ -31,7 +32,7 @@ def test_the_demo_serves_scores_summarises_audits_and_stops(tmp_path: Path) -> N
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

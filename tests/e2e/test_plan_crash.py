@@ -4,16 +4,18 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from assay import Client, Operation, Pair, Plan, RetryPolicy
 from assay.interventions import Intervene, InterventionFamily, InterventionMode, InterventionParameters
 
+from tests.e2e.conftest import Fork
 from tests.support.forked_server import ForkedServer
+from tests.support.waiting import PATIENCE
 
 PATIENT = RetryPolicy(attempts=400, initial_seconds=0.05, max_seconds=0.2)
+FLAGS = ("--shard-pairs", "32", "--batch-tokens", "600", "--whole-model")
 PHASES = ("scoring", "testing", "fitting", "")  # one kill each, the last in whatever it does then
 KILLS, ROUNDS = 3, 6
 AWAY, MORE = InterventionMode.EXPLAIN_AWAY, InterventionMode.AMPLIFY
@@ -38,21 +40,6 @@ def make_pairs(count: int) -> list[Pair]:
 PAIRS = make_pairs(160)
 
 
-@pytest.fixture
-def lives(parts: tuple[Path, Path], tmp_path: Path) -> Iterator[Callable[[str], ForkedServer]]:
-    """Makes servers with a data directory of their own; each is gone after the test."""
-    made: list[ForkedServer] = []
-
-    def make(name: str) -> ForkedServer:
-        flags = ["--overrides", "VARIANCE", "--data-dir", str(tmp_path / name), "--shard-pairs", "32", "--batch-tokens", "600"]
-        made.append(ForkedServer(*parts, tmp_path / f"{name}-server", *flags, "--whole-model"))
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.__exit__()
-
-
 def begin(client: Client, number: int = 0) -> Operation[Plan]:
     dataset = client.upload_pairs(iter(PAIRS), request_id="pairs", display_name="pairs")
     return client.create_plan(dataset, WANTED, request_id=f"plan-{number}", display_name="plan")
@@ -69,7 +56,7 @@ def stored(folder: Path, plan: Plan) -> tuple[str, str, str]:
 
 def kill_while(server: ForkedServer, client: Client, operation: Operation[Plan], phase: str) -> bool:
     """Kill the server while the operation is in a phase (any for ""); whether it was not too late for that."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         status = operation.refresh()
         if status.done:
@@ -79,20 +66,17 @@ def kill_while(server: ForkedServer, client: Client, operation: Operation[Plan],
             server.start()
             return True
         time.sleep(0.002)
-    raise AssertionError(f"in a minute it was never {phase or 'under way'}, and did not end")
+    raise AssertionError(f"it was never {phase or 'under way'}, and did not end")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_plan_that_was_killed_while_it_was_made_has_the_bits_of_one_that_was_not(
-    lives: Callable[[str], ForkedServer], tmp_path: Path
-) -> None:
-    with lives("calm") as server, Client(server.address, retry=PATIENT) as client:
+def test_a_plan_that_was_killed_while_it_was_made_has_the_bits_of_one_that_was_not(fork: Fork, tmp_path: Path) -> None:
+    with fork("calm", *FLAGS) as server, Client(server.address, retry=PATIENT) as client:
         calm = begin(client).wait()
         expected = stored(tmp_path / "calm", calm)
 
     kills = 0
-    with lives("stormy") as server, Client(server.address, retry=PATIENT) as client:
+    with fork("stormy", *FLAGS) as server, Client(server.address, retry=PATIENT) as client:
         for number in range(ROUNDS):  # a fast machine may need several to be killed that often
             operation, before = begin(client, number), kills
             for phase in PHASES:

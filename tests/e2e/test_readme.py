@@ -16,6 +16,7 @@ from tests.e2e.conftest import ROOT
 from tests.e2e.pairs import same
 from tests.e2e.test_audit_cli import given, write
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE
 
 README = (ROOT / "README.md").read_text()
 DEFAULT = "127.0.0.1:50151"
@@ -30,7 +31,7 @@ def snippet(language: str, containing: str, address: str) -> str:
 
 def test_the_python_snippet_prints_the_strongest_differences(server: ServerProcess, client: Client) -> None:
     code = snippet("python", "client.score(pairs)", server.address)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     (result,) = client.score_pairs([Pair(chat("Name a warm colour."), "Orange.", "Blue, probably.")])
     printed = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
@@ -42,7 +43,9 @@ def test_the_python_snippet_prints_the_strongest_differences(server: ServerProce
 def test_the_audit_snippet_uploads_audits_and_writes_the_report(server: ServerProcess, tmp_path: Path) -> None:
     write(tmp_path / "pairs.jsonl", given())
     code = snippet("python", "client.audit(", server.address)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^(scoring|testing|waiting|writing|evidence|grouping) \d+$", done.stdout, re.MULTILINE)
     assert (tmp_path / "report.html").read_text().lstrip().lower().startswith("<!doctype html>")
@@ -52,7 +55,7 @@ def test_the_buf_line_gives_the_same_numbers(server: ServerProcess, client: Clie
     line = snippet("sh", "buf curl", server.address)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euc", line], capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"PATH": path}
+        ["bash", "-euc", line], capture_output=True, text=True, timeout=PATIENCE, check=False, env=os.environ | {"PATH": path}
     )
     assert done.returncode == 0, done.stderr
     (message,) = json_format.Parse(done.stdout, scoring_pb2.ScorePairsResponse()).results
@@ -83,11 +86,11 @@ def test_the_typescript_snippet_type_checks_and_runs(
         cwd=project,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert checked.returncode == 0, checked.stdout
-    ran = subprocess.run(["node", "snippet.js"], cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(["node", "snippet.js"], cwd=project, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ran.returncode == 0, ran.stderr
     (result,) = client.score_pairs([Pair(chat("Hi"), "yes", "no")])
     numbers = [int(number) for number in re.findall(r"\d+", ran.stdout.partition("[")[2])]

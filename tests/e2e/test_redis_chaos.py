@@ -12,11 +12,12 @@ from assay.results import CacheState
 from tests.e2e.conftest import Serve
 from tests.e2e.pairs import agree, pairs, states
 from tests.support.redis_server import RedisServer
-from tests.support.server_process import ServerProcess, wait_until
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE, in_time, wait_until
 
 PAIRS = pairs(240, salt="redis")
 OPTIONS = ScoreOptions(include_features=True)
-SMALL = Flow(pairs_per_message=4, pairs_in_flight=16, answer_seconds=10)
+SMALL = Flow(pairs_per_message=4, pairs_in_flight=16, answer_seconds=PATIENCE)
 CALL_SECONDS = 3.0
 """What one call may take: the cache's own bound of one second, and a busy machine."""
 STREAM_SECONDS = 40.0
@@ -29,43 +30,43 @@ def redis() -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def server(serve: Serve, redis: RedisServer) -> ServerProcess:
+def redis_backed(serve: Serve, redis: RedisServer) -> ServerProcess:
     """A server that has no other memory than Redis."""
     return serve("--redis-url", redis.url, "--lru-bytes", "0").start()
 
 
 @pytest.fixture(scope="module")
-def expected(server: ServerProcess) -> list[PairResult]:
+def expected(redis_backed: ServerProcess) -> list[PairResult]:
     """What the pairs score where no cache is asked."""
-    with Client(server.address) as client:
+    with Client(redis_backed.address) as client:
         results = list(client.score(PAIRS, ScoreOptions(include_features=True, cache_mode=CacheMode.BYPASS)))
     assert set(states(results)) == {CacheState.BYPASS}
     return results
 
 
 @pytest.fixture
-def client(server: ServerProcess, redis: RedisServer, expected: list[PairResult]) -> Iterator[Client]:
+def client(redis_backed: ServerProcess, redis: RedisServer, expected: list[PairResult]) -> Iterator[Client]:
     """A client of a server whose Redis is well and holds every pair, before and after the test."""
-    with Client(server.address, flow=SMALL) as one:
-        until_all_hit(server, one)
+    with Client(redis_backed.address, flow=SMALL) as one:
+        until_all_hit(redis_backed, one)
         yield one
         redis.stop()
         redis.start()
-        until_all_hit(server, one)
+        until_all_hit(redis_backed, one)
         agree(list(one.score(PAIRS, OPTIONS)), expected)
 
 
-def until_all_hit(server: ServerProcess, client: Client) -> None:
+def until_all_hit(redis_backed: ServerProcess, client: Client) -> None:
     """Score until every pair comes from Redis, as callers would."""
 
     def all_hit() -> bool:
         got = set(states(client.score(PAIRS, OPTIONS)))
-        wait_until(lambda: not server.total("assay_cache_queued_entries"), 10, "what was computed is written")
+        wait_until(lambda: not redis_backed.total("assay_cache_queued_entries"), "what was computed is written")
         return got == {CacheState.HIT}
 
-    wait_until(all_hit, 30, "every pair is a hit")
+    wait_until(all_hit, "every pair is a hit")
     for side in ("read", "write"):
-        assert server.metric("assay_cache_breaker_state", side=side, state="closed") == 1
+        assert redis_backed.metric("assay_cache_breaker_state", side=side, state="closed") == 1
 
 
 @dataclass
@@ -95,65 +96,65 @@ def harmed_stream(client: Client, harm: Callable[[], object], undo: Callable[[],
         if result is None:
             break
         results.append(result)
-    assert time.monotonic() - began < STREAM_SECONDS
-    assert longest < CALL_SECONDS
+    assert in_time(time.monotonic() - began, STREAM_SECONDS)
+    assert in_time(longest, CALL_SECONDS)
     return Harmed(results, longest)
 
 
-def errors(server: ServerProcess) -> dict[str, float]:
+def errors(redis_backed: ServerProcess) -> dict[str, float]:
     """Cache errors so far, by kind."""
     start = 'assay_cache_errors_total{kind="'
-    return {name[len(start) : -2]: value for name, value in server.metrics().items() if name.startswith(start)}
+    return {name[len(start) : -2]: value for name, value in redis_backed.metrics().items() if name.startswith(start)}
 
 
-def new_errors(server: ServerProcess, before: dict[str, float]) -> dict[str, float]:
+def new_errors(redis_backed: ServerProcess, before: dict[str, float]) -> dict[str, float]:
     """Cache errors since then, by kind."""
-    return {kind: count - before.get(kind, 0) for kind, count in errors(server).items() if count > before.get(kind, 0)}
+    return {kind: count - before.get(kind, 0) for kind, count in errors(redis_backed).items() if count > before.get(kind, 0)}
 
 
-def breaker_is_open(server: ServerProcess, side: str) -> bool:
+def breaker_is_open(redis_backed: ServerProcess, side: str) -> bool:
     """Whether the side's breaker does not let calls through."""
-    return server.metric("assay_cache_breaker_state", side=side, state="closed") == 0
+    return redis_backed.metric("assay_cache_breaker_state", side=side, state="closed") == 0
 
 
 def test_killed_it_costs_recomputation_and_errors_that_metrics_show(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
-    before = errors(server)
+    before = errors(redis_backed)
     harmed = harmed_stream(client, redis.kill)
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
     assert harmed.count(CacheState.HIT) >= len(PAIRS) // 8
-    found = new_errors(server, before).keys()
+    found = new_errors(redis_backed, before).keys()
     assert "connect" in found
     assert found <= {"connect", "connection"}  # the second where the kill met a command under way
-    assert breaker_is_open(server, "read")
+    assert breaker_is_open(redis_backed, "read")
 
 
 def test_killed_and_started_again_it_answers_again(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
     agree(harmed_stream(client, redis.kill, redis.start).results, expected)
-    until_all_hit(server, client)
+    until_all_hit(redis_backed, client)
 
 
 def test_paused_it_holds_up_a_few_calls_for_a_moment(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
-    before = errors(server)
+    before = errors(redis_backed)
     harmed = harmed_stream(client, redis.pause)
-    assert breaker_is_open(server, "read")
+    assert breaker_is_open(redis_backed, "read")
     redis.resume()
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
-    assert "timeout" in new_errors(server, before)
-    until_all_hit(server, client)
+    assert "timeout" in new_errors(redis_backed, before)
+    until_all_hit(redis_backed, client)
 
 
 def test_full_it_is_read_and_no_longer_written(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
-    before = errors(server)
+    before = errors(redis_backed)
     half = redis.keys()[::2]
 
     def forget_half_and_fill_up() -> None:
@@ -164,31 +165,31 @@ def test_full_it_is_read_and_no_longer_written(
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) > 0
     assert harmed.count(CacheState.HIT) > len(PAIRS) // 4
-    wait_until(lambda: "oom" in new_errors(server, before), 10, "refused writes are counted")
-    wait_until(lambda: breaker_is_open(server, "write"), 10, "writes stop")
-    assert not breaker_is_open(server, "read")
+    wait_until(lambda: "oom" in new_errors(redis_backed, before), "refused writes are counted")
+    wait_until(lambda: breaker_is_open(redis_backed, "write"), "writes stop")
+    assert not breaker_is_open(redis_backed, "read")
     redis.set_max_memory(0)
-    until_all_hit(server, client)
+    until_all_hit(redis_backed, client)
 
 
 def test_flushed_it_is_filled_again_without_an_error(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
-    before = errors(server)
+    before = errors(redis_backed)
     harmed = harmed_stream(client, redis.flush)
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
-    until_all_hit(server, client)
-    assert not new_errors(server, before)
+    until_all_hit(redis_backed, client)
+    assert not new_errors(redis_backed, before)
 
 
 def test_restarted_empty_it_is_filled_again(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
     harmed = harmed_stream(client, redis.restart, redis.restart)
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
-    until_all_hit(server, client)
+    until_all_hit(redis_backed, client)
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -202,20 +203,20 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_corrupt_bytes_are_misses_and_are_healed(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult], damage: str
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult], damage: str
 ) -> None:
-    before = errors(server)
+    before = errors(redis_backed)
     harmed = harmed_stream(client, lambda: redis.corrupt(DAMAGES[damage]))
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
-    assert new_errors(server, before).keys() == {"corrupt"}
-    until_all_hit(server, client)
+    assert new_errors(redis_backed, before).keys() == {"corrupt"}
+    until_all_hit(redis_backed, client)
 
 
 def test_whole_entries_under_each_others_keys_are_not_believed(
-    server: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
+    redis_backed: ServerProcess, redis: RedisServer, client: Client, expected: list[PairResult]
 ) -> None:
-    before = errors(server)
+    before = errors(redis_backed)
 
     def swap() -> None:
         keys = redis.keys()
@@ -226,4 +227,4 @@ def test_whole_entries_under_each_others_keys_are_not_believed(
     harmed = harmed_stream(client, swap)
     agree(harmed.results, expected)
     assert harmed.count(CacheState.MISS) >= len(PAIRS) // 2
-    assert new_errors(server, before).keys() == {"corrupt"}
+    assert new_errors(redis_backed, before).keys() == {"corrupt"}

@@ -13,7 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.e2e.conftest import Serve
 from tests.e2e.pairs import agree, pair, pairs
-from tests.support.server_process import ServerProcess, wait_until
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.wire import Rich, rich
 
 PAIRS = pairs(400, salt="restart")
@@ -25,7 +26,8 @@ BATCHES = 6
 
 
 @pytest.fixture(scope="module")
-def server(serve: Serve) -> ServerProcess:
+def own_server(serve: Serve) -> ServerProcess:
+    """A server that only this module has, to kill and to end."""
     return serve("--drain-seconds", "60").start()
 
 
@@ -48,9 +50,9 @@ async def async_results_of(address: str, each: Callable[[int], object]) -> list[
     return got
 
 
-def test_streams_survive_kill_9_and_come_back_complete_in_order_once_each(server: ServerProcess) -> None:
+def test_streams_survive_kill_9_and_come_back_complete_in_order_once_each(own_server: ServerProcess) -> None:
     """A sync and an async client stream; at two moments the server is killed, and started again on its port."""
-    with Client(server.address) as client:
+    with Client(own_server.address) as client:
         expected = results_of(client)
     lock, kills, reached = threading.Lock(), iter(KILLS_AT), {"sync": 0, "async": 0}
     restarts: list[threading.Thread] = []
@@ -63,16 +65,16 @@ def test_streams_survive_kill_9_and_come_back_complete_in_order_once_each(server
             if reached["sync"] >= due and reached["async"] >= due:
                 assert max(reached.values()) < len(PAIRS), "the kill comes in the middle of both streams"
                 for thread in restarts:
-                    thread.join(120)
-                server.kill()
-                restarts.append(threading.Thread(target=server.start))
+                    thread.join(PATIENCE)
+                own_server.kill()
+                restarts.append(threading.Thread(target=own_server.start))
                 restarts[-1].start()
                 due = next(kills, 10**9)
 
     def hold_back(who: str, number: int) -> None:
         """No stream runs ahead of the other by more than half the way to the next kill, so that both are hit."""
         other = "async" if who == "sync" else "sync"
-        wait_until(lambda: number <= reached[other] + 60 or number >= due + 60, 150, f"the {other} stream goes on")
+        wait_until(lambda: number <= reached[other] + 60 or number >= due + 60, f"the {other} stream goes on")
 
     got: dict[str, list[PairResult]] = {}
 
@@ -81,7 +83,7 @@ def test_streams_survive_kill_9_and_come_back_complete_in_order_once_each(server
             count("async", number)
             hold_back("async", number)
 
-        got["async"] = asyncio.run(async_results_of(server.address, each))
+        got["async"] = asyncio.run(async_results_of(own_server.address, each))
 
     other = threading.Thread(target=run_async)
     other.start()
@@ -90,11 +92,11 @@ def test_streams_survive_kill_9_and_come_back_complete_in_order_once_each(server
         count("sync", number)
         hold_back("sync", number)
 
-    with Client(server.address, flow=SMALL, retry=PATIENT) as client:
+    with Client(own_server.address, flow=SMALL, retry=PATIENT) as client:
         got["sync"] = results_of(client, each)
-    other.join(120)
+    other.join(PATIENCE)
     for thread in restarts:
-        thread.join(120)
+        thread.join(PATIENCE)
     assert len(restarts) == len(KILLS_AT)
     for results in got.values():
         assert [result.index for result in results] == list(range(len(PAIRS)))
@@ -102,33 +104,39 @@ def test_streams_survive_kill_9_and_come_back_complete_in_order_once_each(server
 
 
 @pytest.fixture
-def channel(server: ServerProcess) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(server.address) as one:
+def channel(own_server: ServerProcess) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(own_server.address) as one:
         yield one
 
 
 def test_sigterm_finishes_what_was_accepted_refuses_what_is_new_and_ends_with_0(
-    server: ServerProcess, channel: grpc.Channel
+    own_server: ServerProcess, channel: grpc.Channel
 ) -> None:
     """The last test of this module: it ends its server."""
     scoring: Any = scoring_pb2_grpc.ScoringServiceStub(channel)
     health: Any = health_pb2_grpc.HealthStub(channel)
     talking = threading.Event()
-    answers = iter(scoring.StreamPairs(messages(talking), timeout=60))
+    answers = iter(scoring.StreamPairs(messages(talking), timeout=PATIENCE))
     first = next(answers).sequence
-    watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+    watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     many = [one.to_proto() for one in pairs(200, length=400, salt="drain")]
-    unary = scoring.ScorePairs.future(scoring_pb2.ScorePairsRequest(pairs=many, options=BYPASS.to_proto()), timeout=60)
-    wait_until(lambda: server.total("assay_queued_tokens") > 40_000, 30, "much is accepted and not yet read")
+    unary = scoring.ScorePairs.future(scoring_pb2.ScorePairsRequest(pairs=many, options=BYPASS.to_proto()), timeout=PATIENCE)
+    wait_until(
+        lambda: (
+            own_server.metric("assay_requests_in_flight", method="ScorePairs")
+            and own_server.total("assay_queued_tokens") > 40_000
+        ),
+        "both calls are accepted, and much is not yet read",
+    )
 
-    server.ask_to_stop()
+    own_server.ask_to_stop()
 
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert not unary.done(), "the drain is seen while work is left"
     for call in (
-        lambda: scoring.ScorePairs(scoring_pb2.ScorePairsRequest(pairs=[pair(0).to_proto()]), timeout=20),
-        lambda: list(scoring.StreamPairs(iter([scoring_pb2.StreamPairsRequest(options={})]), timeout=20)),
+        lambda: scoring.ScorePairs(scoring_pb2.ScorePairsRequest(pairs=[pair(0).to_proto()]), timeout=PATIENCE),
+        lambda: list(scoring.StreamPairs(iter([scoring_pb2.StreamPairsRequest(options={})]), timeout=PATIENCE)),
     ):
         with pytest.raises(grpc.RpcError) as refused:
             call()
@@ -142,8 +150,8 @@ def test_sigterm_finishes_what_was_accepted_refuses_what_is_new_and_ends_with_0(
     response = unary.result()
     assert len(response.results) == len(many)
     assert all(result.WhichOneof("outcome") == "score" for result in response.results)
-    assert server.wait(30) == 0, server.log[-3000:]
-    assert "unfinished_calls" not in server.log or "unfinished_calls=False" in server.log
+    assert own_server.wait() == 0, own_server.log[-3000:]
+    assert "unfinished_calls" not in own_server.log or "unfinished_calls=False" in own_server.log
 
 
 def messages(talking: threading.Event) -> Iterator[scoring_pb2.StreamPairsRequest]:
@@ -152,7 +160,7 @@ def messages(talking: threading.Event) -> Iterator[scoring_pb2.StreamPairsReques
     for sequence in range(BATCHES):
         some = [one.to_proto() for one in pairs(20, length=200, salt=f"drain {sequence} ")]
         yield scoring_pb2.StreamPairsRequest(batch={"sequence": sequence, "pairs": some})
-    talking.wait(60)
+    talking.wait(PATIENCE)
 
 
 def until_refused(answers: Iterator[scoring_pb2.StreamPairsResponse]) -> tuple[list[int], Rich]:

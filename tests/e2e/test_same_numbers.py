@@ -28,6 +28,7 @@ from google.rpc import code_pb2
 from tests.e2e.pairs import LAST_DIGIT, agree, close, every_kind, same, stable, states
 from tests.support.models import WIDTH
 from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE
 
 PAIRS = every_kind()
 BAD = {"empty": "EMPTY_SPAN", "order": "ROLE_ORDER", "too long": "CONTEXT_OVERFLOW"}
@@ -117,7 +118,7 @@ def test_the_typescript_client_in_a_node_process_gives_the_same_numbers(
     file.write_text("".join(json.dumps(_row(pair)) + "\n" for pair in PAIRS))
     command = ["node", "dist/examples/score.js", str(file), "--address", server.address]
     command += ["--as", "text", "--include-features", "--pairs-per-message", "3"]
-    done = subprocess.run(command, cwd=typescript, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=typescript, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 1, done.stderr  # some pairs failed
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["id"] for one in printed] == [pair.id for pair in PAIRS]
@@ -150,7 +151,7 @@ def test_buf_curl_through_reflection_gives_the_same_numbers(server: ServerProces
         input=json_format.MessageToJson(request),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,9 @@ from assay import Client, Pair, ScoreOptions, chat
 from assay.cli.table import UNSTABLE_COLUMNS, schema
 
 from tests.e2e.pairs import pairs, same
-from tests.support.server_process import ServerProcess, wait_until
+from tests.support.processes import started
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import PATIENCE, wait_until
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
@@ -23,7 +24,7 @@ def command(server: ServerProcess, *words: object) -> list[str]:
 
 
 def assay(server: ServerProcess, *words: object) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(server, *words), capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=120)
+    done = subprocess.run(command(server, *words), capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -78,12 +79,8 @@ def test_a_run_killed_at_any_moment_goes_on_and_ends_as_an_undisturbed_one(serve
     out, undisturbed = tmp_path / "scores.parquet", tmp_path / "undisturbed.parquet"
     folder = tmp_path / "scores.parquet.partial"
     for parts in (1, 2):
-        process = subprocess.Popen(command(server, "score", file, "--out", out, "--quiet"), env=ENVIRONMENT)
-        try:
-            wait_until(lambda n=parts: len(list(folder.glob("part-*.parquet"))) >= n, 60, f"part {parts} is written")
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        with started(command(server, "score", file, "--out", out, "--quiet"), env=ENVIRONMENT):
+            wait_until(lambda n=parts: len(list(folder.glob("part-*.parquet"))) >= n, f"part {parts} is written")
         assert not out.exists()
     server.rest()
     assert "going on after the 1,024 rows" in assay(server, "score", file, "--out", out).stderr

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.chat_tokenizers import CORPUS
 from tests.support.models import save_family
+from tests.support.processes import started
 from tests.support.saes import build_sae, save_sae
+from tests.support.waiting import PATIENCE, in_time, wait_until
 from tests.support.wire import pair
-
-READY_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +44,22 @@ Launch = Callable[..., subprocess.Popen[str]]
 @pytest.fixture
 def launch(parts: tuple[Path, Path], tmp_path: Path) -> Iterator[Launch]:
     """Starts ``assay serve``; whatever still runs after the test is killed."""
-    running: list[subprocess.Popen[str]] = []
+    with ExitStack() as running:
 
-    def start(*argv: str, model: str = str(parts[0]), sae: str = str(parts[1])) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "assay_server.main", "--model", model, "--sae", sae, "--port", "0"]
-        command += ["--metrics-port", "-1", "--ready-file", str(tmp_path / "ready.json"), "--device", "cpu", *argv]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        running.append(process)
-        return process
+        def start(*argv: str, model: str = str(parts[0]), sae: str = str(parts[1])) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "assay_server.main", "--model", model, "--sae", sae, "--port", "0"]
+            command += ["--metrics-port", "-1", "--ready-file", str(tmp_path / "ready.json"), "--device", "cpu", *argv]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+            process = started(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            return running.enter_context(process)
 
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        yield start
 
 
 def ready(process: subprocess.Popen[str], path: Path) -> dict[str, Any]:
     """What the ready file says, once it is there."""
-    end = time.monotonic() + READY_SECONDS
-    while not path.exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "not ready in time"
-        time.sleep(0.05)
+    wait_until(lambda: path.exists() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
     return json.loads(path.read_text())
 
 
@@ -85,12 +78,12 @@ def test_a_server_loads_serves_and_stops_cleanly(launch: Launch, tmp_path: Path)
         assert (model.model_architecture, model.sae_architecture, model.labelled_features) == ("Qwen2ForCausalLM", "topk", 1)
         assert list(model.overrides)
         check_scores(scoring_pb2_grpc.ScoringServiceStub(channel), model)
-    with urllib.request.urlopen(f"http://127.0.0.1:{told['metrics_port']}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{told['metrics_port']}/metrics", timeout=PATIENCE) as response:
         metrics = response.read().decode()
     assert 'assay_requests_total{code="OK",method="ScorePairs"} 2.0' in metrics
     assert 'assay_cache_hits_total{backend="memory"} 12.0' in metrics
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     assert out.startswith(f"ready 127.0.0.1:{told['port']} after ")
     assert "explained variance" in out
@@ -147,27 +140,37 @@ def test_health_is_answered_while_the_subject_loads_and_a_signal_ends_the_load(l
     async def look() -> int:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
-            return (await stub.Check(health_pb2.HealthCheckRequest(), timeout=20, wait_for_ready=True)).status
+            return (await stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE, wait_for_ready=True)).status
 
     assert asyncio.run(look()) == health_pb2.HealthCheckResponse.NOT_SERVING
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert time.monotonic() - began < 15
+    assert in_time(time.monotonic() - began, 15)
     assert not (tmp_path / "ready.json").exists()
 
 
 @pytest.mark.slow
 def test_a_subject_that_does_not_fit_is_refused_with_its_message(launch: Launch) -> None:
     process = launch()  # a random SAE explains nothing
-    out, err = process.communicate(timeout=READY_SECONDS)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert out == ""
     assert "explains" in err
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
+def test_a_folder_that_holds_no_model_is_refused_with_what_loading_it_said(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    process = launch("--log-format", "json", model=str(tmp_path))
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert json.loads(err.splitlines()[-1])["reason"] == "LOAD_FAILED"
+
+
+@pytest.mark.serial
 @pytest.mark.parametrize(
     ("argv", "words"),
     [(("--port", "x"), "whole number"), (("--host", "0.0.0.0"), "other machines"), (("--sae", ""), "sae is not set")],
@@ -175,7 +178,7 @@ def test_a_subject_that_does_not_fit_is_refused_with_its_message(launch: Launch)
 def test_a_bad_configuration_ends_at_once(argv: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     assert main(["--model", "m", "--sae", "s", *argv]) == 2
-    assert time.monotonic() - began < 1.0
+    assert in_time(time.monotonic() - began, 1.0)
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.out == ""
@@ -183,6 +186,6 @@ def test_a_bad_configuration_ends_at_once(argv: tuple[str, ...], words: str, cap
 
 def test_the_configuration_is_judged_before_anything_heavy_is_imported() -> None:
     code = "import sys; from assay_server.main import main; main([]); print('torch' in sys.modules, 'grpc' in sys.modules)"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert ended.stdout.split() == ["False", "False"]
     assert "model is not set" in ended.stderr

@@ -15,7 +15,10 @@ import traceback
 from pathlib import Path
 from typing import Self
 
-from tests.support.server_process import READY_SECONDS, wait_until
+import psutil
+
+from tests.support.ports import lasting_port
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class ForkedServer:
@@ -35,7 +38,7 @@ class ForkedServer:
         self._flags += ["--ready-file", str(self._ready_file), "--threads", "1"]
         self._mother: subprocess.Popen[str] | None = None
         self._pid = 0
-        self.port = 0
+        self.port = lasting_port()
 
     @property
     def address(self) -> str:
@@ -57,32 +60,35 @@ class ForkedServer:
         mother.stdin.write(json.dumps([*self._flags, "--port", str(self.port)]) + "\n")
         mother.stdin.flush()
         self._pid = int(mother.stdout.readline())
-        wait_until(self._is_ready, READY_SECONDS, "the server is ready")
-        self.port = json.loads(self._ready_file.read_text())["port"]
+        wait_until(self._is_ready, "the server is ready")
         return self
 
     def kill(self) -> None:
         """``kill -9``."""
         os.kill(self._pid, signal.SIGKILL)
-        wait_until(lambda: not _lives(self._pid), 30, "the killed server is gone")
+        wait_until(lambda: not _lives(self._pid), "the killed server is gone")
         self._pid = 0
 
-    def stop(self, seconds: float = 30.0) -> None:
-        """SIGTERM, and wait until it is gone."""
-        os.kill(self._pid, signal.SIGTERM)
-        wait_until(lambda: not _lives(self._pid), seconds, "the stopped server is gone")
-        self._pid = 0
+    def close(self) -> None:
+        """End whatever still runs of it, in whatever state it is, and wait until all of it is gone."""
+        if self._mother is None:
+            return
+        self._mother.send_signal(signal.SIGSTOP)  # no server is born from here on
+        servers = psutil.Process(self._mother.pid).children()
+        for server in servers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                server.kill()
+        _, left = psutil.wait_procs(servers, PATIENCE)
+        self._mother.kill()
+        self._mother.communicate()
+        self._mother, self._pid = None, 0
+        assert not left, f"killed, and still there: {left}"
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        if self._pid:
-            self.kill()
-        if self._mother is not None:
-            assert self._mother.stdin is not None
-            self._mother.stdin.close()
-            self._mother.wait(30)
+        self.close()
 
     def _running(self) -> "subprocess.Popen[str]":
         if self._mother is None:

@@ -1,8 +1,6 @@
 """One running server and a channel to it."""
 
-import asyncio
 import dataclasses
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ from google.longrunning import operations_pb2_grpc
 
 from tests.support.fake_library import FakeLibrary
 from tests.support.fake_scorer import FakeScorer
+from tests.support.waiting import until
 
 
 @dataclasses.dataclass
@@ -51,14 +50,6 @@ class Harness:
 
 
 Start = Callable[..., Awaitable[Harness]]
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Waits for the condition; fails where it does not come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 async def settled(harness: Harness) -> None:

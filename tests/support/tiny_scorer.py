@@ -12,7 +12,8 @@ from assay_server.errors import AssayError
 from assay_server.scorer import Item, Scored, ScoreOptions, Scorer
 from assay_server.subject.types import Pair, Pooled
 
-from tests.support.tiny_subject import Watched, nothing_left, tiny_subject, until
+from tests.support.tiny_subject import Watched, nothing_left, tiny_subject
+from tests.support.waiting import PATIENCE, until
 
 Begin = Callable[..., Scorer]
 
@@ -32,7 +33,7 @@ class WatchedTokenizer:
 
         def counted(*args: Any) -> Any:
             self.calls += 1
-            assert self.free.wait(30), "the test never let the tokenizer go on"
+            assert self.free.wait(PATIENCE), "the test never let the tokenizer go on"
             return method(*args)
 
         return counted
@@ -105,5 +106,5 @@ def scored(outcome: Scored | AssayError) -> Scored:
 
 
 async def score_one(scorer: Scorer, item: Item, options: ScoreOptions | None = None, **more: Any) -> Scored:
-    (outcome,) = await asyncio.wait_for(scorer.score([item], options or ScoreOptions(), **more), 30)
+    (outcome,) = await asyncio.wait_for(scorer.score([item], options or ScoreOptions(), **more), PATIENCE)
     return scored(outcome)

@@ -27,6 +27,8 @@ from assay_server.subject.types import Directions, Pooled, SpanName, TokenTree
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from tests.support.waiting import PATIENCE
+
 WIDTH = 32
 FEATURES = 96
 K = 8
@@ -169,7 +171,7 @@ class Watched:
     def _reached(self, requests: tuple[str, ...]) -> None:
         self.threads.add(threading.current_thread().name)
         self.reads.append(requests)
-        assert self._free.wait(60), "the test never let the device go on"
+        assert self._free.wait(PATIENCE), "the test never let the device go on"
         if self.delay:
             time.sleep(self.delay)
 
@@ -211,14 +213,6 @@ def read_alone(request: TreeRequest) -> Pooled:
     (pooled,) = tiny_subject().read(tiny_subject().prepare([request]))
     assert isinstance(pooled, Pooled)
     return pooled
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for the condition; fail where it does not come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        await asyncio.sleep(0.002)
 
 
 @asynccontextmanager

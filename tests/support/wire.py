@@ -11,6 +11,8 @@ from assay.v1 import pair_pb2, scoring_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from tests.support.waiting import PATIENCE
+
 
 def pair(number: int = 0, **changes: Any) -> pair_pb2.Pair:
     """A good pair; ``changes`` replace its fields."""
@@ -106,7 +108,7 @@ async def refused_stream(
         with grpc.insecure_channel(address) as channel:
             call: Any = channel.stream_stream(method, lambda m: m.SerializeToString(), scoring_pb2.StreamPairsResponse.FromString)
             try:
-                for response in call(iter(messages), metadata=metadata, timeout=30):
+                for response in call(iter(messages), metadata=metadata, timeout=PATIENCE):
                     answered.append(response.sequence)  # noqa: PERF401 - a comprehension would lose them at the error
             except grpc.RpcError as error:
                 return rich(error)

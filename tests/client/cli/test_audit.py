@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from assay.v1 import audit_pb2
 from tests.client.cli.test_score import ENVIRONMENT, ROOT
 from tests.client.support.audits import operation
 from tests.client.support.server import ScriptedServer, rich_status
+from tests.support.processes import started
+from tests.support.waiting import PATIENCE, wait_until
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -159,13 +160,10 @@ def test_an_audit_that_fails_says_why(server: ScriptedServer, assay: Run) -> Non
 def test_ctrl_c_leaves_the_audit_running_and_says_how_to_end_it(server: ScriptedServer, number: int) -> None:
     server.shelf.states.append(operation(done=1, total=9))
     words = [sys.executable, "-m", "assay", "audit", "datasets/one", "--address", server.address]
-    process = subprocess.Popen(words, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 30
-    while not server.shelf.asked("GetOperation"):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    os.kill(process.pid, number)
-    _, err = process.communicate(timeout=30)
+    with started(words, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: server.shelf.asked("GetOperation"))
+        os.kill(process.pid, number)
+        _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "assay audits cancel operations/one" in err
     assert server.shelf.stopped == []

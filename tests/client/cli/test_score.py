@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import pytest
 from assay.cli.table import UNSTABLE_COLUMNS, schema
 
 from tests.client.support.server import ScriptedServer, features_of, rich_status
+from tests.support.processes import started
+from tests.support.waiting import PATIENCE, wait_until
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "client/python"), "OMP_NUM_THREADS": "1"}
@@ -25,7 +26,9 @@ def command(server: ScriptedServer, *args: object) -> list[str]:
 
 
 def assay(server: ScriptedServer, *args: object, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(server, *args), capture_output=True, text=True, check=False, env=ENVIRONMENT | env, timeout=60)
+    done = subprocess.run(
+        command(server, *args), capture_output=True, text=True, check=False, env=ENVIRONMENT | env, timeout=PATIENCE
+    )
     assert done.returncode == code, done.stderr
     return done
 
@@ -101,7 +104,7 @@ def test_duckdb_opens_the_output(server: ScriptedServer, rows: Path, tmp_path: P
     query = f"SELECT count(*) FROM (SELECT unnest(by_freq) AS f FROM '{out}')"
     # In a process of its own: duckdb's extension complains at the exit of whatever imported it.
     code = f"import duckdb, os; print(duckdb.sql({query!r}).fetchall()[0][0], flush=True); os._exit(0)"
-    counted = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    counted = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert counted.stdout.split() == [str(20 * 16)]
 
 
@@ -125,20 +128,8 @@ def undisturbed(server: ScriptedServer, rows: Path, tmp_path: Path) -> Any:
     return stable(out)
 
 
-def _until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "did not come true in time"
-        time.sleep(0.01)
-
-
-def start(server: ScriptedServer, *args: object) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command(server, *args), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def start(server: ScriptedServer, *args: object) -> AbstractContextManager["subprocess.Popen[str]"]:
+    return started(command(server, *args), stderr=subprocess.PIPE, env=ENVIRONMENT)
 
 
 def test_a_run_that_is_killed_goes_on_after_its_last_part_and_ends_the_same(
@@ -148,10 +139,8 @@ def test_a_run_that_is_killed_goes_on_after_its_last_part_and_ends_the_same(
     server.manners.seconds_a_batch = 0.02
     scored = server.manners.answered
     for killed in range(2):
-        for process in start(server, "score", rows, "--out", out):
-            _until(lambda n=killed: len(list(folder.glob("part-*.parquet"))) > n)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+        with start(server, "score", rows, "--out", out):
+            wait_until(lambda n=killed: len(list(folder.glob("part-*.parquet"))) > n)
         assert not out.exists()
     (folder / "part-000007.parquet.tmp").write_bytes(b"torn")  # what a crash in the middle of a part leaves
     server.manners.seconds_a_batch = 0.0
@@ -169,10 +158,10 @@ def test_an_interrupted_run_keeps_every_answer_and_says_how_to_go_on(
     out = tmp_path / "scores.parquet"
     server.manners.seconds_a_batch = 0.02
     before = server.manners.answered
-    for process in start(server, "score", rows, "--out", out):
-        _until(lambda: server.manners.answered - before > 300)
+    with start(server, "score", rows, "--out", out) as process:
+        wait_until(lambda: server.manners.answered - before > 300)
         process.send_signal(number)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
     assert "the same command goes on from there" in said
     assert "Traceback" not in said
@@ -227,8 +216,8 @@ def test_a_finished_output_is_left_alone_and_another_ones_is_not_replaced(
 def test_two_processes_do_not_write_one_output(server: ScriptedServer, rows: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.parquet"
     server.manners.hold.set()
-    for process in start(server, "score", rows, "--out", out):
-        _until((tmp_path / "scores.parquet.partial/manifest.json").exists)
+    with start(server, "score", rows, "--out", out) as process:
+        wait_until((tmp_path / "scores.parquet.partial/manifest.json").exists)
         assert "another process" in assay(server, "score", rows, "--out", out, code=2).stderr
         assert "another process" in assay(server, "score", rows, "--out", out, "--overwrite", code=2).stderr
         assert process.poll() is None

@@ -139,7 +139,7 @@ def test_arrays_of_numbers_are_not_cut_at_a_block(tmp_path: Path, monkeypatch: p
     assert list(sources.array_elements(path)) == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=st.binary(max_size=200) | st.text(alphabet='[]{},:"chosenrejt \n1', max_size=60).map(str.encode))
 def test_any_bytes_are_rows_or_an_input_error(tmp_path: Path, content: bytes) -> None:
     for name in ("any.jsonl", "any.json", "any.jsonl.gz"):

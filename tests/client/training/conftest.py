@@ -10,6 +10,7 @@ from datasets import disable_progress_bars
 
 from tests.client.training.policies import make_pairs
 from tests.support.plan_server import plan_server
+from tests.support.waiting import PATIENCE
 
 disable_progress_bars()
 
@@ -29,7 +30,7 @@ class Served:
 
     def plans(self, *interventions: Intervene) -> Plan:
         """A plan of several."""
-        return self.client.create_plan(self.dataset, interventions).wait(timeout=120)
+        return self.client.create_plan(self.dataset, interventions).wait(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from assay import AuditOptions, DecisionMode
 from assay.cli import main
 
 from tests.client.training.conftest import Served
+from tests.support.waiting import PATIENCE
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -69,7 +70,7 @@ def test_a_plan_of_concepts_says_what_to_expect_and_what_speaks_against_it(serve
 
 
 def test_a_plan_of_an_audit_takes_the_last_decision_on_each_hypothesis(served: Served, assay: Run) -> None:
-    audit = served.client.audit(served.dataset, AuditOptions(max_t_flips=64, seed=11)).wait(timeout=120)
+    audit = served.client.audit(served.dataset, AuditOptions(max_t_flips=64, seed=11)).wait(timeout=PATIENCE)
     assert "NO_DECISION" in assay("plan", audit.name)[2]
     first, second, third = (one for _, one in zip(range(3), served.client.hypotheses(audit), strict=False))
     served.client.decide(first, DecisionMode.AMPLIFY, strength=2.0)

@@ -30,6 +30,7 @@ from tests.client.conftest import QUICK
 from tests.client.support.proxy import CuttingProxy
 from tests.client.training.conftest import Served
 from tests.support.tiny_subject import WIDTH
+from tests.support.waiting import PATIENCE
 
 AWAY, AMPLIFY = InterventionMode.EXPLAIN_AWAY, InterventionMode.AMPLIFY
 WORDS = ("sage", "mint", "rain", "salt", "moss", "kiln", "amber", "delta", "fern", "lime", "opal", "wren")
@@ -39,10 +40,11 @@ ALONG = Concept.direction("along", [float(at % 3) - 1.0 for at in range(WIDTH)])
 def test_a_plan_is_made_found_listed_and_deleted(served: Served) -> None:
     ask = [Intervene("feature/8", AWAY, 0.5), Intervene(ALONG, AMPLIFY, family=InterventionFamily.ABLATION)]
     with pytest.raises(InvalidRequest):  # an ablation cannot amplify
-        served.client.create_plan(served.dataset, ask).wait(timeout=60)
-    plan = served.client.create_plan(served.dataset, ask[:1], display_name="mine", request_id="made-once").wait(timeout=60)
+        served.client.create_plan(served.dataset, ask).wait(timeout=PATIENCE)
+    plan = served.client.create_plan(served.dataset, ask[:1], display_name="mine", request_id="made-once").wait(timeout=PATIENCE)
     assert (
-        served.client.create_plan(served.dataset, ask[:1], display_name="mine", request_id="made-once").wait(timeout=60) == plan
+        served.client.create_plan(served.dataset, ask[:1], display_name="mine", request_id="made-once").wait(timeout=PATIENCE)
+        == plan
     )
     assert served.client.plan(plan.name) == plan
     assert plan in list(served.client.plans(served.dataset))
@@ -62,7 +64,7 @@ def test_a_plan_is_made_found_listed_and_deleted(served: Served) -> None:
 def test_a_concept_said_by_examples_becomes_features_whose_offsets_take_no_forward_pass(served: Served) -> None:
     loud = [f"{word.upper()}!! {word.upper()}!!" for word in WORDS]
     source = Examples(loud, [*(f"{word}, {word}." for word in WORDS), *(f"**{word}** {word}" for word in WORDS)])
-    concept = served.client.create_concept("loud", source, method=ProbeMethod.FEATURES, max_features=2).wait(timeout=60)
+    concept = served.client.create_concept("loud", source, method=ProbeMethod.FEATURES, max_features=2).wait(timeout=PATIENCE)
     assert concept.method is ProbeMethod.FEATURES
     assert concept.report is not None
     features = [concept.kind] if isinstance(concept.kind, int) else [id for id, _ in concept.kind]  # type: ignore[union-attr]
@@ -126,7 +128,7 @@ def test_curves_prompts_data_plans_and_rewards(served: Served, tmp_path: Path) -
         Intervene(ALONG, AWAY, 1.0, InterventionFamily.STEERING_VECTOR, InterventionParameters(coefficient=2.0, share=0.2)),
         Intervene("feature/8", AWAY, 1.0, InterventionFamily.ONLINE_REWARD),
     )
-    measured = client.measure_intervention(plan.interventions[0], [0.0, 1.0], generated_tokens=2).wait(timeout=120)
+    measured = client.measure_intervention(plan.interventions[0], [0.0, 1.0], generated_tokens=2).wait(timeout=PATIENCE)
     assert measured.dose_response is not None
     assert [point.coefficient for point in measured.dose_response.points] == [0.0, 1.0]
     artifact = client.intervention(plan.interventions[0]).artifact
@@ -134,7 +136,7 @@ def test_curves_prompts_data_plans_and_rewards(served: Served, tmp_path: Path) -
     assert client.intervention(plan.interventions[1]).artifact is None
     ranking = client.rank_inoculation_prompts(
         served.dataset, "feature/8", ["Be bold."], description="use bold text", rows=4, placement=PromptPlacement.USER
-    ).wait(timeout=120)
+    ).wait(timeout=PATIENCE)
     assert ranking.rows == 4
     assert len(ranking.prompts) == 7
     assert [one.mean for one in ranking.prompts] == sorted((one.mean for one in ranking.prompts), reverse=True)
@@ -164,11 +166,11 @@ def test_curves_prompts_data_plans_and_rewards(served: Served, tmp_path: Path) -
             assert await other.score_rewards(plan, items, [1.0, 2.0]) == [good, bad]
             await other.export_data_plan(plan, tmp_path / "again.parquet")
             ranked = await other.rank_inoculation_prompts(served.dataset, "feature/8", ["Be bold."], rows=4)
-            assert (await ranked.wait(timeout=120)).rows == 4
+            assert (await ranked.wait(timeout=PATIENCE)).rows == 4
             made = await other.create_plan(served.dataset, [Intervene("feature/8", AWAY)])
-            fresh = await made.wait(timeout=120)
+            fresh = await made.wait(timeout=PATIENCE)
             again = await other.measure_intervention(plan.interventions[0], [1.0], generated_tokens=2)
-            assert (await again.wait(timeout=120)).dose_response is not None
+            assert (await again.wait(timeout=PATIENCE)).dose_response is not None
             await other.delete_plan(fresh)
 
     asyncio.run(go())

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from assay_server.batching import Batcher, NullEngineObserver, Planner
 
-from tests.support.tiny_subject import Watched, nothing_left, until
+from tests.support.tiny_subject import Watched, nothing_left
+from tests.support.waiting import until
 
 Start = Callable[..., Batcher]
 
@@ -34,11 +35,6 @@ class Recorder(NullEngineObserver):
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from assay_server.subject.subject import TreeRequest
 from assay_server.subject.types import Pooled
 
 from tests.server.batching.conftest import Recorder, Start
-from tests.support.tiny_subject import Watched, about_equal, names, read_alone, tiny_subject, tree_request, until
+from tests.support.tiny_subject import Watched, about_equal, names, read_alone, tiny_subject, tree_request
+from tests.support.waiting import PATIENCE, until
 
 Futures = list["asyncio.Future[Read]"]
 
@@ -30,7 +31,7 @@ async def plug(batcher: Batcher, watched: Watched, lane: Lane = Lane.INTERACTIVE
 
 
 async def all_of(futures: Futures) -> list[Read]:
-    return await asyncio.wait_for(asyncio.gather(*futures), 30)
+    return await asyncio.wait_for(asyncio.gather(*futures), PATIENCE)
 
 
 def hold_right(reads: Sequence[Read], requests: Sequence[TreeRequest]) -> None:
@@ -126,7 +127,7 @@ async def test_bulk_work_gets_through_an_interactive_flood_that_never_ends(start
     flood: Futures = []
     began = time.monotonic()
     while not all(future.done() for future in bulk):
-        assert time.monotonic() - began < 20, "bulk work starves"
+        assert time.monotonic() - began < PATIENCE, "bulk work starves"
         if sum(not future.done() for future in flood) < 6:
             flood += batcher.submit([tree_request(50, len(flood))], Lane.INTERACTIVE, None)
         await asyncio.sleep(0)
@@ -204,7 +205,7 @@ async def test_expired_work_never_reaches_the_device_and_says_so(start: Start, w
     await asyncio.sleep(0.25)
     watched.release()
     with pytest.raises(Expired):
-        await asyncio.wait_for(expiring[0], 30)
+        await asyncio.wait_for(expiring[0], PATIENCE)
     hold_right((await all_of(futures))[1:], [fine] * prepared)
     assert names([late])[0] not in watched.read_names
 
@@ -220,7 +221,7 @@ async def test_work_cancelled_in_every_way_at_once_leaves_nothing(start: Start, 
     for future in dropped[::2]:
         future.cancel()
     watched.release()
-    outcomes = await asyncio.wait_for(asyncio.gather(*dropped, return_exceptions=True), 30)
+    outcomes = await asyncio.wait_for(asyncio.gather(*dropped, return_exceptions=True), PATIENCE)
     await all_of(futures)
     expired = sum(isinstance(outcome, Expired) for outcome in outcomes)
     assert 0 < expired < len(dropped)

@@ -16,7 +16,8 @@ from assay_server.subject.subject import TreeRequest
 
 from tests.server.batching.conftest import Recorder, Start
 from tests.server.batching.test_batcher import activations, all_of, hold_right, plug
-from tests.support.tiny_subject import Watched, names, tree_request, until
+from tests.support.tiny_subject import Watched, names, tree_request
+from tests.support.waiting import PATIENCE, until
 
 
 class OutOfBounds(AssayError):
@@ -49,7 +50,7 @@ async def test_an_error_of_the_device_fails_its_batch_alone(
     batcher = start(budget=100)
     requests = [tree_request(50, index) for index in range(6)]
     watched.fault = Poison(requests[3], error)
-    outcomes = await asyncio.wait_for(asyncio.gather(*batcher.submit(requests, lane, None), return_exceptions=True), 30)
+    outcomes = await asyncio.wait_for(asyncio.gather(*batcher.submit(requests, lane, None), return_exceptions=True), PATIENCE)
     failed = [index for index, outcome in enumerate(outcomes) if isinstance(outcome, kind)]
     (broken,) = [batch for batch in watched.reads if names(requests[3:4])[0] in batch]
     assert [name for index, name in enumerate(names(requests)) if index in failed] == list(broken)
@@ -67,7 +68,7 @@ async def test_an_error_while_preparing_ahead_fails_that_batch_alone(start: Star
     failing = batcher.submit(requests, Lane.BULK, None)
     await until(failing[0].done)
     watched.release()
-    outcomes = await asyncio.wait_for(asyncio.gather(*failing, return_exceptions=True), 30)
+    outcomes = await asyncio.wait_for(asyncio.gather(*failing, return_exceptions=True), PATIENCE)
     assert [isinstance(outcome, EngineFailure) for outcome in outcomes] == [True, True, False, False, False, False]
     hold_right((await all_of(futures + failing[2:]))[1:], requests[2:])
 
@@ -77,8 +78,8 @@ async def test_a_failing_token_request_leaves_the_next_one_unharmed(start: Start
     ids = tree_request(12).tree.trunk
     bad, good = batcher.submit([activations(ids, (10**6,)), activations(ids, (3,))], Lane.INTERACTIVE, None)
     with pytest.raises(EngineFailure, match="IndexError"):
-        await asyncio.wait_for(bad, 30)
-    assert (await asyncio.wait_for(good, 30)).result.shape == (1, len(ids))  # pyright: ignore[reportAttributeAccessIssue]
+        await asyncio.wait_for(bad, PATIENCE)
+    assert (await asyncio.wait_for(good, PATIENCE)).result.shape == (1, len(ids))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class SmallMemory:
@@ -117,7 +118,7 @@ async def test_one_item_that_no_memory_holds_fails_alone_and_says_what_to_do(sta
     requests = [tree_request(size, size) for size in (20, 120, 25)]
     small, large, other = start().submit(requests, Lane.BULK, None)
     with pytest.raises(EngineFailure) as failure:
-        await asyncio.wait_for(large, 30)
+        await asyncio.wait_for(large, PATIENCE)
     assert failure.value.reason == "OUT_OF_MEMORY"
     assert failure.value.details == {"tokens": "120"}
     hold_right(await all_of([small, other]), [requests[0], requests[2]])
@@ -127,7 +128,7 @@ async def test_work_cancelled_while_its_batch_ran_out_of_memory_is_not_tried_aga
     memory, go = SmallMemory(80), threading.Event()
 
     def fault(requests: Sequence[TreeRequest]) -> None:
-        assert go.wait(30)
+        assert go.wait(PATIENCE)
         memory(requests)
 
     watched.fault = fault
@@ -160,9 +161,9 @@ async def test_closing_fails_what_waits_and_finishes_what_runs(start: Start, wat
     with pytest.raises(NotReady):
         batcher.submit([tree_request(10)], Lane.BULK, None)
     watched.release()
-    await asyncio.wait_for(closing, 30)
+    await asyncio.wait_for(closing, PATIENCE)
     hold_right(await all_of(running), [tree_request(10, 999)])
-    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE)
     assert all(isinstance(outcome, NotReady) and outcome.reason == "STOPPING" for outcome in outcomes)
     assert len(watched.reads) == 1
     assert batcher.tokens_in_flight == 0
@@ -173,7 +174,7 @@ async def test_closing_does_not_wait_for_ever_for_a_device_that_hangs(start: Sta
     stuck = await plug(batcher, watched)
     stuck += batcher.submit([tree_request(20)], Lane.BULK, None)
     await asyncio.to_thread(batcher.close, 0.1)
-    outcomes = await asyncio.wait_for(asyncio.gather(*stuck, return_exceptions=True), 30)
+    outcomes = await asyncio.wait_for(asyncio.gather(*stuck, return_exceptions=True), PATIENCE)
     assert all(isinstance(outcome, NotReady) for outcome in outcomes)
 
 
@@ -182,7 +183,7 @@ async def test_closing_while_a_batch_is_prepared_ahead_fails_it_too(start: Start
 
     def slowly(_: Sequence[TreeRequest]) -> None:
         if threading.current_thread().name == "assay-prefetch":
-            assert ready.wait(30)
+            assert ready.wait(PATIENCE)
 
     running = await plug(batcher, watched, Lane.BULK)
     watched.prepare_fault = slowly
@@ -192,9 +193,9 @@ async def test_closing_while_a_batch_is_prepared_ahead_fails_it_too(start: Start
     await until(lambda: batcher._closed)
     ready.set()
     watched.release()
-    await asyncio.wait_for(closing, 30)
+    await asyncio.wait_for(closing, PATIENCE)
     await all_of(running)
-    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE)
     assert all(isinstance(outcome, NotReady) for outcome in outcomes)
 
 
@@ -244,7 +245,7 @@ async def test_thousands_of_callers_that_vanish_at_random_leave_nothing(
             future.cancel()
         if rng.random() < 0.3:
             await asyncio.sleep(rng.uniform(0, 0.01))
-    outcomes = await asyncio.wait_for(asyncio.gather(*(future for _, future in sent), return_exceptions=True), 60)
+    outcomes = await asyncio.wait_for(asyncio.gather(*(future for _, future in sent), return_exceptions=True), PATIENCE)
     tally = {kind: sum(isinstance(o, kind) for o in outcomes) for kind in (Read, asyncio.CancelledError, Expired, EngineFailure)}
     assert sum(tally.values()) == 3000
     assert min(tally.values()) > 0, tally

@@ -1,8 +1,6 @@
 """Features to cache, by seed and by hypothesis, and what it means that two of them are the same."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 from assay_server.cache import Backend, BreakerState, ErrorKind, Side
@@ -145,10 +143,3 @@ class Recorder:
 
     def queued(self, n_bytes: int, entries: int) -> None:
         self.waiting = (n_bytes, entries)
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
-    """Wait for ``condition``. Raises TimeoutError."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event
-            await asyncio.sleep(0.005)

@@ -25,7 +25,7 @@ MakeCache = Callable[..., RedisCache]
 
 
 @pytest.fixture
-def server() -> Iterator[RedisServer]:
+def redis() -> Iterator[RedisServer]:
     with RedisServer() as running:
         yield running
 

@@ -9,9 +9,10 @@ from assay_server.cache import LruCache, RedisSettings, TieredCache, build_cache
 from assay_server.cache.redis import KEY_PREFIX, RedisCache
 from assay_server.subject.types import SpanName
 
-from tests.server.cache.builders import Recorder, key_of, pooled_of, same, until
+from tests.server.cache.builders import Recorder, key_of, pooled_of, same
 from tests.server.cache.conftest import QUICK, MakeCache
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 
 
 async def written(recorder: Recorder, n: int) -> None:
@@ -20,14 +21,14 @@ async def written(recorder: Recorder, n: int) -> None:
 
 
 async def test_what_was_put_is_got_by_this_and_every_other_server(
-    server: RedisServer, make_cache: MakeCache, recorder: Recorder
+    redis: RedisServer, make_cache: MakeCache, recorder: Recorder
 ) -> None:
     entries = [(key_of(seed), pooled_of(seed, prompt=seed % 3 == 0)) for seed in range(300)]
-    cache = make_cache(server.url)
+    cache = make_cache(redis.url)
     assert await cache.get_many([key for key, _ in entries]) == [None] * 300
     cache.put_many(entries)
     await written(recorder, 300)
-    for reader in (cache, make_cache(server.url)):
+    for reader in (cache, make_cache(redis.url)):
         found = await reader.get_many([key for key, _ in entries] + [key_of(1000)])
         assert all(same(a, b) for a, (_, b) in zip(found[:300], entries, strict=True))
         assert found[300] is None
@@ -38,28 +39,28 @@ async def test_what_was_put_is_got_by_this_and_every_other_server(
 
 
 async def test_entries_lie_under_the_prefix_as_the_codec_wrote_them_and_live_as_long_as_told(
-    server: RedisServer, make_cache: MakeCache, recorder: Recorder
+    redis: RedisServer, make_cache: MakeCache, recorder: Recorder
 ) -> None:
     for number, settings in enumerate((QUICK, replace(QUICK, ttl_seconds=1000))):
-        make_cache(server.url, settings).put_many([(key_of(number), pooled_of(number))])
+        make_cache(redis.url, settings).put_many([(key_of(number), pooled_of(number))])
         await written(recorder, number + 1)
         name = KEY_PREFIX + key_of(number)
-        assert server.command("GET", name) == encode(key_of(number), pooled_of(number))
-        life = server.command("TTL", name)
+        assert redis.command("GET", name) == encode(key_of(number), pooled_of(number))
+        life = redis.command("TTL", name)
         assert life == -1 if settings.ttl_seconds is None else 990 < life <= 1000
-    assert len(server.keys()) == 2
+    assert len(redis.keys()) == 2
     assert recorder.moved["write"] == sum(len(encode(key_of(n), pooled_of(n))) for n in range(2))
 
 
 async def test_a_batch_is_one_mget_unless_its_entries_are_long(
-    server: RedisServer, make_cache: MakeCache, recorder: Recorder
+    redis: RedisServer, make_cache: MakeCache, recorder: Recorder
 ) -> None:
     def reads() -> int:
-        stats = server.command("INFO", "commandstats")["cmdstat_mget"]
+        stats = redis.command("INFO", "commandstats")["cmdstat_mget"]
         return int(stats["calls"])
 
     entry = len(encode(key_of(0), pooled_of(0)))
-    cache = make_cache(server.url, replace(QUICK, keys_per_read=64, bytes_per_read=8 * entry))
+    cache = make_cache(redis.url, replace(QUICK, keys_per_read=64, bytes_per_read=8 * entry))
     keys = [key_of(seed) for seed in range(64)]
     await cache.get_many(keys)
     assert reads() == 1
@@ -72,9 +73,9 @@ async def test_a_batch_is_one_mget_unless_its_entries_are_long(
 
 
 async def test_a_fuller_entry_takes_the_place_of_one_without_the_prompt(
-    server: RedisServer, make_cache: MakeCache, recorder: Recorder
+    redis: RedisServer, make_cache: MakeCache, recorder: Recorder
 ) -> None:
-    cache, key = make_cache(server.url), key_of(0)
+    cache, key = make_cache(redis.url), key_of(0)
     poor, full = pooled_of(0), pooled_of(0, prompt=True)
     cache.put_many([(key, poor)])
     await written(recorder, 1)
@@ -84,30 +85,30 @@ async def test_a_fuller_entry_takes_the_place_of_one_without_the_prompt(
     assert same(found, full)
 
 
-async def test_what_waits_to_be_written_does_not_keep_its_batch_alive(server: RedisServer, make_cache: MakeCache) -> None:
+async def test_what_waits_to_be_written_does_not_keep_its_batch_alive(redis: RedisServer, make_cache: MakeCache) -> None:
     batch = np.ones((2, 100_000), np.float16)
     alive = weakref.ref(batch)
     pooled = pooled_of(0)
     chosen = replace(pooled.spans[SpanName.CHOSEN], mean_residual_f16=batch[0, :16])
-    cache = make_cache(server.url)
+    cache = make_cache(redis.url)
     cache.put_many([(key_of(0), replace(pooled, spans=pooled.spans | {SpanName.CHOSEN: chosen}))])
     del batch, chosen
     assert alive() is None
 
 
-async def test_closing_writes_what_waits(server: RedisServer, make_cache: MakeCache, recorder: Recorder) -> None:
-    cache = make_cache(server.url)
+async def test_closing_writes_what_waits(redis: RedisServer, make_cache: MakeCache, recorder: Recorder) -> None:
+    cache = make_cache(redis.url)
     cache.put_many([(key_of(seed), pooled_of(seed)) for seed in range(500)])
     assert recorder.written == 0
     await cache.aclose()
-    assert recorder.written == 500 == len(server.keys())
+    assert recorder.written == 500 == len(redis.keys())
     assert recorder.waiting == (0, 0)
 
 
 async def test_a_closed_cache_answers_with_misses_and_drops(
-    server: RedisServer, make_cache: MakeCache, recorder: Recorder
+    redis: RedisServer, make_cache: MakeCache, recorder: Recorder
 ) -> None:
-    cache = make_cache(server.url)
+    cache = make_cache(redis.url)
     cache.put_many([(key_of(0), pooled_of(0))])
     await cache.aclose()
     await cache.aclose()
@@ -117,9 +118,9 @@ async def test_a_closed_cache_answers_with_misses_and_drops(
 
 
 async def test_features_that_are_none_and_entries_that_are_too_long_are_counted_and_not_written(
-    server: RedisServer, make_cache: MakeCache, recorder: Recorder
+    redis: RedisServer, make_cache: MakeCache, recorder: Recorder
 ) -> None:
-    cache = make_cache(server.url, replace(QUICK, value_bytes=len(encode(key_of(0), pooled_of(0)))))
+    cache = make_cache(redis.url, replace(QUICK, value_bytes=len(encode(key_of(0), pooled_of(0)))))
     broken = replace(pooled_of(1), read=-1)
     cache.put_many([(key_of(0), pooled_of(0)), (key_of(1), broken), (key_of(2), pooled_of(2, features=51))])
     await cache.aclose()
@@ -132,15 +133,15 @@ async def test_a_password_lets_in_and_is_never_told(
     caplog: pytest.LogCaptureFixture, make_cache: MakeCache, recorder: Recorder
 ) -> None:
     caplog.set_level(0)
-    with RedisServer(password="s3cr3t/word") as server:
-        good = make_cache(server.url.replace("s3cr3t/word", "s3cr3t%2Fword"))
+    with RedisServer(password="s3cr3t/word") as redis:
+        good = make_cache(redis.url.replace("s3cr3t/word", "s3cr3t%2Fword"))
         good.put_many([(key_of(0), pooled_of(0))])
         await written(recorder, 1)
         assert None not in await good.get_many([key_of(0)])
         assert not recorder.failed
         for url, kind in (
-            (f"redis://127.0.0.1:{server.port}", "noauth"),
-            (f"redis://:another-s3cr3t@127.0.0.1:{server.port}", "wrongpass"),
+            (f"redis://127.0.0.1:{redis.port}", "noauth"),
+            (f"redis://:another-s3cr3t@127.0.0.1:{redis.port}", "wrongpass"),
         ):
             outsider = make_cache(url)
             for _ in range(3):
@@ -183,14 +184,14 @@ def test_the_factory_builds_what_the_configuration_says() -> None:
     assert type(build_cache("redis://127.0.0.1", lru_bytes=1)) is TieredCache
 
 
-async def test_two_tiers_answer_from_memory_first_and_learn_from_redis(server: RedisServer) -> None:
+async def test_two_tiers_answer_from_memory_first_and_learn_from_redis(redis: RedisServer) -> None:
     keys, entries = [key_of(0), key_of(1)], [(key_of(0), pooled_of(0))]
-    writer = build_cache(server.url, lru_bytes=1 << 20)
+    writer = build_cache(redis.url, lru_bytes=1 << 20)
     writer.put_many(entries)
     assert same((await writer.get_many(keys))[0], pooled_of(0))
     await writer.aclose()
     recorder = Recorder()
-    reader = build_cache(server.url, lru_bytes=1 << 20, observer=recorder)
+    reader = build_cache(redis.url, lru_bytes=1 << 20, observer=recorder)
     for _ in range(2):
         found = await reader.get_many(keys)
         assert same(found[0], pooled_of(0))

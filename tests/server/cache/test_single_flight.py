@@ -8,6 +8,8 @@ import random
 import pytest
 from assay_server.cache import Claim, LeaderGone, SingleFlight
 
+from tests.support.waiting import PATIENCE
+
 Flight = SingleFlight[str, int]
 
 
@@ -120,7 +122,7 @@ async def test_callers_that_follow_each_other_both_end(flight: Flight) -> None:
     third = asyncio.create_task(flight.run(["ccc", "a", "dddd"], resolver(calls)))
     await settle()
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await asyncio.gather(*both, third) == [{"a": 1, "bb": 2}, {"ccc": 3, "a": 1}, {"ccc": 3, "a": 1, "dddd": 4}]
 
 
@@ -169,7 +171,7 @@ async def test_under_random_cancellation_and_failure_everyone_ends_with_right_va
     tasks = [asyncio.create_task(caller()) for _ in range(300)]
     for task in rng.sample(tasks, 80):
         asyncio.get_running_loop().call_later(rng.random() * 0.02, task.cancel)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(outcome is None or isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
     assert len(flight) == 0

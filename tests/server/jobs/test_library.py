@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,21 +15,11 @@ from assay_server.scorer import ScoreOptions, Scorer
 from assay_server.subject.types import Pair
 
 from tests.server.jobs.worlds import OPTIONS, QUICK, audit, lesson, only, open_library, tiny_scorer, upload
-from tests.support.tiny_subject import FEATURES, Watched, until
+from tests.support.tiny_subject import FEATURES, Watched
+from tests.support.waiting import PATIENCE, until
 
 PAIRS = lesson(70)
 UNUSABLE = sum(not pair.rejected for pair in PAIRS)
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
-    async with tiny_scorer(watched) as scorer:
-        yield scorer
 
 
 async def test_pairs_become_a_dataset_and_a_dataset_findings(tmp_path: Path, scorer: Scorer) -> None:
@@ -79,7 +68,7 @@ async def test_an_audit_says_the_same_whatever_happened_around_it(tmp_path: Path
                 dataset = await upload(library, PAIRS)
                 operation = await library.audits.create(dataset, QUICK, **request)
                 traffic = asyncio.ensure_future(other.score(PAIRS[number : number + 3], ScoreOptions()))
-                end = await library.operations.wait(operation.name, 0.02 + 0.04 * number)
+                end = await library.operations.wait(operation.name, 0.02 + 0.04 * number if resumed < 8 else PATIENCE)
                 await traffic
                 resumed = end.resumed
                 if end.done:
@@ -183,7 +172,7 @@ async def test_stated_hypotheses_hold_where_they_say(tmp_path: Path, scorer: Sco
         }
         for condition, inside in cases.items():
             operation = await library.audits.test(dataset, concept, condition, QUICK)
-            end = await library.operations.wait(operation.name, 60)
+            end = await library.operations.wait(operation.name, PATIENCE)
             assert end.error is None, end.error
             row = (await library.audits.hypothesis(end.response)).hypothesis
             assert (row.view, row.concept.name, row.inside) == (ViewKind.STATED, concept, inside)
@@ -191,12 +180,12 @@ async def test_stated_hypotheses_hold_where_they_say(tmp_path: Path, scorer: Sco
                 assert row.raw.estimate == result.hypotheses[0].raw.estimate
         often, never = _prompt_features(tmp_path)
         prompted = await library.audits.test(dataset, concept, PromptConcept(f"feature/{often}"), QUICK)
-        end = await library.operations.wait(prompted.name, 60)
+        end = await library.operations.wait(prompted.name, PATIENCE)
         row = (await library.audits.hypothesis(end.response)).hypothesis
         assert row.condition is not None
         assert (row.condition.name, row.inside + row.outside) == (f"feature/{often}", 70 - UNUSABLE)
         untestable = await library.audits.test(dataset, concept, PromptConcept(f"feature/{never}"), QUICK)
-        end = await library.operations.wait(untestable.name, 60)
+        end = await library.operations.wait(untestable.name, PATIENCE)
         assert isinstance(end.error, FailedPrecondition)
         assert end.error.reason == "NOTHING_TO_TEST"
         for wrong, error in ((MetadataValue("topic", "x"), InvalidItem), (PromptConcept("feature/999"), NotFound)):
@@ -307,12 +296,12 @@ async def test_the_same_audit_asked_twice_is_one(tmp_path: Path, scorer: Scorer)
         dataset = await upload(library, PAIRS)
         one, two = await asyncio.gather(*[library.audits.create(dataset, QUICK, request_id="x") for _ in range(2)])
         assert one.name == two.name
-        end = await library.operations.wait(one.name, 60)
+        end = await library.operations.wait(one.name, PATIENCE)
         with pytest.raises(InvalidItem) as refused:
             await library.audits.create(dataset, only(ViewKind.GLOBAL), request_id="x")
         assert refused.value.reason == "REQUEST_ID_REUSED"
         await library.operations.delete(one.name)
-        again = await library.operations.wait((await library.audits.create(dataset, QUICK, request_id="x")).name, 60)
+        again = await library.operations.wait((await library.audits.create(dataset, QUICK, request_id="x")).name, PATIENCE)
         assert again.response == end.response
         with pytest.raises(InvalidItem) as refused:
             await library.audits.create(dataset, replace(QUICK, metadata_keys=("nope",)))

@@ -15,7 +15,7 @@ from assay_server.rpc.state import ServerState
 from assay_server.rpc.streams import receive
 from assay_server.telemetry.metrics import Metrics
 
-from tests.support.harness import until
+from tests.support.waiting import until
 from tests.support.wire import rich
 
 Request = model_pb2.GetModelRequest

@@ -33,6 +33,7 @@ from hypothesis import strategies as st
 from tests.support.fake_library import FakeLibrary
 from tests.support.fake_scorer import D_IN, D_SAE
 from tests.support.harness import Harness, settled
+from tests.support.waiting import PATIENCE
 from tests.support.wire import batch, decode, head, pair, rich, turns
 
 CLEAN = {
@@ -281,7 +282,7 @@ async def test_mutated_uploads_get_a_clean_status_and_keep_what_came_before(harn
 
         def send(messages: list[bytes]) -> None:
             try:
-                response = audits.UploadPairsResponse.FromString(call(iter(messages), timeout=30))
+                response = audits.UploadPairsResponse.FromString(call(iter(messages), timeout=PATIENCE))
                 assert response.dataset.pairs > 0
                 outcomes["OK"] += 1
             except grpc.RpcError as error:
@@ -312,7 +313,7 @@ async def test_mutated_streams_get_a_clean_status_and_errors_in_place(harness: H
         def send(messages: list[bytes]) -> None:
             last = -1
             try:
-                for data in call(iter(messages), timeout=30):
+                for data in call(iter(messages), timeout=PATIENCE):
                     response = scoring_pb2.StreamPairsResponse.FromString(data)
                     assert response.sequence > last
                     last = response.sequence

@@ -19,7 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.support.fake_scorer import D_SAE, INFO
-from tests.support.harness import Harness, Start, settled, until
+from tests.support.harness import Harness, Start, settled
+from tests.support.waiting import PATIENCE, in_time, until
 from tests.support.wire import batch, drained, head, pair, refused, refused_stream, rich
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -204,7 +205,7 @@ async def test_bytes_that_are_no_message_are_refused_with_a_reason(harness: Harn
 
 
 async def test_a_drain_finishes_what_was_accepted_and_refuses_the_rest(start: Start) -> None:
-    harness = await start(drain_seconds=5.0)
+    harness = await start(drain_seconds=PATIENCE)
     harness.scorer.gate.clear()
     accepted = asyncio.ensure_future(harness.scoring.ScorePairs(one_pair()))
     await until(lambda: harness.scorer.running == 1)
@@ -220,7 +221,7 @@ async def test_a_drain_finishes_what_was_accepted_and_refuses_the_rest(start: St
 
 
 async def test_a_drain_answers_a_streams_accepted_batches_and_ends_it_as_unavailable(start: Start) -> None:
-    harness = await start(drain_seconds=5.0)
+    harness = await start(drain_seconds=PATIENCE)
     harness.scorer.gate.clear()
 
     async def endless() -> AsyncIterator[scoring_pb2.StreamPairsRequest]:
@@ -241,7 +242,7 @@ async def test_a_drain_answers_a_streams_accepted_batches_and_ends_it_as_unavail
 
 
 async def test_an_idle_stream_and_a_health_watch_do_not_hold_up_the_drain(start: Start) -> None:
-    harness = await start(drain_seconds=10.0)
+    harness = await start(drain_seconds=PATIENCE)
     stub: Any = health_pb2_grpc.HealthStub(harness.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service=""))
     assert (await watch.read()).status == SERVING
@@ -251,7 +252,7 @@ async def test_an_idle_stream_and_a_health_watch_do_not_hold_up_the_drain(start:
     await until(lambda: not harness.server.state.idle.is_set())
     began = time.monotonic()
     assert await harness.server.drain() is True
-    assert time.monotonic() - began < 3.0
+    assert in_time(time.monotonic() - began, 3.0)
     assert (await watch.read()).status == NOT_SERVING
     with pytest.raises(grpc.aio.AioRpcError) as ended:
         await idle.read()
@@ -272,8 +273,9 @@ async def test_a_drain_that_runs_out_of_time_cuts_the_work_off_and_leaves_nothin
 
 async def test_a_port_in_use_is_an_error_that_says_so(harness: Harness) -> None:
     second = AssayServer(ServerConfig(port=harness.server.port), Metrics())
-    with pytest.raises(ConfigError, match=str(harness.server.port)):
+    with pytest.raises(ConfigError, match=str(harness.server.port)) as refused:
         await second.start()
+    assert refused.value.reason == "CANNOT_BIND"
 
 
 async def test_calls_and_pairs_are_counted_by_method_and_code(harness: Harness) -> None:

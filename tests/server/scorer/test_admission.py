@@ -4,35 +4,20 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from assay_server.errors import AssayError, EngineFailure, Expired, NotReady, Overloaded
 from assay_server.scorer import Lane, Scored, ScoreOptions, Scorer
 from assay_server.subject.subject import TreeRequest
 
-from tests.support.tiny_scorer import Begin, WatchedCache, WatchedTokenizer, at_rest, pair_of, score_one, scorers
-from tests.support.tiny_subject import Watched, until
+from tests.support.tiny_scorer import Begin, WatchedCache, WatchedTokenizer, at_rest, pair_of, score_one
+from tests.support.tiny_subject import Watched
+from tests.support.waiting import PATIENCE, until
 
 INTERACTIVE = ScoreOptions(lane=Lane.INTERACTIVE)
 BULK = ScoreOptions(lane=Lane.BULK)
 Call = asyncio.Task[list[Scored | AssayError]]
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-def tokenizer() -> WatchedTokenizer:
-    return WatchedTokenizer()
-
-
-@pytest.fixture
-async def begin(watched: Watched, tokenizer: WatchedTokenizer) -> AsyncIterator[Begin]:
-    async with scorers(watched, tokenizer) as start:
-        yield start
 
 
 def waiting(scorer: Scorer) -> list[int]:
@@ -59,7 +44,7 @@ async def line_up(scorer: Scorer, sizes: Sequence[int], **more: float) -> list[C
 
 
 async def all_scored(*calls: Call) -> None:
-    for outcomes in await asyncio.wait_for(asyncio.gather(*calls), 30):
+    for outcomes in await asyncio.wait_for(asyncio.gather(*calls), PATIENCE):
         assert all(isinstance(outcome, Scored) for outcome in outcomes)
 
 
@@ -154,10 +139,10 @@ async def test_a_call_larger_than_the_bound_is_let_in_alone(begin: Begin, watche
 async def test_a_deadline_that_passes_while_waiting_for_room_ends_the_call(begin: Begin, watched: Watched) -> None:
     scorer = begin(bound=100)
     running = await fill(scorer, watched, 80)
-    (late,) = await line_up(scorer, [60], deadline=time.monotonic() + 0.15)
+    (late,) = await line_up(scorer, [60], deadline=time.monotonic() + 1.0)
     (patient,) = await line_up(scorer, [20])
     with pytest.raises(Expired):
-        await asyncio.wait_for(late, 5)
+        await asyncio.wait_for(late, PATIENCE)
     await until(lambda: scorer.tokens_in_flight == 100)  # who stood behind it fits
     watched.release()
     await all_scored(running, patient)
@@ -268,7 +253,7 @@ async def test_hundreds_of_calls_that_vanish_at_random_leave_nothing(begin: Begi
         if rng.random() < 0.5:
             await asyncio.sleep(rng.uniform(0, 0.01))
         peak = max(peak, scorer.tokens_in_flight)
-    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 60)
+    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), PATIENCE)
     scored = sum(isinstance(outcome, list) for outcome in outcomes)
     kinds = {type(outcome) for outcome in outcomes} - {list}
     assert scored > 50
@@ -302,10 +287,10 @@ async def test_closing_ends_every_call_wherever_it_is(begin: Begin, watched: Wat
     with pytest.raises(NotReady):
         await scorer.encode_tokens("text", [1])
     watched.release()
-    await asyncio.wait_for(closing, 30)
+    await asyncio.wait_for(closing, PATIENCE)
     tokenizer.free.set()
     await all_scored(running)
-    outcomes = await asyncio.wait_for(asyncio.gather(queued, outside, *tokenising, return_exceptions=True), 10)
+    outcomes = await asyncio.wait_for(asyncio.gather(queued, outside, *tokenising, return_exceptions=True), PATIENCE)
     in_place, *raised = outcomes
     assert isinstance(in_place, list)
     assert isinstance(in_place[0], NotReady)
@@ -323,7 +308,7 @@ async def test_a_call_that_is_still_asking_the_cache_when_the_scorer_closes_ends
     await asyncio.sleep(0.02)
     await scorer.aclose()
     with pytest.raises(NotReady):
-        await asyncio.wait_for(again, 10)
+        await asyncio.wait_for(again, PATIENCE)
     assert not cache.put
 
 

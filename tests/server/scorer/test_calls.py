@@ -11,6 +11,7 @@ from assay_server.scorer import ScoreOptions
 
 from tests.support.tiny_scorer import WatchedTokenizer, pair_of, score_one, scorers
 from tests.support.tiny_subject import Watched
+from tests.support.waiting import until
 
 
 async def test_a_call_runs_on_the_device_thread_with_the_subject_and_gives_its_answer() -> None:
@@ -44,11 +45,11 @@ async def test_interactive_pairs_overtake_bulk_calls() -> None:
         scorer = begin()
         watched.hold()
         first = asyncio.create_task(score_one(scorer, pair_of(30, 1)))
-        await asyncio.sleep(0.05)
+        await until(lambda: watched.reads)
         bulk = asyncio.create_task(scorer.call(lambda _: order.append(len(watched.reads)), 10, lane=Lane.BULK))
-        await asyncio.sleep(0.05)
+        await until(lambda: scorer.tokens_in_flight == 40)
         quick = asyncio.create_task(score_one(scorer, pair_of(30, 2), ScoreOptions(lane=Lane.INTERACTIVE)))
-        await asyncio.sleep(0.05)
+        await until(lambda: scorer.tokens_in_flight == 70)
         watched.release()
         await asyncio.gather(first, bulk, quick)
     assert order == [2]  # both pairs had been read when the call ran
@@ -60,7 +61,7 @@ async def test_a_cancelled_or_late_call_never_reaches_the_device() -> None:
         scorer = begin()
         watched.hold()
         first = asyncio.create_task(score_one(scorer, pair_of(30, 1)))
-        await asyncio.sleep(0.05)
+        await until(lambda: watched.reads)
         cancelled = asyncio.create_task(scorer.call(lambda _: ran.append("cancelled"), 10))
         late = asyncio.create_task(scorer.call(lambda _: ran.append("late"), 10, deadline=time.monotonic() + 0.1))
         await asyncio.sleep(0.15)

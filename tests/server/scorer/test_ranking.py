@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.support.waiting import in_time
+
 D_SAE = 64
 
 
@@ -108,6 +110,7 @@ def test_a_feature_whose_activation_rounds_to_zero_still_counts_by_frequency() -
     assert by_freq.features.tolist() == [3, 4]
 
 
+@pytest.mark.serial
 def test_both_rankings_of_a_pair_take_well_under_a_millisecond() -> None:
     rng = np.random.default_rng(0)
 
@@ -130,7 +133,7 @@ def test_both_rankings_of_a_pair_take_well_under_a_millisecond() -> None:
         began = time.perf_counter()
         ranker.pair(chosen, rejected, 16)
         took.append(time.perf_counter() - began)
-    assert float(np.median(took)) < 500e-6  # about 50 us on an idle core
+    assert in_time(float(np.median(took)), 500e-6)  # about 50 us on an idle core
 
 
 def test_an_error_leaves_nothing_of_its_spans_to_the_next_ranking() -> None:

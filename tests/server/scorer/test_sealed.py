@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
 
 import pytest
 from assay_server.batching import Planner
@@ -10,22 +9,11 @@ from assay_server.scorer import CacheState, Lane, ScoreOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.tiny_scorer import Begin, WatchedCache, WatchedTokenizer, pair_of, score_one, scored, scorers
+from tests.support.tiny_scorer import Begin, WatchedCache, pair_of, score_one, scored
 from tests.support.tiny_subject import Watched, same_bits
 
 SEALED = ScoreOptions(include_prompt=True, lane=Lane.BULK, patient=True, sealed=True)
 PAIRS = [pair_of(20 + 13 * (index % 9), index) for index in range(24)]
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-async def begin(watched: Watched) -> AsyncIterator[Begin]:
-    async with scorers(watched, WatchedTokenizer()) as start:
-        yield start
 
 
 @settings(deadline=None)

@@ -48,8 +48,9 @@ def test_damaged_json_is_noticed_at_any_byte(files: Files) -> None:
         with pytest.raises(DataLoss):
             files.read_json("x.json")
     files.write("x.json", whole.replace(b"12", b"13"))
-    with pytest.raises(DataLoss):
+    with pytest.raises(DataLoss) as damaged:
         files.read_json("x.json")
+    assert damaged.value.reason == "FILE_DAMAGED"
 
 
 def test_a_second_process_is_kept_out_until_the_first_one_is_gone(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 PROGRAM = """
 import resource, sys, threading
 import torch
@@ -35,7 +37,7 @@ thread.start(); thread.join()
 
 
 def faults(mode: str) -> int:
-    run = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True, timeout=PATIENCE)
     if run.stdout.strip() == "absent":
         pytest.skip("this C library is not glibc: there is nothing to set")
     return int(run.stdout)

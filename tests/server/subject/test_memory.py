@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.support.saes import build_sae
+from tests.support.waiting import PATIENCE
 
 TOKENS, WIDE = 8_192, 65_536
 UNEVEN = [0, *np.cumsum([1] * 2_000 + [3] * 500 + [TOKENS - 3_500]).tolist()]  # many short spans: spans x features is bounded too
@@ -52,7 +53,6 @@ def wide(name: str) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", ["standard", "topk_rescaled"])
 def test_no_tensor_outgrows_a_block_whatever_the_saes_width(name: str) -> None:
     assert TOKENS * WIDE >= 64 * BLOCK_ELEMENTS
@@ -103,14 +103,13 @@ GROWTH = """
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from Linux's accounting")
 def test_a_process_grows_by_a_few_blocks_and_not_by_the_whole_tensor() -> None:
     if psutil.virtual_memory().available < 3 * 2**30:
         pytest.skip("less than 3 GiB of memory is free")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     script = textwrap.dedent(GROWTH.format(root=root, name="topk"))
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=220, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     before, after, entries = json.loads(done.stdout.strip().splitlines()[-1])
     grown = (after - before) * 1024

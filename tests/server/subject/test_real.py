@@ -34,7 +34,6 @@ FEW, MOST_CHARACTERS = 8, 1_500
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(280),
     pytest.mark.skipif(not (MODEL / "config.json").is_file(), reason="the demo model is not there: `make demo` makes it"),
 ]
 

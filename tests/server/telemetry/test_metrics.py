@@ -15,6 +15,7 @@ from assay_server.telemetry.store_metrics import MAX_AGE_SECONDS, StoreMetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.fake_scorer import INFO
+from tests.support.waiting import PATIENCE
 
 SUFFIXES = (
     "_total",
@@ -202,16 +203,16 @@ def test_the_exporter_answers_scrapes_and_probes() -> None:
     exporter = Exporter(filled(), lambda: serving, host="127.0.0.1", port=0)
     try:
         url = f"http://127.0.0.1:{exporter.port}"
-        with urllib.request.urlopen(f"{url}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE) as response:
             assert b"assay_tokens_read_total 1000.0" in response.read()
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         with pytest.raises(urllib.error.HTTPError, match="503"):
-            urllib.request.urlopen(f"{url}/healthz", timeout=5)
+            urllib.request.urlopen(f"{url}/healthz", timeout=PATIENCE)
         serving = True
-        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as response:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=PATIENCE) as response:
             assert response.status == 200
         with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(f"{url}/", timeout=5)
+            urllib.request.urlopen(f"{url}/", timeout=PATIENCE)
         with pytest.raises(OSError):
             Exporter(Metrics(), lambda: True, host="127.0.0.1", port=exporter.port)
     finally:

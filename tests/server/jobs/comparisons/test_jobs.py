@@ -22,7 +22,8 @@ from tests.server.audit.comparison.worlds import slow_plane
 from tests.server.jobs.comparisons.house import EVERYTHING, MARGINS, QUICK, TRAINING, House, house, rollouts, slow_firing, slow_u
 from tests.server.jobs.worlds import audit, lesson, only
 from tests.support.concepts import loud_pairs, request
-from tests.support.tiny_subject import Watched, build_subject, until
+from tests.support.tiny_subject import Watched, build_subject
+from tests.support.waiting import PATIENCE, until
 
 
 @pytest.fixture
@@ -291,7 +292,7 @@ async def test_a_comparison_that_another_subject_was_asked_for_is_not_made(tmp_p
         operation = await at.library.comparisons.create(at.request(), request_id="c")
         await until(lambda: bool(watched.reads))
     async with house(tmp_path, Watched(build_subject(seed=9))) as at:
-        ended = await asyncio.wait_for(at.ended(operation), 60)
+        ended = await asyncio.wait_for(at.ended(operation), PATIENCE)
         assert isinstance(ended.error, SubjectMismatch)
 
 

@@ -1,7 +1,6 @@
 """Clusters come from the dataset's feature shards, are kept for the subject, and replace those in use only when whole."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,26 +17,15 @@ from assay_server.subject.types import Message, Pair, SpanName
 from scipy import sparse
 
 from tests.support.concepts import CLUSTERS, concepts_over, loud_pairs
-from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import FEATURES, Watched, until
+from tests.support.tiny_subject import FEATURES, Watched
+from tests.support.waiting import PATIENCE, until
 
 PAIRS = [*loud_pairs(30, prompts=10), Pair((Message("user", "q"),), "", "unusable")]
 LOOSE = {"edge_share": 0.2, "min_size": 3}
 
 
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
-    async with scorers(watched, WatchedTokenizer()) as begin:
-        yield begin()
-
-
 async def computed(library: Library, operations: Operations, request: ClusterRequest) -> None:
-    info = await operations.wait((await library.clusters.compute(request)).name, 60)
+    info = await operations.wait((await library.clusters.compute(request)).name, PATIENCE)
     assert info.error is None, info.error
     assert info.response == "clusters"
 
@@ -71,7 +59,7 @@ async def test_what_was_computed_outlives_the_process_and_hides_what_was_shipped
 
 async def test_without_a_cluster_there_is_an_error_with_its_reason_and_the_old_ones_stay(tmp_path: Path, scorer: Scorer) -> None:
     async with concepts_over(tmp_path, scorer, PAIRS[:2], shipped=CLUSTERS) as (library, operations, dataset):
-        info = await operations.wait((await library.clusters.compute(ClusterRequest(dataset))).name, 60)
+        info = await operations.wait((await library.clusters.compute(ClusterRequest(dataset))).name, PATIENCE)
         assert info.error is not None
         assert info.error.reason == "NO_CLUSTERS"
         assert "use a larger corpus" in info.error.message
@@ -116,7 +104,7 @@ async def test_a_clustering_that_was_broken_off_gives_the_same_clusters_at_the_n
         watched.release()
         await closing
     async with concepts_over(tmp_path / "torn", scorer, PAIRS) as (library, operations, _):
-        ended = await operations.wait(info.name, 60)
+        ended = await operations.wait(info.name, PATIENCE)
         assert (ended.resumed, ended.error) == (1, None)
         assert library.clusters.in_use.clusters == undisturbed.clusters
 

@@ -1,6 +1,5 @@
 """Concepts of features that tell examples apart, as jobs around a real tiny subject."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,6 @@ from sklearn.metrics import roc_auc_score
 
 from tests.server.jobs.concepts.test_jobs import _possible_splits, made
 from tests.support.concepts import concept_jobs, loud_pairs, loud_texts, request
-from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import Watched
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    async with scorers(Watched(), WatchedTokenizer()) as begin:
-        yield begin()
 
 
 async def test_examples_make_a_set_of_features_that_is_scored_by_their_largest_activations(

@@ -1,7 +1,6 @@
 """Concepts from every source, through a real tiny subject: fitted, measured on tokens, kept over a restart, made once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,23 +28,12 @@ from assay_server.subject.types import PromptedResponse, SpanName
 from sklearn.metrics import roc_auc_score
 
 from tests.support.concepts import CLUSTERS, concept_jobs, cosine, loud_pairs, loud_texts, request
-from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import WIDTH, Watched, tiny_subject, until
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
-    async with scorers(watched, WatchedTokenizer()) as begin:
-        yield begin()
+from tests.support.tiny_subject import WIDTH, Watched, tiny_subject
+from tests.support.waiting import PATIENCE, until
 
 
 async def made(jobs: Any, operations: Any, asked: Any) -> StoredConcept:
-    info = await operations.wait((await jobs.create(asked)).name, 60)
+    info = await operations.wait((await jobs.create(asked)).name, PATIENCE)
     assert info.error is None, info.error
     assert info.done
     return jobs.get(info.response)
@@ -212,7 +200,7 @@ async def test_examples_that_cannot_be_read_are_left_out_and_named_where_too_few
         assert report is not None
         assert report.fitted_positive + report.held_out_positive == 12
         too_few = TextExamples((*source.positive[:9], *long), source.negative)
-        info = await operations.wait((await jobs.create(request(too_few, concept_id="few"))).name, 60)
+        info = await operations.wait((await jobs.create(request(too_few, concept_id="few"))).name, PATIENCE)
     assert info.error is not None
     assert info.error.reason == "TOO_FEW_EXAMPLES"
     assert "12 of 33 could not be read" in info.error.message
@@ -231,7 +219,7 @@ async def test_texts_without_prompts_are_each_their_own_group_and_equal_texts_on
         one_prompt = TextExamples(
             *(tuple(PromptedResponse("q", item.response) for item in side) for side in (source.positive, source.negative))
         )
-        info = await operations.wait((await jobs.create(request(one_prompt))).name, 60)
+        info = await operations.wait((await jobs.create(request(one_prompt))).name, PATIENCE)
     assert info.error is not None
     assert info.error.reason == "TOO_FEW_EXAMPLES"
     assert "in 1 prompts" in info.error.message
@@ -240,7 +228,7 @@ async def test_texts_without_prompts_are_each_their_own_group_and_equal_texts_on
 async def test_sides_that_do_not_differ_make_no_concept(tmp_path: Path, scorer: Scorer) -> None:
     positive = loud_texts(12).positive
     async with concept_jobs(tmp_path, scorer) as (jobs, operations):
-        info = await operations.wait((await jobs.create(request(TextExamples(positive, positive)))).name, 60)
+        info = await operations.wait((await jobs.create(request(TextExamples(positive, positive)))).name, PATIENCE)
         assert jobs.all() == []
     assert info.error is not None
     assert info.error.reason == "NO_DIFFERENCE"
@@ -360,7 +348,7 @@ async def test_what_was_under_way_when_the_server_stopped_is_made_at_the_next_st
         await closing
         assert not operations.get(info.name).done
     async with concept_jobs(tmp_path, scorer) as (jobs, operations):
-        ended = await operations.wait(info.name, 60)
+        ended = await operations.wait(info.name, PATIENCE)
         assert (ended.response, ended.resumed, ended.error) == ("concepts/broken-off", 1, None)
         concept = jobs.get("concepts/broken-off")
         assert np.array_equal(concept.direction, undisturbed.direction)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +22,20 @@ from assay_server.store.features import FeatureShard, SpanColumns
 from assay_server.subject.types import Pair, SpanName
 
 from tests.support.concepts import CLUSTERS, concepts_over, loud_pairs, sentence
-from tests.support.label_endpoint import LabelServer, Reply, label_server
-from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import FEATURES, Watched
+from tests.support.label_endpoint import LabelServer, Reply
+from tests.support.tiny_subject import FEATURES
+from tests.support.waiting import PATIENCE
 
 RAW = tuple(Pair(f"say {i}: ", sentence(i, loud=True), sentence(i, loud=False)) for i in range(12))
 PAIRS = [*loud_pairs(24), *RAW]
 
 
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    async with scorers(Watched(), WatchedTokenizer()) as begin:
-        yield begin()
-
-
-@pytest.fixture
-def server() -> Iterator[LabelServer]:
-    with label_server() as running:
-        yield running
-
-
-def endpoint(server: LabelServer) -> EndpointOptions:
-    return EndpointOptions(server.url, "judge", api_key="s3cret", attempts=2, backoff_seconds=0.01)
+def endpoint(judge: LabelServer) -> EndpointOptions:
+    return EndpointOptions(judge.url, "judge", api_key="s3cret", attempts=2, backoff_seconds=0.01)
 
 
 async def labelled(library: Library, operations: Operations, request: LabelRequest) -> LabelSummary:
-    info = await operations.wait((await library.labels.create(request)).name, 60)
+    info = await operations.wait((await library.labels.create(request)).name, PATIENCE)
     assert info.error is None, info.error
     return await library.labels.summary(info.response)
 
@@ -94,7 +82,8 @@ async def test_labels_outlive_the_process_and_stand_over_those_that_came_with_th
 
 async def test_clusters_are_labelled_by_what_their_members_fire_on_together(tmp_path: Path, scorer: Scorer) -> None:
     async with concepts_over(tmp_path, scorer, PAIRS) as (library, operations, dataset):
-        await operations.wait((await library.clusters.compute(ClusterRequest(dataset, edge_share=0.2, min_size=3))).name, 60)
+        computing = await library.clusters.compute(ClusterRequest(dataset, edge_share=0.2, min_size=3))
+        await operations.wait(computing.name, PATIENCE)
         assert library.labels.of_cluster(library.clusters.in_use.clusters[0]).label == ""
         summary = await labelled(library, operations, LabelRequest(dataset, clusters=(0,)))
         assert (summary.labelled, summary.failed) == (1, 0)
@@ -116,17 +105,17 @@ def knowing(request: dict[str, Any]) -> str:
 
 
 async def test_an_endpoint_labels_features_and_what_it_cost_is_counted(
-    tmp_path: Path, scorer: Scorer, server: LabelServer
+    tmp_path: Path, scorer: Scorer, judge: LabelServer
 ) -> None:
-    server.answer = knowing
+    judge.answer = knowing
     labels = Labels(FEATURES)
-    over = concepts_over(tmp_path, scorer, PAIRS, labels=labels, endpoint=endpoint(server))
+    over = concepts_over(tmp_path, scorer, PAIRS, labels=labels, endpoint=endpoint(judge))
     async with over as (library, operations, dataset):
         await labelled(library, operations, LabelRequest(dataset))
         ids = tuple(entry.id for entry in labels.known())[:3]
         summary = await labelled(library, operations, LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
     assert (summary.labelled, summary.failed) == (3, 0)
-    assert summary.requests == len(server.requests) >= 3
+    assert summary.requests == len(judge.requests) >= 3
     assert summary.prompt_tokens == 100 * summary.requests
     assert summary.completion_tokens == 7 * summary.requests
     for id in ids:
@@ -138,43 +127,43 @@ async def test_an_endpoint_labels_features_and_what_it_cost_is_counted(
 
 
 async def test_one_item_that_gets_no_label_is_counted_and_the_others_are_made(
-    tmp_path: Path, scorer: Scorer, server: LabelServer
+    tmp_path: Path, scorer: Scorer, judge: LabelServer
 ) -> None:
     answers = iter(["{}", "{}"])
-    server.answer = lambda request: next(answers, None) or knowing(request)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+    judge.answer = lambda request: next(answers, None) or knowing(request)
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(judge)) as (library, operations, dataset):
         ids = await _firing(library, operations, dataset)
         asked = LabelRequest(dataset, ids[:1], method=LabelMethod.ENDPOINT)
         assert (await labelled(library, operations, asked)).failed == 1
         assert (await labelled(library, operations, asked)).failed == 0, "another request asks again"
 
 
-async def test_an_endpoint_that_refuses_ends_the_run_with_the_fix(tmp_path: Path, scorer: Scorer, server: LabelServer) -> None:
-    server.answer = lambda request: Reply(status=401)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+async def test_an_endpoint_that_refuses_ends_the_run_with_the_fix(tmp_path: Path, scorer: Scorer, judge: LabelServer) -> None:
+    judge.answer = lambda request: Reply(status=401)
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(judge)) as (library, operations, dataset):
         ids = await _firing(library, operations, dataset)
         info = await library.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
-        ended = await operations.wait(info.name, 60)
+        ended = await operations.wait(info.name, PATIENCE)
     assert ended.error is not None
     assert ended.error.reason == "LABEL_ENDPOINT_REFUSED"
     assert "label_api_key" in ended.error.message
 
 
 async def test_an_endpoint_that_is_down_is_given_up_before_everything_was_asked(
-    tmp_path: Path, scorer: Scorer, server: LabelServer
+    tmp_path: Path, scorer: Scorer, judge: LabelServer
 ) -> None:
-    server.answer = lambda request: Reply(status=503)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+    judge.answer = lambda request: Reply(status=503)
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(judge)) as (library, operations, dataset):
         ids = await _firing(library, operations, dataset)
         info = await library.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT))
-        ended = await operations.wait(info.name, 60)
+        ended = await operations.wait(info.name, PATIENCE)
     assert ended.error is not None
     assert ended.error.reason == "LABEL_ENDPOINT_FAILED"
-    assert len(server.requests) <= 64, "one batch at most"
+    assert len(judge.requests) <= 64, "one batch at most"
 
 
 async def test_a_run_that_was_broken_off_asks_only_for_what_is_missing(
-    tmp_path: Path, scorer: Scorer, server: LabelServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scorer: Scorer, judge: LabelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("assay_server.jobs.concepts.label_runs.KEPT_AT_ONCE", 2)
     explained: list[str] = []
@@ -188,16 +177,16 @@ async def test_a_run_that_was_broken_off_asks_only_for_what_is_missing(
                 return Reply(wait=3.0)
         return knowing(request)
 
-    server.answer = answer
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, dataset):
+    judge.answer = answer
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(judge)) as (library, operations, dataset):
         ids = (await _firing(library, operations, dataset))[:6]
         info = await library.labels.create(LabelRequest(dataset, ids, method=LabelMethod.ENDPOINT, request_id="r"))
         while not stall.is_set():  # noqa: ASYNC110 - set on a thread of the server's
             await asyncio.sleep(0.01)
         await operations.aclose()
-    server.answer = knowing_again(explained)
-    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(server)) as (library, operations, _):
-        ended = await operations.wait(info.name, 60)
+    judge.answer = knowing_again(explained)
+    async with concepts_over(tmp_path, scorer, PAIRS, endpoint=endpoint(judge)) as (library, operations, _):
+        ended = await operations.wait(info.name, PATIENCE)
         assert ended.error is None
         summary = await library.labels.summary(ended.response)
     assert summary.labelled == 6

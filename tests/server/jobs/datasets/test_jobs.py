@@ -21,6 +21,7 @@ from assay_server.subject.types import Pair
 
 from tests.server.store.builders import make_pairs
 from tests.support.fake_scorer import INFO, FakeScorer
+from tests.support.waiting import PATIENCE
 
 
 class SlowUploads(Uploads):
@@ -35,7 +36,7 @@ class SlowUploads(Uploads):
 
     def append(self, request_id: str, position: Position, sequence: int, pairs: Sequence[Pair], sent_bytes: int) -> Position:
         if self.gate is not None:
-            self.gate.wait(30)
+            self.gate.wait(PATIENCE)
         return super().append(request_id, position, sequence, pairs, sent_bytes)
 
 

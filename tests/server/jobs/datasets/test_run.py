@@ -31,6 +31,7 @@ from assay_server.subject.types import Message, Pair
 from tests.server.jobs.datasets import killed_import
 from tests.server.jobs.datasets.killed_import import SHARD
 from tests.support.fake_scorer import INFO, FakeScorer
+from tests.support.waiting import PATIENCE
 
 ROWS = 100
 
@@ -72,7 +73,7 @@ class Shop:
         self.datasets = DatasetJobs(data.files, store, uploads, reader, self.imports, self.operations, INFO)
 
     async def run(self, uri: str, request_id: str = "") -> OperationInfo:
-        return await self.operations.wait((await self.imports.begin(uri, "", request_id)).name, 60)
+        return await self.operations.wait((await self.imports.begin(uri, "", request_id)).name, PATIENCE)
 
     async def pairs(self, end: OperationInfo) -> list[Pair]:
         assert end.error is None, end.error
@@ -265,7 +266,7 @@ async def test_a_file_that_changed_is_imported_anew_and_under_another_name_too(s
     second = await shop.run(path.as_uri())
     assert second.name != first.name
     assert await shop.pairs(second) == [read_as(0), read_as(1)]
-    named = await shop.operations.wait((await shop.imports.begin(path.as_uri(), "mine", "")).name, 60)
+    named = await shop.operations.wait((await shop.imports.begin(path.as_uri(), "mine", "")).name, PATIENCE)
     assert (named.error, named.response) == (None, second.response)
 
 
@@ -312,11 +313,11 @@ async def test_a_killed_import_is_taken_up_again_and_makes_the_same_dataset(
     folder = tmp_path / "data"
     command = ["-m", killed_import.__name__, str(folder), str(path), str(reading), str(place)]
     killed = await asyncio.create_subprocess_exec(sys.executable, *command)
-    assert await asyncio.wait_for(killed.wait(), 120) == -signal.SIGKILL
+    assert await asyncio.wait_for(killed.wait(), PATIENCE) == -signal.SIGKILL
     assert len(list(folder.rglob("pairs-*.parquet"))) == shards
     assert not list(folder.rglob("dataset.json"))
     async with opened(folder, root) as shop:
-        end = await shop.operations.wait("operations/import-killed", 60)
+        end = await shop.operations.wait("operations/import-killed", PATIENCE)
         assert await shop.pairs(end) == [read_as(number) for number in range(300)]
         assert (end.resumed, end.pairs_done, end.pairs_total) == (1, 300, 300)
         assert end.response == (await shop.run(path.as_uri())).response

@@ -1,7 +1,7 @@
 """Shards as the statistics read them: usable pairs, shares of tokens, nuisances, directions and conditions, from files alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from assay_server.store.features import DirectionSet, Features
 from assay_server.store.files import Files
 from assay_server.subject.types import Pair, SpanName
 
-from tests.server.jobs.worlds import lesson, tiny_scorer
+from tests.server.jobs.worlds import lesson
 from tests.support.tiny_subject import WIDTH, Watched
 
 PAIRS = lesson(40)
@@ -27,17 +27,6 @@ USABLE = [index for index, pair in enumerate(PAIRS) if pair.rejected]
 DIRECTIONS = DirectionSet(np.random.default_rng(3).normal(size=(2, WIDTH)).astype(np.float32))
 NONE = DirectionSet(np.zeros((0, 0), np.float32))
 OPTIONS = ScoringOptions(chunk_pairs=7, max_text_bytes=4000)
-
-
-@pytest.fixture
-def watched() -> Watched:
-    return Watched()
-
-
-@pytest.fixture
-async def scorer(watched: Watched) -> AsyncIterator[Scorer]:
-    async with tiny_scorer(watched) as scorer:
-        yield scorer
 
 
 class Stored:

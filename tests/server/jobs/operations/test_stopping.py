@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from assay_server.jobs.audits.types import AuditState
 from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import Scorer
 
-from tests.server.jobs.worlds import QUICK, audit, everywhere, lesson, open_library, tiny_scorer, upload
+from tests.server.jobs.worlds import QUICK, audit, everywhere, lesson, open_library, upload
+from tests.support.waiting import PATIENCE
 
 PAIRS = lesson(70)
 SLOW = everywhere(QUICK, lambda statistics: replace(statistics, max_t_flips=4_096))
@@ -46,7 +47,7 @@ class Questions:
 
 
 def _stopped(progress: Progress) -> bool:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE
     while not progress.stopping and time.monotonic() < until:
         time.sleep(0.001)
     return progress.stopping
@@ -58,12 +59,6 @@ def questions(monkeypatch: pytest.MonkeyPatch, hold: int = 0) -> Iterator[Questi
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "check", lambda progress: seen.ask(progress, check))
         yield seen
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    async with tiny_scorer() as scorer:
-        yield scorer
 
 
 @pytest.fixture
@@ -88,7 +83,7 @@ async def test_an_audit_ends_at_the_next_question_and_goes_on_to_the_same_bits(
                 operation = await library.audits.create(dataset, SLOW)
                 assert await asyncio.to_thread(seen.held.wait, 60)
                 await library.operations.cancel(operation.name)
-                end = await library.operations.wait(operation.name, 60)
+                end = await library.operations.wait(operation.name, PATIENCE)
             assert isinstance(end.error, Cancelled)
             assert (seen.asked, seen.refused) == (hold, 1)
             assert (await library.audits.get(operation.target)).state is AuditState.CANCELLED
@@ -100,6 +95,6 @@ async def test_an_audit_ends_at_the_next_question_and_goes_on_to_the_same_bits(
             assert (seen.asked, seen.refused) == (hold, 1)
 
         async with open_library(folder, scorer) as library:
-            end = await library.operations.wait(operation.name, 60)
+            end = await library.operations.wait(operation.name, PATIENCE)
             assert (end.error, end.resumed) == (None, 1)
             assert (await library.audits.get(end.response)).result_fingerprint == expected

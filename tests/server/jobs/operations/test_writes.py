@@ -15,6 +15,7 @@ from assay_server.store.files import Files
 
 from tests.server.jobs.operations.test_jobs import Work, submit
 from tests.server.jobs.worlds import audit, lesson, only, open_library, tiny_scorer, upload
+from tests.support.waiting import PATIENCE
 
 MOMENT = 0.2  # in which what must not happen would have happened
 
@@ -31,7 +32,7 @@ class SlowFiles(Files):
     def write_json(self, path: str, value: Mapping[str, Any]) -> None:
         if self._holds(value):
             self.held.set()
-            assert self.go.wait(30)
+            assert self.go.wait(PATIENCE)
         super().write_json(path, value)
 
     async def reached(self) -> None:

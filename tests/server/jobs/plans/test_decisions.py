@@ -1,6 +1,5 @@
 """Decisions become targets only while they are about what was audited: the same subject, the same concept."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.subject.types import SubjectInfo
 
-from tests.server.jobs.worlds import QUICK, audit, lesson, only, open_library, tiny_scorer, upload
+from tests.server.jobs.worlds import QUICK, audit, lesson, only, open_library, upload
 from tests.support.tiny_subject import FEATURES, WIDTH
 
 PAIRS = [pair for pair in lesson(40) if pair.rejected]
@@ -51,12 +50,6 @@ class Shelf:
     def decided(self, library: Library, info: SubjectInfo) -> FindDecision:
         find = finder(lambda name, field: self.concept, lambda: (self.cluster,), FEATURES)
         return decisions_of(library.audits, find, lambda name, features: LabelText("a label"), info)
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    async with tiny_scorer() as scorer:
-        yield scorer
 
 
 async def decision(library: Library, concept: str) -> str:

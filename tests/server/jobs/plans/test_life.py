@@ -14,6 +14,7 @@ from assay_server.jobs.plans.files import PlanFiles
 from assay_server.jobs.plans.types import PlanRequest
 
 from tests.server.jobs.plans.worlds import FEATURES, World, direction_target, feature_target, make_pairs, specification, world
+from tests.support.waiting import PATIENCE
 
 SHORT = SweepOptions((0.0, 1.0), generated_tokens=2)
 
@@ -28,7 +29,7 @@ class SlowReads:
         def slow(files: PlanFiles, id: str) -> CompiledPlan:
             found = read(files, id)
             self.has_read.set()
-            assert self.free.wait(30)
+            assert self.free.wait(PATIENCE)
             return found
 
         monkeypatch.setattr(PlanFiles, "read", slow)
@@ -82,7 +83,7 @@ async def test_deleting_a_plan_ends_its_measuring_and_leaves_no_head_behind(tiny
 
     def slow(files: PlanFiles, plan: Plan) -> None:
         writing.set()
-        assert free.wait(30)
+        assert free.wait(PATIENCE)
         rewrite(files, plan)
 
     monkeypatch.setattr(PlanFiles, "rewrite", slow)

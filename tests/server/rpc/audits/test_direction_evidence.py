@@ -1,11 +1,9 @@
 """An audit of a direction from end to end: its evidence and its report are highlighted by what it was tested by."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 from assay_server.concepts.measuring import ConceptReport
 from assay_server.config import ServerConfig
 from assay_server.jobs.audits.jobs import AuditJobs
@@ -18,18 +16,12 @@ from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.concepts import ConceptKind, StoredConcept
 from assay_server.subject.types import Directions, SpanName
 
-from tests.server.jobs.worlds import QUICK, audit, lesson, open_library, tiny_scorer, upload
+from tests.server.jobs.worlds import QUICK, audit, lesson, open_library, upload
 from tests.support.tiny_subject import FEATURES, WIDTH
 
 PAIRS = [pair for pair in lesson(40) if pair.rejected]
 VECTOR = np.random.default_rng(1).normal(size=WIDTH).astype(np.float32)
 NAME = "concepts/loud"
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    async with tiny_scorer() as scorer:
-        yield scorer
 
 
 async def loud(scorer: Scorer) -> StoredConcept:

@@ -1,7 +1,6 @@
 """Highlights by a real subject whose tokens are bytes: each character is marked if and only if one of its bytes fires."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import numpy as np
@@ -14,8 +13,7 @@ from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.subject.types import Directions, Message, Pair, Prompt, SpanName, TokenInfo, TokenTree, Truncation
 
 from tests.support.fake_scorer import FakeScorer
-from tests.support.tiny_scorer import WatchedTokenizer, scorers
-from tests.support.tiny_subject import FEATURES, WIDTH, Watched, tiny_subject
+from tests.support.tiny_subject import FEATURES, WIDTH, tiny_subject
 
 SIDES = (SpanName.CHOSEN, SpanName.REJECTED)
 TALK = (Message("system", "Be brief."), Message("user", "Why? 🎉"))
@@ -25,12 +23,6 @@ PAIRS = {
     "empty raw prompt": Pair("", "only a response", "another"),
     "the response stands in the prompt too": Pair((Message("user", "same"),), "same", "other"),
 }
-
-
-@pytest.fixture
-async def scorer() -> AsyncIterator[Scorer]:
-    async with scorers(Watched(), WatchedTokenizer()) as begin:
-        yield begin()
 
 
 async def fires(scorer: Scorer, prompt: Prompt, response: str, features: tuple[int, ...]) -> list[float]:

@@ -11,7 +11,8 @@ from assay.v1 import audit_service_pb2 as service
 from assay_server.errors import Overloaded
 
 from tests.support.audited import PAIRS, audited
-from tests.support.harness import Harness, settled, until
+from tests.support.harness import Harness, settled
+from tests.support.waiting import until
 from tests.support.wire import refused
 
 

@@ -11,7 +11,8 @@ from assay_server.errors import FailedPrecondition
 from assay_server.subject.types import Message, Pair
 
 from tests.client.support.proxy import CuttingProxy
-from tests.support.harness import Harness, Start, settled, until
+from tests.support.harness import Harness, Start, settled
+from tests.support.waiting import PATIENCE, until
 from tests.support.wire import Rich, pair, refused, rich, turns
 
 Request = audit_service_pb2.UploadPairsRequest
@@ -39,7 +40,7 @@ async def refused_upload(harness: Harness, *messages: Request) -> Rich:
     def run() -> Rich:
         with grpc.insecure_channel(harness.address) as channel:
             with pytest.raises(grpc.RpcError) as caught:
-                audit_service_pb2_grpc.AuditServiceStub(channel).UploadPairs(iter(messages), timeout=30)
+                audit_service_pb2_grpc.AuditServiceStub(channel).UploadPairs(iter(messages), timeout=PATIENCE)
             return rich(caught.value)
 
     return await asyncio.to_thread(run)
@@ -279,7 +280,7 @@ async def test_uploads_count_as_streams(start: Start) -> None:
 
 
 async def test_a_drain_ends_an_open_upload_as_unavailable_and_keeps_its_batches(start: Start) -> None:
-    harness = await start(drain_seconds=5.0)
+    harness = await start(drain_seconds=PATIENCE)
 
     async def endless() -> AsyncIterator[Request]:
         yield head()

@@ -28,6 +28,7 @@ from google.protobuf.message import Message
 from tests.support.concepts import CLUSTERS, LABELS, cosine, loud_pairs, loud_texts
 from tests.support.tiny_scorer import WatchedTokenizer, scorers
 from tests.support.tiny_subject import FEATURES, WIDTH, Watched, tiny_subject
+from tests.support.waiting import PATIENCE
 from tests.support.wire import refused
 
 
@@ -43,7 +44,7 @@ class Service:
 
     async def made(self, operation: operations_pb2.Operation, kind: type[Message]) -> Any:
         """What an operation made, once it is done."""
-        ended = await self.operations.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=60)
+        ended = await self.operations.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=PATIENCE)
         assert ended.done
         assert not ended.HasField("error"), ended.error
         message = kind()
@@ -347,7 +348,7 @@ async def test_a_failed_operation_says_why_with_both_numbers(begin: Begin) -> No
         negative=[pair_pb2.PromptedResponse(text="q", response=f"no {i}") for i in range(10)],
     )
     operation = await service.concepts.CreateConcept(pb.CreateConceptRequest(display_name="x", texts=one_prompt))
-    ended = await service.operations.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=60)
+    ended = await service.operations.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=PATIENCE)
     assert ended.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert "10 positive and 10 negative examples in 1 prompts" in ended.error.message
 

@@ -26,6 +26,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 
 from tests.server.jobs.plans.worlds import make_pairs, whole_subject
 from tests.support.tiny_subject import FEATURES, Watched
+from tests.support.waiting import PATIENCE
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Served:
 
     async def done(self, operation: operations_pb2.Operation) -> operations_pb2.Operation:
         stub: Any = operations_pb2_grpc.OperationsStub(self.channel)
-        ended = await stub.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=120)
+        ended = await stub.WaitOperation(operations_pb2.WaitOperationRequest(name=operation.name), timeout=PATIENCE)
         assert ended.done
         return ended
 
@@ -96,4 +97,4 @@ async def offsets(
 ) -> list[service_pb.StreamOffsetsResponse]:
     requests = [service_pb.StreamOffsetsRequest(options=options)]
     requests += [service_pb.StreamOffsetsRequest(batch={"sequence": at, "pairs": pairs}) for at, pairs in enumerate(batches)]
-    return [response async for response in served.plans.StreamOffsets(iter(requests), timeout=120)]
+    return [response async for response in served.plans.StreamOffsets(iter(requests), timeout=PATIENCE)]

@@ -17,6 +17,7 @@ from assay_server.jobs.plans import applied
 from tests.server.jobs.plans.worlds import make_pairs, whole_subject
 from tests.server.rpc.plans.served import Served, offsets, wire
 from tests.support.tiny_subject import WIDTH
+from tests.support.waiting import PATIENCE
 from tests.support.wire import refused, rich
 
 AWAY, AMPLIFY = pb.INTERVENTION_MODE_EXPLAIN_AWAY, pb.INTERVENTION_MODE_AMPLIFY
@@ -136,7 +137,8 @@ async def test_a_data_plan_streams_and_exports_the_same_rows(served: Served) -> 
         },
     )
     responses = [
-        response async for response in served.plans.StreamDataPlan(service_pb.StreamDataPlanRequest(plan=made.name), timeout=120)
+        response
+        async for response in served.plans.StreamDataPlan(service_pb.StreamDataPlanRequest(plan=made.name), timeout=PATIENCE)
     ]
     head = responses[0].head
     assert head.dataset_fingerprint == served.fingerprint
@@ -147,7 +149,7 @@ async def test_a_data_plan_streams_and_exports_the_same_rows(served: Served) -> 
     dropped = [row for row in rows if row.weight == 0]
     assert 1 <= len(dropped) <= 4
     assert min(row.differences[0] for row in dropped) >= max(row.differences[0] for row in rows if row.weight)
-    chunks = served.plans.ExportDataPlan(service_pb.ExportDataPlanRequest(plan=made.name), timeout=120)
+    chunks = served.plans.ExportDataPlan(service_pb.ExportDataPlanRequest(plan=made.name), timeout=PATIENCE)
     table = pq.read_table(io.BytesIO(b"".join([chunk.data async for chunk in chunks])))
     assert table["row"].to_pylist() == [row.row for row in rows]
     assert table["chosen_mask_tokens"].to_pylist() == [list(row.chosen_mask.tokens) for row in rows]
@@ -170,7 +172,7 @@ async def test_what_grows_with_the_rows_of_a_data_plan_is_made_off_the_event_loo
     watch(applied, "parquet_of")
     watch(data_plan, "columns_of")
     made = await served.plan({"concept": "feature/8", "mode": AWAY})
-    chunks = served.plans.ExportDataPlan(service_pb.ExportDataPlanRequest(plan=made.name), timeout=120)
+    chunks = served.plans.ExportDataPlan(service_pb.ExportDataPlanRequest(plan=made.name), timeout=PATIENCE)
     assert pq.read_table(io.BytesIO(b"".join([chunk.data async for chunk in chunks]))).num_rows == len(served.pairs)
     assert set(on) == {"parquet_of", "columns_of"}
     assert threading.current_thread() not in on.values()

@@ -13,7 +13,8 @@ from assay_server.scorer.ranking import Ranker
 from assay_server.subject.types import Truncation
 
 from tests.support.fake_scorer import D_IN, D_SAE, FakeScorer, pooled_span
-from tests.support.harness import Harness, Start, settled, until
+from tests.support.harness import Harness, Start, settled
+from tests.support.waiting import until
 from tests.support.wire import decode, pair, refused, turns
 
 
