@@ -29,7 +29,7 @@ from google.longrunning import operations_pb2_grpc
 
 from tests.support.tiny_scorer import WatchedTokenizer, scorers
 from tests.support.tiny_subject import FEATURES, Watched, tiny_subject
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 from tests.support.wire import decode, refused
 
 PAIRS, BAD = 96, 3
