@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import fields, replace
 from datetime import datetime
 from enum import Enum
@@ -189,7 +189,9 @@ def read_kept(client: Client, pairs: Path, scratch: Path) -> dict[str, Any]:
         "results": {one.name: result_of(client, one) for one in client.operations()},
         "offsets": list(client.offsets("plans/decided", every_ninth(pairs), beta=0.1, dataset_pairs_only=True)),
         "data plan": client.data_plan("plans/decided").load(),
-        "exported audits": {one.name: table(client.export_audit(one, scratch / "audit.parquet")) for one in audits},
+        "exported audits": {
+            one.name: table(client.export_audit(one, scratch / "audit.parquet"), later=LATER_COLUMNS) for one in audits
+        },
         "exported data plan": table(client.export_data_plan("plans/decided", scratch / "plan.parquet")),
     }
     return plain(read)
@@ -227,9 +229,17 @@ def every_ninth(pairs: Path) -> list[Pair]:
     return list(read_pairs(pairs / "tea.jsonl"))[::9]
 
 
-def table(path: Path) -> dict[str, Any]:
-    """A Parquet file by its content: columns, rows, and a digest of the rows that no version of Parquet's writers decides."""
+LATER_COLUMNS = frozenset({"label", "detection_score"})
+"""Columns of an exported audit that releases since 02d428a added."""
+
+
+def table(path: Path, *, later: Set[str] = frozenset()) -> dict[str, Any]:
+    """A Parquet file by its content: columns, rows, and a digest of the rows that no version of Parquet's writers decides.
+
+    Columns that ``later`` releases added are left out: what was written before does not have them.
+    """
     read = pq.read_table(path)
+    read = read.drop_columns([name for name in read.column_names if name in later])
     rows = json.dumps(plain(read.to_pylist()), sort_keys=True).encode()
     return {"columns": read.column_names, "rows": read.num_rows, "sha256": hashlib.sha256(rows).hexdigest()}
 

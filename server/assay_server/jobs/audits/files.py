@@ -19,8 +19,8 @@ from typing import Any
 
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.errors import DataLoss, FailedPrecondition, NotFound
-from assay_server.jobs.audits.tables import TableHead, concatenated, from_parquet, head_of, to_parquet
-from assay_server.jobs.audits.types import AuditInfo, AuditState, DecisionInfo
+from assay_server.jobs.audits.tables import TableHead, exported, from_parquet, head_of, to_parquet
+from assay_server.jobs.audits.types import AuditInfo, AuditState, DecisionInfo, LabelLookup
 from assay_server.store.files import Files, damaged, sha256
 from assay_server.store.records import read_record
 
@@ -80,9 +80,10 @@ class AuditFiles:
             for view, (head, rows, conditions) in heads.items()
         }
 
-    def parquet(self, name: str) -> bytes:
-        """All views as one Parquet file. Raises as ``tables``."""
-        return concatenated([self._checked(_table(name, view), rows) for view, (_, rows, _) in self._heads(name).items()])
+    def parquet(self, name: str, labels: LabelLookup) -> bytes:
+        """All views as one Parquet file, concepts with their labels. Raises as ``tables``."""
+        tables = [self._checked(_table(name, view), rows) for view, (_, rows, _) in self._heads(name).items()]
+        return exported(tables, labels)
 
     def write_concepts(self, name: str, record: Mapping[str, Any]) -> None:
         """Store the concepts of an audit as they are now."""

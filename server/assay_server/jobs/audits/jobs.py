@@ -104,6 +104,7 @@ class AuditJobs:
         self._info = info
         self._concepts = concepts
         self._stating = Stating(files, store, concepts.get, concepts.clusters)
+        self._labels = labels
         self._results = HeldResults(files, labels)
         self._creating = asyncio.Lock()
         self._deciding = asyncio.Lock()
@@ -209,7 +210,7 @@ class AuditJobs:
 
     async def parquet(self, audit: str) -> bytes:
         """The audit's hypotheses of all views as one Parquet file, one row per test. Raises as ``result``."""
-        return await asyncio.to_thread(self._files.parquet, audit)
+        return await asyncio.to_thread(self._files.parquet, audit, self._labels)
 
     async def decide(
         self,

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
 from assay_server.audit.reason import Reason
-from assay_server.jobs.audits.types import ViewSummary
+from assay_server.jobs.audits.types import LabelLookup, ViewSummary
 from assay_server.store.pairs import read_table, table_bytes
 
 ID_PREFIX = {
@@ -204,9 +204,18 @@ def from_parquet(data: bytes, conditions: bytes, head: TableHead) -> TestTable:
     return from_arrow(read_table(data), read_table(conditions), head)
 
 
-def concatenated(files: Sequence[bytes]) -> bytes:
-    """Several tables as one Parquet file, in the order given."""
-    return table_bytes(pa.concat_tables([read_table(data) for data in files]))
+def exported(files: Sequence[bytes], labels: LabelLookup) -> bytes:
+    """Several tables as one Parquet file, in the order given, each concept with its label as of now.
+
+    ``label`` and ``detection_score`` follow ``concept_size``; they are in no stored table, because labels enter no test.
+    """
+    arrow = pa.concat_tables([read_table(data) for data in files])
+    named = list(zip(arrow["concept"].to_pylist(), map(tuple, arrow["concept_features"].to_pylist()), strict=True))
+    known = {(name, features): labels(name, features) for name, features in dict.fromkeys(named)}
+    place = arrow.column_names.index("concept_size") + 1
+    scores = pa.array([known[one].detection_score for one in named], pa.float64())
+    arrow = arrow.add_column(place, "label", pa.array([known[one].text for one in named], pa.string()))
+    return table_bytes(arrow.add_column(place + 1, "detection_score", scores))
 
 
 def fingerprint(tables: Mapping[ViewKind, TestTable]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
 from assay_server.audit.reason import Reason
 from assay_server.jobs.audits.tables import (
-    concatenated,
+    exported,
     fingerprint,
     from_parquet,
     head_of,
@@ -18,6 +18,7 @@ from assay_server.jobs.audits.tables import (
     parse_hypothesis_id,
     to_parquet,
 )
+from assay_server.jobs.audits.types import LabelText
 
 
 def make_effects(rng: np.random.Generator, rows: int, p_max_t: bool) -> Effects:
@@ -110,10 +111,17 @@ def test_the_fingerprint_sees_the_last_bit_of_every_number_and_every_word() -> N
 
 def test_pandas_reads_all_views_of_an_audit_as_one_table() -> None:
     tables = [make_table(ViewKind.GLOBAL, 4), make_table(ViewKind.PROMPT_CONDITIONED, 6, controlled=True)]
-    frame = pd.read_parquet(io.BytesIO(concatenated([to_parquet(table)[0] for table in tables])))
+    labels = {"cluster/0": LabelText("bold", "by hand", 0.75), "cluster/1": LabelText("no score")}
+    files = [to_parquet(table)[0] for table in tables]
+    frame = pd.read_parquet(io.BytesIO(exported(files, lambda name, features: labels.get(name, LabelText()))))
     assert list(frame["id"]) == [f"global-{i}" for i in range(1, 5)] + [f"prompt-{i}" for i in range(1, 7)]
     assert frame["raw_estimate"].tolist()[4:] == tables[1].raw.estimate.tolist()
     assert frame["condition"].isna().tolist() == [True] * 4 + [False] * 6
+    assert frame["label"].tolist() == [labels.get(name, LabelText()).text for name in frame["concept"]]
+    assert "bold" in set(frame["label"])
+    scored = frame["detection_score"].notna()
+    assert scored.tolist() == (frame["label"] == "bold").tolist()
+    assert frame.columns.tolist().index("label") == frame.columns.tolist().index("concept_size") + 1
     assert set(frame["raw_reason"]) <= {reason.text for reason in Reason}
 
 
