@@ -3,12 +3,16 @@
 `clean` replaces one code point by one code point, so that offsets into a text stay right. Replaced are control characters
 (by their pictures), characters that reorder or end a line of the page (bidirectional overrides, embeddings and isolates, line
 and paragraph separators) and what UTF-8 cannot carry (lone surrogates, noncharacters).
+
+Escaping is markupsafe's. Its `Markup` is not used: `text + markup` would escape the text of a script without a word.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+
+import markupsafe
 
 _REPLACEMENT = 0xFFFD
 _CLEAN: dict[int, int] = {
@@ -22,7 +26,6 @@ _CLEAN: dict[int, int] = {
     **dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT),
     **dict.fromkeys([0xFFFE, 0xFFFF], _REPLACEMENT),
 }
-_ESCAPES = {0x26: "&amp;", 0x3C: "&lt;", 0x3E: "&gt;", 0x22: "&quot;", 0x27: "&#39;"}
 _VOID = frozenset({"meta", "link", "input", "br"})
 _NAME = re.compile(r"[a-z][a-zA-Z0-9-]*")
 
@@ -45,7 +48,7 @@ def clip(text: str, limit: int) -> str:
 
 def escape(text: str) -> Html:
     """`text` as HTML shows it, cleaned; `Html` stays as it is."""
-    return text if isinstance(text, Html) else Html(clean(text).translate(_ESCAPES))
+    return text if isinstance(text, Html) else Html(markupsafe.escape(clean(text)))
 
 
 def join(parts: Iterable[str], separator: str = "") -> Html:

@@ -66,7 +66,7 @@ def test_markup_is_taken_as_it_is_and_text_beside_it_is_not() -> None:
 
 def test_attributes_are_left_out_bare_or_quoted() -> None:
     markup = el("input", type="checkbox", checked=True, disabled=False, id=None, aria_label='a"b', class_="x")
-    assert markup == '<input type="checkbox" checked aria-label="a&quot;b" class="x">'
+    assert markup == '<input type="checkbox" checked aria-label="a&#34;b" class="x">'
 
 
 def test_a_name_of_an_attribute_cannot_be_made_from_data() -> None:
