@@ -1,22 +1,24 @@
 """The contract's enums and ours, matched by name: ``INTERVENTION_MODE_AMPLIFY`` is ``Mode.AMPLIFY``."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from assay_server.rpc.fields import choose
+from assay_server.errors import InvalidItem
+from assay_server.rpc.fields import unique
 
 E = TypeVar("E", bound=Enum)
 
 
 class EnumMap(Generic[E]):
-    """One enum of the contract, both ways.
+    """One enum of the contract, in both directions.
 
     Args:
-        wire: the contract's, whose zero is "..._UNSPECIFIED".
-        ours: each member has its name in the contract, or is ``unspecified``.
-        unspecified: what zero means; None refuses it.
+        wire: the contract's enum, whose zero is "..._UNSPECIFIED".
+        ours: our enum; each member has its name in the contract, or is ``unspecified``.
+        unspecified: the member for zero; None refuses zero.
     """
 
     def __init__(self, wire: EnumTypeWrapper, ours: type[E], unspecified: E | None = None) -> None:
@@ -29,9 +31,26 @@ class EnumMap(Generic[E]):
             self._members[0] = unspecified
 
     def read(self, number: int, path: str, default: E | None = None) -> E:
-        """What a number received in the field ``path`` stands for; zero, ``default``. Raises InvalidItem (UNKNOWN_ENUM_VALUE)."""
-        return choose(self._members, number, path) if number or default is None else default
+        """The member with this number, received in the field ``path``; ``default`` for zero.
+
+        Raises:
+            InvalidItem: UNKNOWN_ENUM_VALUE: the number is not in the contract.
+        """
+        if not number and default is not None:
+            return default
+        if number not in self._members:
+            raise InvalidItem(
+                f"{path.rsplit('.', maxsplit=1)[-1]} is {number}; the values are {min(self._members)} to {max(self._members)}.",
+                reason="UNKNOWN_ENUM_VALUE",
+                field=path,
+                details={"value": number},
+            )
+        return self._members[number]
+
+    def read_each(self, numbers: Sequence[int], path: str) -> tuple[E, ...]:
+        """The members with these numbers. Raises InvalidItem for a number that is unknown (as ``read``) or repeated."""
+        return unique([self.read(number, f"{path}[{place}]") for place, number in enumerate(numbers)], path)
 
     def number(self, member: E) -> Any:
-        """What the contract calls it."""
+        """The member's number in the contract."""
         return self._numbers[member]

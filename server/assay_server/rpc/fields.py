@@ -4,11 +4,11 @@ Invariants: a refusal is an ``InvalidItem`` that names the field's path in the r
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from assay_server.errors import InvalidItem
+from assay_server.errors import FailedPrecondition, InvalidItem
 
 T = TypeVar("T")
 
@@ -35,26 +35,13 @@ SHARE = Range(0.0, 1.0, open_low=True, open_high=True)
 MAX_COUNT = (1 << 31) - 1
 
 
-def choose(known: Mapping[int, T], value: int, path: str) -> T:
-    """The meaning of an enum's number. Raises InvalidItem (UNKNOWN_ENUM_VALUE) for a number outside the contract."""
-    if value not in known:
-        raise InvalidItem(
-            f"{path.rsplit('.', maxsplit=1)[-1]} is {value}; the values are {min(known)} to {max(known)}.",
-            reason="UNKNOWN_ENUM_VALUE",
-            field=path,
-            details={"value": value},
+def kept(found: T | None, path: str = "") -> T:
+    """What a server with a data directory has. Raises FailedPrecondition (NO_DATA_DIR) where there is none."""
+    if found is None:
+        raise FailedPrecondition(
+            "This server has no data directory, so it keeps nothing; start it with --data-dir.", reason="NO_DATA_DIR", field=path
         )
-    return known[value]
-
-
-def choose_each(known: Mapping[int, T], values: Sequence[int], path: str) -> tuple[T, ...]:
-    """The meanings of an enum's numbers. Raises InvalidItem for a number that is unknown, or repeated."""
-    return unique([choose(known, value, f"{path}[{place}]") for place, value in enumerate(values)], path)
-
-
-def number_of(known: Mapping[int, T], value: T) -> Any:
-    """The enum's number of a meaning: ``choose`` the other way round. Where two numbers mean the same, the last."""
-    return {meaning: number for number, meaning in known.items()}[value]
+    return found
 
 
 def unique(values: Sequence[T], path: str) -> tuple[T, ...]:

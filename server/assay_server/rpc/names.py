@@ -20,6 +20,8 @@ _SHAPES = {
     "concepts/{id}": re.compile(f"concepts/{_ID}"),
     "operations/{id}": re.compile(f"operations/{_ID}"),
 }
+_PLAN = re.compile(r"plans/[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_INTERVENTION = re.compile(rf"({_PLAN.pattern})/interventions/([0-9]{{1,4}})")
 _CONDITION = re.compile(f"audits/{_ID}/conditions/.{{1,4096}}", re.DOTALL)  # a metadata value may hold anything
 _FEATURE = re.compile(r"feature/([0-9]{1,10})")
 _CLUSTER = re.compile(r"cluster/[0-9]{1,10}")
@@ -48,6 +50,23 @@ def stored_concept_name(name: str, path: str) -> str:
 def operation_name(name: str, path: str) -> str:
     """The name, of the shape "operations/{id}". Raises InvalidItem (INVALID_NAME)."""
     return _shaped(name, "operations/{id}", path)
+
+
+def plan_name(name: str, path: str) -> str:
+    """The name, of the shape "plans/{id}". Raises InvalidItem (INVALID_NAME)."""
+    if not _PLAN.fullmatch(name):
+        raise InvalidItem(f'{path} is no plan\'s name; give "plans/{{id}}".', reason="INVALID_NAME", field=path)
+    return name
+
+
+def intervention_name(name: str, path: str) -> tuple[str, int]:
+    """The plan's name and the intervention's id. Raises InvalidItem (INVALID_NAME)."""
+    found = _INTERVENTION.fullmatch(name)
+    if found is None:
+        raise InvalidItem(
+            f'{path} is no intervention\'s name; give "plans/{{plan}}/interventions/{{id}}".', reason="INVALID_NAME", field=path
+        )
+    return found.group(1), int(found.group(2))
 
 
 def concept_name(name: str, bounds: Bounds, path: str) -> str:

@@ -8,14 +8,15 @@ Invariants:
   (``options.concepts[2].direction``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from assay.v1 import pair_pb2, scoring_pb2
 
 from assay_server.errors import EmptySpan, InvalidItem
 from assay_server.rpc.enums import EnumMap
-from assay_server.rpc.fields import choose, out_of_bounds
+from assay_server.rpc.fields import out_of_bounds
 from assay_server.rpc.specs import Bounds, Concept, read_concepts, unknown_feature
 from assay_server.scorer import Lane, ScoreOptions
 from assay_server.scorer.ranking import WeightedStack, stack_weighted
@@ -26,7 +27,16 @@ DEFAULT_TOP_K = 16
 
 TRUNCATIONS = EnumMap(scoring_pb2.Truncation, Truncation, Truncation.REFUSE)
 LANES = EnumMap(scoring_pb2.Lane, Lane)
-_CACHE_MODES: Mapping[int, bool] = {scoring_pb2.CACHE_MODE_UNSPECIFIED: False, scoring_pb2.CACHE_MODE_BYPASS: True}
+
+
+class CacheMode(Enum):
+    """Whether a call uses the cache."""
+
+    USE = 0
+    BYPASS = 1
+
+
+_CACHE_MODES = EnumMap(scoring_pb2.CacheMode, CacheMode, CacheMode.USE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lan
         raise out_of_bounds("top_k", top_k, bounds.limits.max_top_k, "max_top_k", f"{path}.top_k")
     truncation = TRUNCATIONS.read(options.truncation, f"{path}.truncation")
     chosen_lane = LANES.read(options.lane, f"{path}.lane", lane)
-    bypass = choose(_CACHE_MODES, options.cache_mode, f"{path}.cache_mode")
+    bypass = _CACHE_MODES.read(options.cache_mode, f"{path}.cache_mode") is CacheMode.BYPASS
     concepts, directions = read_concepts(options.concepts, bounds, f"{path}.concepts")
     engine = ScoreOptions(options.include_prompt, directions, truncation, chosen_lane, bypass)
     return CallOptions(

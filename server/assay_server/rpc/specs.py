@@ -12,8 +12,8 @@ import numpy as np
 from assay.v1 import concept_pb2, model_pb2, pair_pb2
 from numpy.typing import NDArray
 
-from assay_server.errors import FailedPrecondition, InvalidItem
-from assay_server.rpc.fields import out_of_bounds
+from assay_server.errors import InvalidItem
+from assay_server.rpc.fields import kept, out_of_bounds
 from assay_server.scorer.ranking import WeightedFeatures
 from assay_server.store.concepts import StoredConcept
 from assay_server.subject.types import Directions
@@ -68,7 +68,7 @@ def read_concepts(
             concepts.append(Concept(spec.name, direction=len(vectors)))
             vectors.append(read_vector(spec.direction, bounds.d_in, f"{here}.direction"))
         elif kind == "stored":
-            known = _find(spec.stored, bounds.stored, f"{here}.stored")
+            known = kept(bounds.stored, f"{here}.stored")(spec.stored, f"{here}.stored")
             if known.direction is None:
                 concepts.append(Concept(spec.name, weighted=WeightedFeatures(known.features, known.weights)))
             else:
@@ -81,16 +81,6 @@ def read_concepts(
                 field=here,
             )
     return tuple(concepts), _stack(vectors)
-
-
-def _find(name: str, stored: FindStored | None, path: str) -> StoredConcept:
-    if stored is None:
-        raise FailedPrecondition(
-            "This server has no data directory, so it keeps no concepts; start it with --data-dir.",
-            reason="NO_DATA_DIR",
-            field=path,
-        )
-    return stored(name, path)
 
 
 def unknown_feature(id: int, bounds: Bounds, path: str) -> InvalidItem:

@@ -8,17 +8,18 @@ Invariants:
 
 import asyncio
 import time
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 from assay.v1 import model_pb2
 
 from assay_server import __version__
 from assay_server.config import ServerConfig
-from assay_server.errors import FailedPrecondition, NotReady, Overloaded
+from assay_server.errors import NotReady, Overloaded
 from assay_server.jobs.library import Library
 from assay_server.jobs.plans.jobs import PlanJobs
 from assay_server.labelling.labels import Labels
+from assay_server.rpc.fields import kept
 from assay_server.rpc.specs import Bounds
 from assay_server.scorer import ScorerLike, default_batch_tokens
 from assay_server.scorer.ranking import Ranker
@@ -26,7 +27,6 @@ from assay_server.subject.types import SubjectInfo
 from assay_server.telemetry.metrics import Metrics
 
 STREAM_RETRY_SECONDS = 1.0
-T = TypeVar("T")
 
 
 class Loaded:
@@ -92,12 +92,12 @@ class ServerState:
             NotReady: the subject is still loading.
             FailedPrecondition: NO_DATA_DIR: the server keeps nothing.
         """
-        return _kept(self.loaded.library)
+        return kept(self.loaded.library)
 
     @property
     def plans(self) -> PlanJobs:
         """Plans of interventions. Raises as ``library``."""
-        return _kept(self.library.plans)
+        return kept(self.library.plans)
 
     def open(self, scorer: ScorerLike, labels: Labels, library: Library | None = None) -> None:
         """The subject is verified: take work."""
@@ -141,14 +141,6 @@ class ServerState:
     def leave_stream(self) -> None:
         """A stream closed."""
         self._streams -= 1
-
-
-def _kept(found: T | None) -> T:
-    if found is None:
-        raise FailedPrecondition(
-            "This server has no data directory, so it keeps nothing; start it with --data-dir.", reason="NO_DATA_DIR"
-        )
-    return found
 
 
 def limits_in_force(config: ServerConfig, info: SubjectInfo) -> model_pb2.Limits:

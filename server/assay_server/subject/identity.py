@@ -29,10 +29,13 @@ class SubjectRef:
         """The loaded subject."""
         return cls(**{name: getattr(info, name) for name in cls.__dataclass_fields__})
 
+    def differing(self, info: SubjectInfo) -> tuple[str, ...]:
+        """The fields that tell this subject from the loaded one; none where they are the same."""
+        return tuple([name for name in _TELLING if getattr(info, name) != getattr(self, name)])
+
     def require(self, info: SubjectInfo) -> None:
         """Raises SubjectMismatch (OTHER_SUBJECT) where work belongs to a subject that is not loaded."""
-        loaded = SubjectRef.of(info)
-        if differs := ", ".join(name for name in _TELLING if getattr(loaded, name) != getattr(self, name)):
+        if differs := ", ".join(self.differing(info)):
             raise SubjectMismatch(
                 f"This was asked of another subject; the loaded one differs in {differs}. Load {self.model_id} with "
                 f"{self.sae_id} at {self.hook} in {self.dtype}, or ask anew.",

@@ -14,8 +14,7 @@ from assay.v1 import model_pb2, scoring_pb2
 from assay_server.errors import AssayError
 from assay_server.jobs.audits.types import AuditSettings
 from assay_server.rpc.audits.hypotheses import check_question
-from assay_server.rpc.audits.options import read_settings
-from assay_server.rpc.audits.requests import read_decision, read_stated
+from assay_server.rpc.audits.requests import read_decision, read_settings, read_stated
 from assay_server.rpc.errors import to_status
 from assay_server.rpc.pairs import read_encode, read_options, read_pair, read_response, read_stored_pair
 from assay_server.rpc.specs import Bounds

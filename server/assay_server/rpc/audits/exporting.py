@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from assay_server.jobs.library import Library
 from assay_server.rpc.audits.reports import render_audit
-from assay_server.rpc.audits.requests import PARQUET, Format
+from assay_server.rpc.audits.requests import Format
 from assay_server.rpc.state import Loaded
 
 CHUNK_BYTES = 1 << 18
@@ -25,7 +25,7 @@ async def export(library: Library, loaded: Loaded, name: str, form: Format, *, d
         form: which file.
         deadline: ``time.monotonic()`` instant past which nothing is read again for highlights.
     """
-    if form == PARQUET:
+    if form is Format.PARQUET:
         data = await library.audits.parquet(name)
     else:
         data = (await render_audit(library, loaded, name, deadline=deadline)).encode("utf-8", "replace")

@@ -59,14 +59,12 @@ class ReadPair:
 
 
 def check_same_subject(audited: SubjectRef, loaded: SubjectInfo) -> None:
-    """Refuses highlights where the loaded subject is not the one that the audit read with.
+    """Refuses highlights where the loaded subject is not the one that the audit read with; its dtype may be another.
 
     Raises:
         FailedPrecondition: SUBJECT_CHANGED.
     """
-    parts = ("model_fingerprint", "sae_fingerprint", "tokenizer_fingerprint", "template_fingerprint", "hook")
-    changed = [part for part in parts if getattr(audited, part) != getattr(loaded, part)]
-    if changed:
+    if changed := [part for part in audited.differing(loaded) if part != "dtype"]:
         raise FailedPrecondition(
             f"The audit was made with {audited.model_id} and {audited.sae_id}, and another subject is loaded "
             f"({', '.join(changed)} differ), whose features mean other things. Ask without highlights, or audit again.",

@@ -7,14 +7,15 @@ from typing import Any
 from assay.v1 import audit_pb2, operations_pb2, pair_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from assay_server.audit.multiplicity import Procedure
 from assay_server.jobs.audits.tables import COLUMNS
 from assay_server.jobs.audits.types import (
     AuditInfo,
+    AuditSettings,
     AuditState,
     ConceptRow,
     ConditionRow,
     DecisionInfo,
-    DecisionMode,
     EffectRow,
     EvidencePair,
     HypothesisDetail,
@@ -24,29 +25,15 @@ from assay_server.jobs.audits.types import (
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.report.model import Sides
-from assay_server.rpc.audits.options import settings_message, view_number
+from assay_server.rpc.audits.requests import CORRECTIONS, FAMILIES, MODES, NUISANCES, OPTION_NUMBERS, VIEWS
+from assay_server.rpc.enums import EnumMap
+from assay_server.store.datasets import MAX_METADATA_KEYS
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair
 
 MAX_NAMED_FEATURES = 64
-MAX_METADATA_KEYS = 64
 
-MODES: Mapping[int, DecisionMode] = {
-    audit_pb2.Decision.MODE_EXPLAIN_AWAY: DecisionMode.EXPLAIN_AWAY,
-    audit_pb2.Decision.MODE_AMPLIFY: DecisionMode.AMPLIFY,
-    audit_pb2.Decision.MODE_KEEP: DecisionMode.KEEP,
-}
-_MODE_NUMBERS: Mapping[DecisionMode, audit_pb2.Decision.Mode] = {
-    DecisionMode.EXPLAIN_AWAY: audit_pb2.Decision.MODE_EXPLAIN_AWAY,
-    DecisionMode.AMPLIFY: audit_pb2.Decision.MODE_AMPLIFY,
-    DecisionMode.KEEP: audit_pb2.Decision.MODE_KEEP,
-}
-_STATES: Mapping[AuditState, audit_pb2.Audit.State] = {
-    AuditState.RUNNING: audit_pb2.Audit.STATE_RUNNING,
-    AuditState.DONE: audit_pb2.Audit.STATE_DONE,
-    AuditState.FAILED: audit_pb2.Audit.STATE_FAILED,
-    AuditState.CANCELLED: audit_pb2.Audit.STATE_CANCELLED,
-}
+_STATES = EnumMap(audit_pb2.Audit.State, AuditState)
 
 
 def dataset(info: DatasetInfo) -> audit_pb2.Dataset:
@@ -70,8 +57,8 @@ def audit(info: AuditInfo) -> audit_pb2.Audit:
         name=info.name,
         dataset=info.dataset,
         display_name=info.display_name,
-        state=_STATES[info.state],
-        options=settings_message(info.settings),
+        state=_STATES.number(info.state),
+        options=settings(info.settings),
         subject=subject(info.subject),
         views=[_view(summary) for summary in info.views],
         nuisance=audit_pb2.NuisanceSummary(**asdict(info.nuisance)),
@@ -83,11 +70,31 @@ def audit(info: AuditInfo) -> audit_pb2.Audit:
     )
 
 
+def settings(used: AuditSettings) -> audit_pb2.AuditOptions:
+    """An audit's options, with every default that is known filled in."""
+    statistics = used.statistics
+    correction = Procedure.BENJAMINI_YEKUTIELI if statistics.yekutieli else Procedure.BENJAMINI_HOCHBERG
+    message = audit_pb2.AuditOptions(
+        views=[VIEWS.number(view) for view in statistics.views],
+        families=[FAMILIES.number(family) for family in used.families],
+        concepts=used.concepts,
+        correction=CORRECTIONS.number(correction),
+        nuisances=[NUISANCES.number(nuisance) for nuisance in used.nuisances] or [audit_pb2.NUISANCE_UNSPECIFIED],
+        metadata_keys=used.metadata_keys,
+        seed=statistics.seed,
+    )
+    for name in OPTION_NUMBERS:
+        value = getattr(statistics, name)
+        if name != "min_firings" or value:  # 0 there: the data decide
+            setattr(message, name, value)
+    return message
+
+
 def hypothesis(row: HypothesisRow) -> audit_pb2.Hypothesis:
     """A hypothesis without its evidence."""
     return audit_pb2.Hypothesis(
         name=row.name,
-        view=view_number(row.view),
+        view=VIEWS.number(row.view),
         concept=concept(row.concept),
         condition=None if row.condition is None else _condition(row.condition),
         raw=_effect(row.raw),
@@ -111,7 +118,7 @@ def decision(info: DecisionInfo) -> audit_pb2.Decision:
     return audit_pb2.Decision(
         name=info.name,
         hypothesis=info.hypothesis,
-        mode=_MODE_NUMBERS[info.mode],
+        mode=MODES.number(info.mode),
         strength=info.strength,
         note=info.note,
         author=info.author,
@@ -165,7 +172,7 @@ def subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
 
 
 def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:
-    record: dict[str, Any] = {**asdict(summary), "view": view_number(summary.view)}
+    record: dict[str, Any] = {**asdict(summary), "view": VIEWS.number(summary.view)}
     return audit_pb2.ViewSummary(**record)
 
 

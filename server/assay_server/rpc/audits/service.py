@@ -16,14 +16,12 @@ from assay_server.errors import DataLoss, NotFound
 from assay_server.jobs.audits.types import HypothesisDetail
 from assay_server.report.model import Sides
 from assay_server.rpc import names
-from assay_server.rpc.audits import comparison_messages
 from assay_server.rpc.audits import messages as audit_messages
-from assay_server.rpc.audits.comparison_requests import read_comparison
+from assay_server.rpc.audits.comparisons import comparison, read_comparison
 from assay_server.rpc.audits.exporting import export
 from assay_server.rpc.audits.highlights import Wanted, check_same_subject, read_again
 from assay_server.rpc.audits.hypotheses import check_question, hypotheses_page
-from assay_server.rpc.audits.options import read_settings
-from assay_server.rpc.audits.requests import read_decision, read_decisions_parent, read_format, read_stated, read_uri
+from assay_server.rpc.audits.requests import FORMATS, read_decision, read_decisions_parent, read_settings, read_stated, read_uri
 from assay_server.rpc.audits.uploads import PairUpload
 from assay_server.rpc.operations import OperationMessages
 from assay_server.rpc.paging import Place, page_after
@@ -176,7 +174,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
 
     async def ExportAudit(self, request: audit_service_pb2.ExportAuditRequest, context: Context) -> None:
         """Streams an audit as a file."""
-        name, form = names.audit_name(request.name, "name"), read_format(request.format)
+        name, form = names.audit_name(request.name, "name"), FORMATS.read(request.format, "format")
         library = self._state.library
         self._state.enter_stream()
         try:
@@ -240,10 +238,10 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
 
     async def _compared(self, name: str) -> comparison_pb2.RolloutComparison:
         found = await self._state.library.comparisons.get(name)
-        return await asyncio.to_thread(comparison_messages.comparison, found)
+        return await asyncio.to_thread(comparison, found)
 
     async def _compared_briefly(self, name: str) -> comparison_pb2.RolloutComparison:
-        return comparison_messages.comparison(await self._state.library.comparisons.get(name, brief=True))
+        return comparison(await self._state.library.comparisons.get(name, brief=True))
 
     async def _highlights(self, detail: HypothesisDetail, deadline: float | None) -> dict[int, Sides]:
         loaded = self._state.loaded

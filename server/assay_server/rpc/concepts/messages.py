@@ -1,23 +1,18 @@
 """Concepts, clusters and labels out: what the jobs keep, to protobuf. Translation only."""
 
-from collections.abc import Mapping
-
 import numpy as np
 from assay.v1 import concept_service_pb2, pair_pb2
 
 from assay_server.concepts.measuring import ConceptReport
+from assay_server.concepts.probes import ProbeMethod
 from assay_server.jobs.concepts.labels import LabelSummary
 from assay_server.labelling.labels import GroupLabel, Labels
 from assay_server.rpc.audits.messages import instant
+from assay_server.rpc.concepts.requests import METHODS
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptKind, StoredConcept
 
-_METHODS: Mapping[str, concept_service_pb2.ProbeMethod] = {
-    "difference_of_means": concept_service_pb2.PROBE_METHOD_DIFFERENCE_OF_MEANS,
-    "logistic": concept_service_pb2.PROBE_METHOD_LOGISTIC,
-    "bradley_terry": concept_service_pb2.PROBE_METHOD_BRADLEY_TERRY,
-    "features": concept_service_pb2.PROBE_METHOD_FEATURES,
-}
+_METHODS = {method.value: METHODS.number(method) for method in ProbeMethod}
 
 
 def concept(stored: StoredConcept, labels: Labels) -> concept_service_pb2.Concept:

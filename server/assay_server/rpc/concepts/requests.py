@@ -25,7 +25,8 @@ from assay_server.jobs.concepts.types import (
     TextExamples,
 )
 from assay_server.rpc import names
-from assay_server.rpc.fields import choose, out_of_bounds
+from assay_server.rpc.enums import EnumMap
+from assay_server.rpc.fields import out_of_bounds
 from assay_server.rpc.pairs import read_pair, read_response
 from assay_server.rpc.specs import MAX_NAME_BYTES, Bounds, read_vector, read_weights, unknown_feature
 
@@ -36,18 +37,8 @@ MAX_RANDOM_DIRECTIONS = 1024
 MAX_SEARCH_BYTES = 256
 MAX_SELECTED_FEATURES = 64
 
-METHODS: Mapping[int, ProbeMethod] = {
-    concept_service_pb2.PROBE_METHOD_UNSPECIFIED: ProbeMethod.DIFFERENCE_OF_MEANS,
-    concept_service_pb2.PROBE_METHOD_DIFFERENCE_OF_MEANS: ProbeMethod.DIFFERENCE_OF_MEANS,
-    concept_service_pb2.PROBE_METHOD_LOGISTIC: ProbeMethod.LOGISTIC,
-    concept_service_pb2.PROBE_METHOD_BRADLEY_TERRY: ProbeMethod.BRADLEY_TERRY,
-    concept_service_pb2.PROBE_METHOD_FEATURES: ProbeMethod.FEATURES,
-}
-_LABEL_METHODS: Mapping[int, LabelMethod] = {
-    concept_service_pb2.CreateLabelsRequest.METHOD_UNSPECIFIED: LabelMethod.EVIDENCE,
-    concept_service_pb2.CreateLabelsRequest.METHOD_EVIDENCE: LabelMethod.EVIDENCE,
-    concept_service_pb2.CreateLabelsRequest.METHOD_ENDPOINT: LabelMethod.ENDPOINT,
-}
+METHODS = EnumMap(concept_service_pb2.ProbeMethod, ProbeMethod, ProbeMethod.DIFFERENCE_OF_MEANS)
+_LABEL_METHODS = EnumMap(concept_service_pb2.CreateLabelsRequest.Method, LabelMethod, LabelMethod.EVIDENCE)
 
 
 def read_create(request: concept_service_pb2.CreateConceptRequest, bounds: Bounds) -> ConceptRequest:
@@ -86,7 +77,7 @@ def read_labels(request: concept_service_pb2.CreateLabelsRequest, bounds: Bounds
         dataset=names.dataset_name(request.dataset, "dataset"),
         features=tuple(request.features),
         clusters=tuple(request.clusters),
-        method=choose(_LABEL_METHODS, request.method, "method"),
+        method=_LABEL_METHODS.read(request.method, "method"),
         request_id=names.request_id(request.request_id, "request_id"),
     )
 
@@ -162,7 +153,7 @@ def _read_each(items: Sequence[ItemT], read: Callable[[ItemT, Bounds], ReadT], b
 
 
 def _read_options(request: concept_service_pb2.CreateConceptRequest) -> FitOptions:
-    options = FitOptions(method=choose(METHODS, request.method, "method"), seed=request.seed)
+    options = FitOptions(method=METHODS.read(request.method, "method"), seed=request.seed)
     held_out = request.held_out if request.HasField("held_out") else options.held_out
     if not 0 < held_out < 1:
         raise InvalidItem(

@@ -1,6 +1,5 @@
 """InterventionService: plans, offsets, vectors, data plans, rewards. Translation only: the plan jobs do the work, and keep it."""
 
-import re
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
@@ -32,8 +31,6 @@ from assay_server.rpc.state import Loaded, ServerState, deadline_of
 from assay_server.rpc.streams import PairStream
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-_PLAN = re.compile(r"plans/[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_INTERVENTION = re.compile(r"(plans/[A-Za-z0-9][A-Za-z0-9_-]{0,63})/interventions/([0-9]{1,4})")
 
 
 class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServicer):
@@ -53,7 +50,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
 
     async def GetPlan(self, request: service_pb.GetPlanRequest, context: Context) -> service_pb.GetPlanResponse:
         """One plan."""
-        return service_pb.GetPlanResponse(plan=messages.plan(await self._state.plans.plan(plan_name(request.name, "name"))))
+        return service_pb.GetPlanResponse(plan=messages.plan(await self._state.plans.plan(names.plan_name(request.name, "name"))))
 
     async def ListPlans(self, request: service_pb.ListPlansRequest, context: Context) -> service_pb.ListPlansResponse:
         """A page of plans, newest first."""
@@ -70,7 +67,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
 
     async def DeletePlan(self, request: service_pb.DeletePlanRequest, context: Context) -> service_pb.DeletePlanResponse:
         """Deletes a plan."""
-        await self._state.plans.delete(plan_name(request.name, "name"))
+        await self._state.plans.delete(names.plan_name(request.name, "name"))
         return service_pb.DeletePlanResponse()
 
     async def StreamOffsets(self, request_iterator: object, context: Context) -> None:
@@ -82,7 +79,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
         self, request: service_pb.GetInterventionRequest, context: Context
     ) -> service_pb.GetInterventionResponse:
         """One intervention, and what a trainer puts into its model."""
-        name, id = intervention_name(request.name, "name")
+        name, id = names.intervention_name(request.name, "name")
         applied = await self._state.plans.applied(name, read_applied(request.target))
         one = applied.plan.intervention(id)
         return service_pb.GetInterventionResponse(
@@ -94,7 +91,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
         self, request: service_pb.MeasureInterventionRequest, context: Context
     ) -> operations_pb2.Operation:
         """Begins to measure a dose-response curve."""
-        name, id = intervention_name(request.name, "name")
+        name, id = names.intervention_name(request.name, "name")
         request_id = names.request_id(request.request_id, "request_id")
         return await self._operations.message(await self._state.plans.measure(name, id, read_sweep(request), request_id))
 
@@ -155,7 +152,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
     async def _open_offsets(self, options: service_pb.OffsetOptions, loaded: Loaded, deadline: float | None) -> AnyCall:
         beta = read_beta(options)
         how = read_reading(options.truncation, options.lane, "options.", deadline)
-        applied = await self._state.plans.applied(plan_name(options.plan, "options.plan"), read_applied(options.target))
+        applied = await self._state.plans.applied(names.plan_name(options.plan, "options.plan"), read_applied(options.target))
         offsets = applied.offsets(how, dataset_pairs_only=options.dataset_pairs_only)
         return Call(
             "StreamOffsets",
@@ -171,7 +168,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
     async def _applied(
         self, request: service_pb.StreamDataPlanRequest | service_pb.ExportDataPlanRequest | service_pb.ScoreRewardsRequest
     ) -> AppliedPlan:
-        return await self._state.plans.applied(plan_name(request.plan, "plan"), read_applied(request.target))
+        return await self._state.plans.applied(names.plan_name(request.plan, "plan"), read_applied(request.target))
 
     async def _made(self, name: str) -> intervention_pb2.Plan | intervention_pb2.Intervention:
         plan_part, _, id = name.partition("/interventions/")
@@ -180,20 +177,3 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
 
     async def _ranking(self, name: str) -> service_pb.PromptRanking:
         return messages.ranking(await self._state.plans.ranking(name))
-
-
-def plan_name(name: str, path: str) -> str:
-    """The name, of the shape "plans/{id}". Raises InvalidItem (INVALID_NAME)."""
-    if not _PLAN.fullmatch(name):
-        raise InvalidItem(f'{path} is no plan\'s name; give "plans/{{id}}".', reason="INVALID_NAME", field=path)
-    return name
-
-
-def intervention_name(name: str, path: str) -> tuple[str, int]:
-    """The plan's name and the intervention's id. Raises InvalidItem (INVALID_NAME)."""
-    found = _INTERVENTION.fullmatch(name)
-    if found is None:
-        raise InvalidItem(
-            f'{path} is no intervention\'s name; give "plans/{{plan}}/interventions/{{id}}".', reason="INVALID_NAME", field=path
-        )
-    return found.group(1), int(found.group(2))

@@ -8,7 +8,8 @@ from assay.v1 import audit_pb2, model_pb2
 from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.errors import InvalidItem
 from assay_server.jobs.audits.types import AuditSettings, ConceptFamily, Nuisance
-from assay_server.rpc.audits.options import read_settings, settings_message
+from assay_server.rpc.audits import messages
+from assay_server.rpc.audits.requests import read_settings
 from assay_server.rpc.specs import Bounds
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,13 +29,13 @@ def test_nothing_set_is_the_methods_defaults() -> None:
 
 
 def test_an_audit_says_every_default_in_its_own_words() -> None:
-    message = settings_message(AuditSettings())
+    message = messages.settings(AuditSettings())
     unset = {field.name for field in message.DESCRIPTOR.fields} - {field.name for field, _ in message.ListFields()}
     assert unset == {"concepts", "min_firings", "data_clusters", "prompt_clusters", "response_clusters", "metadata_keys", "seed"}
     assert message.correction == audit_pb2.CORRECTION_BENJAMINI_HOCHBERG
     assert (message.tau, message.max_t_flips, message.keep) == (0.01, 1024, 1000)
     assert list(message.nuisances) == [audit_pb2.NUISANCE_LENGTH]
-    assert list(settings_message(AuditSettings(nuisances=())).nuisances) == [audit_pb2.NUISANCE_UNSPECIFIED]
+    assert list(messages.settings(AuditSettings(nuisances=())).nuisances) == [audit_pb2.NUISANCE_UNSPECIFIED]
 
 
 shares = st.floats(0, 1, exclude_min=True, exclude_max=True)
@@ -77,7 +78,7 @@ def some(values: st.SearchStrategy[Any], least: int = 0, most: int = 4) -> st.Se
     )
 )
 def test_what_an_audit_says_of_its_options_repeats_it(settings: AuditSettings) -> None:
-    message = audit_pb2.AuditOptions.FromString(settings_message(settings).SerializeToString())
+    message = audit_pb2.AuditOptions.FromString(messages.settings(settings).SerializeToString())
     assert read_settings(message, BOUNDS) == settings
 
 
