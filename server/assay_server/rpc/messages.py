@@ -1,11 +1,14 @@
-"""Results out: what the engine knows of an item to protobuf, ranked and cut to what the call asked for.
+"""Messages that rooms share: scores of an item, ranked and cut to what the call asked for; the model, features, times, tensors.
 
 Invariant: one item's translation never awaits, so that a ``Ranker``'s scratch is never seen half-used; callers yield
 between items.
 """
 
+from dataclasses import asdict
+
 import numpy as np
-from assay.v1 import concept_pb2, model_pb2, pair_pb2, scoring_pb2
+from assay.v1 import audit_pb2, concept_pb2, model_pb2, pair_pb2, scoring_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
 from assay_server.labelling.labels import FeatureLabel
@@ -13,7 +16,8 @@ from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.pairs import CallOptions
 from assay_server.scorer import CacheState, Scored, Timings
 from assay_server.scorer.ranking import Ranker, Ranking
-from assay_server.subject.types import EncodedTokens, Pooled, PooledSpan, SpanName, SubjectInfo
+from assay_server.subject.identity import SubjectRef
+from assay_server.subject.types import EncodedTokens, Pooled, SpanName, SubjectInfo
 
 MODEL_NAME = "models/default"
 
@@ -35,12 +39,10 @@ def pair_result(id: str, scored: Scored, options: CallOptions, ranker: Ranker) -
             timings=timings(scored.timings),
         ),
     )
-    score = result.score  # filled in place: large fields are not copied
-    if options.include_features or options.include_mean_residual:
-        _fill(score.chosen_features, chosen, options)
-        _fill(score.rejected_features, rejected, options)
-        if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
-            _fill(score.prompt_features, prompt, options)
+    score = result.score
+    _fill(score.chosen_features, SpanName.CHOSEN, pooled, options)
+    _fill(score.rejected_features, SpanName.REJECTED, pooled, options)
+    _fill(score.prompt_features, SpanName.PROMPT, pooled, options)
     return result
 
 
@@ -59,11 +61,9 @@ def response_result(id: str, scored: Scored, options: CallOptions, ranker: Ranke
             timings=timings(scored.timings),
         ),
     )
-    score = result.score  # filled in place: large fields are not copied
-    if options.include_features or options.include_mean_residual:
-        _fill(score.features, span, options)
-        if (prompt := pooled.spans.get(SpanName.PROMPT)) is not None and options.engine.include_prompt:
-            _fill(score.prompt_features, prompt, options)
+    score = result.score
+    _fill(score.features, SpanName.CHOSEN, pooled, options)
+    _fill(score.prompt_features, SpanName.PROMPT, pooled, options)
     return result
 
 
@@ -95,49 +95,29 @@ def timings(took: Timings) -> scoring_pb2.Timings:
 
 def feature(label: FeatureLabel) -> concept_pb2.Feature:
     """A feature's label and evidence."""
-    return concept_pb2.Feature(
-        name=f"{MODEL_NAME}/features/{label.id}",
-        id=label.id,
-        label=label.label,
-        label_method=label.label_method,
-        detection_score=label.detection_score,
-        top_tokens=label.top_tokens,
-        promoted_tokens=label.promoted_tokens,
-        firing_rate=label.firing_rate,
-        contexts=label.contexts,
-    )
+    return concept_pb2.Feature(name=f"{MODEL_NAME}/features/{label.id}", **asdict(label))
 
 
 def model(info: SubjectInfo, limits: model_pb2.Limits, *, version: str, labelled: int) -> model_pb2.Model:
     """The loaded subject and what this server accepts."""
-    return model_pb2.Model(
-        name=MODEL_NAME,
-        model_id=info.model_id,
-        model_fingerprint=info.model_fingerprint,
-        model_architecture=info.model_architecture,
-        tokenizer_fingerprint=info.tokenizer_fingerprint,
-        template_fingerprint=info.template_fingerprint,
-        hook=info.hook,
-        hook_module=info.hook_module,
-        blocks_run=info.blocks_run,
-        blocks_total=info.blocks_total,
-        d_in=info.d_in,
-        d_sae=info.d_sae,
-        sae_architecture=info.sae_architecture,
-        sae_id=info.sae_id,
-        sae_fingerprint=info.sae_fingerprint,
-        dtype=info.dtype,
-        device=info.device,
-        context_tokens=info.context_tokens,
-        explained_variance=info.explained_variance,
-        mean_l0=info.mean_l0,
-        calibration_tokens=info.calibration_tokens,
-        overrides=info.overrides,
-        limits=limits,
-        server_version=version,
-        labelled_features=labelled,
-        whole_model_fingerprint=info.whole_model_fingerprint,
-    )
+    return model_pb2.Model(name=MODEL_NAME, limits=limits, server_version=version, labelled_features=labelled, **asdict(info))
+
+
+def subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
+    """The subject that work belongs to."""
+    return audit_pb2.SubjectRef(**asdict(ref))
+
+
+def instant(seconds: float) -> Timestamp:
+    """A UNIX time, to the microsecond."""
+    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
+    return Timestamp(seconds=whole, nanos=micros * 1000)
+
+
+def tensor(values: NDArray[np.float32]) -> pair_pb2.Tensor:
+    """A float32 tensor."""
+    data = np.ascontiguousarray(values, "<f4").tobytes()
+    return pair_pb2.Tensor(dtype=pair_pb2.Tensor.DTYPE_FLOAT32, shape=values.shape, data=data)
 
 
 def _tokens(pooled: Pooled, chosen: int, rejected: int) -> scoring_pb2.TokenCounts:
@@ -184,7 +164,11 @@ def _side(pooled: Pooled, side: SpanName, options: CallOptions, ranker: Ranker) 
     return scores
 
 
-def _fill(features: scoring_pb2.PooledFeatures, span: PooledSpan, options: CallOptions) -> None:
+def _fill(features: scoring_pb2.PooledFeatures, name: SpanName, pooled: Pooled, options: CallOptions) -> None:
+    """Fills in what the call asked for of a span, in place: large fields are not copied."""
+    span = pooled.spans.get(name)
+    if span is None or (name is SpanName.PROMPT and not options.engine.include_prompt):
+        return
     if options.include_features:
         features.indices.extend(span.indices.tolist())
         # On the wire a packed float field is its little-endian bytes, which is what numpy holds: 3x faster than Python floats.

@@ -8,35 +8,34 @@ Invariants:
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import grpc
+from assay.v1 import operations_pb2 as assay_pb
 from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 
 from assay_server.errors import AssayError, EngineFailure, InvalidItem
 from assay_server.jobs.operations.types import OperationInfo
-from assay_server.rpc.audits.messages import operation_metadata
 from assay_server.rpc.errors import to_status
+from assay_server.rpc.messages import instant
 from assay_server.rpc.names import operation_name
 from assay_server.rpc.paging import Place, page_after
-from assay_server.rpc.state import ServerState, draining
+from assay_server.rpc.state import Context, ServerState, draining, seconds_left
 
-MAX_WAIT_SECONDS = 600.0  # then the caller asks again: nobody holds a call open for ever
-MARGIN_SECONDS = 0.5  # that an answer has to get back before the call's deadline
+MAX_WAIT_SECONDS = 600.0  # per call; the caller asks again after it
+MARGIN_SECONDS = 0.5  # before the call's deadline, for the answer's way back
 
 Resolve = Callable[[str], Awaitable[Message]]
 
 
 class OperationMessages:
-    """From ``OperationInfo`` to ``google.longrunning.Operation``; services say how their resources are looked up."""
+    """From ``OperationInfo`` to ``google.longrunning.Operation``; each service registers how its resources are looked up."""
 
     def __init__(self) -> None:
         self._resolvers: list[tuple[str, Resolve, Resolve]] = []
 
     def register(self, prefix: str, resolve: Resolve, listed: Resolve | None = None) -> None:
-        """Say how resources whose name begins so are looked up; the longest prefix that fits is asked.
+        """Registers how resources whose name has this prefix are looked up; the longest matching prefix is used.
 
         Args:
             prefix: for example "audits/".
@@ -49,7 +48,7 @@ class OperationMessages:
     async def message(self, info: OperationInfo, *, listed: bool = False) -> operations_pb2.Operation:
         """The operation as the contract has it; ``listed`` where it is one of many."""
         operation = operations_pb2.Operation(name=info.name, done=info.done)
-        operation.metadata.Pack(operation_metadata(info))
+        operation.metadata.Pack(_metadata(info))
         if not info.done:
             return operation
         try:
@@ -78,15 +77,13 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         self._state = state
         self._messages = messages
 
-    async def GetOperation(
-        self, request: operations_pb2.GetOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> operations_pb2.Operation:
-        """One operation, as it stands."""
+    async def GetOperation(self, request: operations_pb2.GetOperationRequest, context: Context) -> operations_pb2.Operation:
+        """One operation."""
         name = operation_name(request.name, "name")
         return await self._messages.message(self._state.library.operations.get(name))
 
     async def ListOperations(
-        self, request: operations_pb2.ListOperationsRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: operations_pb2.ListOperationsRequest, context: Context
     ) -> operations_pb2.ListOperationsResponse:
         """A page of operations, newest first."""
         if request.name not in ("", "operations"):
@@ -105,10 +102,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         operations = [await self._messages.message(info, listed=True) for info in page]
         return operations_pb2.ListOperationsResponse(operations=operations, next_page_token=token)
 
-    async def WaitOperation(
-        self, request: operations_pb2.WaitOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> operations_pb2.Operation:
-        """The operation once it is done, or as it stands when the time is up."""
+    async def WaitOperation(self, request: operations_pb2.WaitOperationRequest, context: Context) -> operations_pb2.Operation:
+        """The operation once it is done, or when the time is up."""
         name = operation_name(request.name, "name")
         seconds = _patience(request, context)
         waiting = asyncio.ensure_future(self._state.library.operations.wait(name, seconds))
@@ -122,22 +117,33 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
             stopping.cancel()
             waiting.cancel()
 
-    async def CancelOperation(
-        self, request: operations_pb2.CancelOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> empty_pb2.Empty:
+    async def CancelOperation(self, request: operations_pb2.CancelOperationRequest, context: Context) -> empty_pb2.Empty:
         """Asks it to stop; it ends with CANCELLED shortly after."""
         await self._state.library.operations.cancel(operation_name(request.name, "name"))
         return empty_pb2.Empty()
 
-    async def DeleteOperation(
-        self, request: operations_pb2.DeleteOperationRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> empty_pb2.Empty:
+    async def DeleteOperation(self, request: operations_pb2.DeleteOperationRequest, context: Context) -> empty_pb2.Empty:
         """Forgets one that is done; what it made stays."""
         await self._state.library.operations.delete(operation_name(request.name, "name"))
         return empty_pb2.Empty()
 
 
-def _patience(request: operations_pb2.WaitOperationRequest, context: grpc.aio.ServicerContext[Any, Any]) -> float:
+def _metadata(info: OperationInfo) -> assay_pb.OperationMetadata:
+    """The progress of an operation."""
+    return assay_pb.OperationMetadata(
+        target=info.target,
+        phase=info.phase,
+        pairs_done=info.pairs_done,
+        pairs_total=info.pairs_total,
+        pairs_per_second=info.pairs_per_second,
+        seconds_left=info.seconds_left,
+        create_time=instant(info.created),
+        update_time=instant(info.updated),
+        resumed=info.resumed,
+    )
+
+
+def _patience(request: operations_pb2.WaitOperationRequest, context: Context) -> float:
     """Seconds to wait: what was asked for, what the call's deadline leaves, and at most ``MAX_WAIT_SECONDS``."""
     seconds = MAX_WAIT_SECONDS
     if request.HasField("timeout"):
@@ -150,6 +156,5 @@ def _patience(request: operations_pb2.WaitOperationRequest, context: grpc.aio.Se
                 details={"timeout_seconds": f"{asked:g}"},
             )
         seconds = min(seconds, asked)
-    remaining: Any = context.time_remaining  # typed as always having one
-    left: float | None = remaining()
+    left = seconds_left(context)
     return seconds if left is None else max(0.0, min(seconds, left - min(MARGIN_SECONDS, left / 4)))

@@ -8,7 +8,7 @@ Invariants:
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from assay.v1 import model_pb2
@@ -27,6 +27,8 @@ from assay_server.subject.types import SubjectInfo
 from assay_server.telemetry.metrics import Metrics
 
 STREAM_RETRY_SECONDS = 1.0
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class Loaded:
@@ -145,21 +147,10 @@ class ServerState:
 
 def limits_in_force(config: ServerConfig, info: SubjectInfo) -> model_pb2.Limits:
     """The limits, with those that depend on the subject settled."""
-    batch_tokens = config.batch_tokens or default_batch_tokens(info.dtype, info.device.partition(":")[0])
-    return model_pb2.Limits(
-        max_pairs_per_request=config.max_pairs_per_request,
-        max_pairs_per_message=config.max_pairs_per_message,
-        max_message_bytes=config.max_message_bytes,
-        max_text_bytes=config.max_text_bytes,
-        max_sequence_tokens=min(config.max_sequence_tokens or info.context_tokens, info.context_tokens),
-        max_top_k=config.max_top_k,
-        max_concepts=config.max_concepts,
-        max_concept_features=config.max_concept_features,
-        max_tokens_in_flight=config.max_tokens_in_flight,
-        max_streams=config.max_streams,
-        batch_tokens=batch_tokens,
-        max_features_per_request=config.max_features_per_request,
-    )
+    limits: dict[str, int] = {name: getattr(config, name) for name in model_pb2.Limits.DESCRIPTOR.fields_by_name}
+    limits["max_sequence_tokens"] = min(config.max_sequence_tokens or info.context_tokens, info.context_tokens)
+    limits["batch_tokens"] = config.batch_tokens or default_batch_tokens(info.dtype, info.device.partition(":")[0])
+    return model_pb2.Limits(**limits)
 
 
 def draining() -> NotReady:
@@ -167,8 +158,14 @@ def draining() -> NotReady:
     return NotReady("The server is stopping; go on with another one, or with this one once it is back.", reason="DRAINING")
 
 
-def deadline_of(context: grpc.aio.ServicerContext[Any, Any]) -> float | None:
+def deadline_of(context: Context) -> float | None:
     """The call's deadline as a ``time.monotonic()`` instant, None where it has none."""
+    left = seconds_left(context)
+    return None if left is None else time.monotonic() + left
+
+
+def seconds_left(context: Context) -> float | None:
+    """The time until the call's deadline, None where it has none."""
     remaining: Any = context.time_remaining  # typed as always having one
     left: float | None = remaining()
-    return None if left is None else time.monotonic() + left
+    return left

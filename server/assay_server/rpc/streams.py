@@ -29,7 +29,7 @@ from assay_server.errors import InvalidItem, Overloaded
 from assay_server.rpc.fields import check_count
 from assay_server.rpc.interceptors import readable
 from assay_server.rpc.items import AnyCall, answer_items
-from assay_server.rpc.state import Loaded, ServerState, deadline_of, draining
+from assay_server.rpc.state import Context, Loaded, ServerState, deadline_of, draining
 
 MAX_HOLD_SECONDS = 1.0
 _EOF: Any = vars(grpc.aio)["EOF"]
@@ -61,7 +61,7 @@ class PairStream:
     def __init__(
         self,
         state: ServerState,
-        context: grpc.aio.ServicerContext[Any, Any],
+        context: Context,
         open_call: OpenCall,
         response: Callable[..., Any],
         options: str,
@@ -136,24 +136,16 @@ class PairStream:
             self._changed.set()
 
     def _check_batch(self, message: Any, loaded: Loaded) -> None:
-        kind = message.WhichOneof("payload")
-        if kind != "batch":
-            what = "carries options again" if kind == "options" else "carries nothing"
+        batch = batch_of(message, "every later message carries a batch")
+        if batch.sequence <= self._last:
             raise InvalidItem(
-                f"A message after the first {what}; every later message carries a batch.",
-                reason="STREAM_ORDER",
-                field=kind or "payload",
-            )
-        if message.batch.sequence <= self._last:
-            raise InvalidItem(
-                f"Sequence {message.batch.sequence} follows {self._last}; sequences start at 0 or above and grow.",
+                f"Sequence {batch.sequence} follows {self._last}; sequences start at 0 or above and grow.",
                 reason="SEQUENCE_ORDER",
                 field="batch.sequence",
-                details={"sequence": message.batch.sequence, "last": self._last},
+                details={"sequence": batch.sequence, "last": self._last},
             )
-        limit = loaded.bounds.limits.max_pairs_per_message
-        check_count(len(message.batch.pairs), limit, "max_pairs_per_message", "batch.pairs")
-        self._last = message.batch.sequence
+        check_count(len(batch.pairs), loaded.bounds.limits.max_pairs_per_message, "max_pairs_per_message", "batch.pairs")
+        self._last = batch.sequence
 
     async def _wait_for_room(self, size: int) -> None:
         config = self._state.config
@@ -181,7 +173,16 @@ class PairStream:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def receive(context: grpc.aio.ServicerContext[Any, Any], state: ServerState) -> Any | None:
+def batch_of(message: Any, rule: str) -> scoring_pb2.PairBatch:
+    """The batch of a message after the first. Raises InvalidItem (STREAM_ORDER), which states the ``rule``, where it has none."""
+    kind = message.WhichOneof("payload")
+    if kind != "batch":
+        what = "carries options again" if kind == "options" else "carries nothing"
+        raise InvalidItem(f"A message after the first {what}; {rule}.", reason="STREAM_ORDER", field=kind or "payload")
+    return message.batch
+
+
+async def receive(context: Context, state: ServerState) -> Any | None:
     """The next message, None after the client's half-close.
 
     Raises:
@@ -203,6 +204,6 @@ async def receive(context: grpc.aio.ServicerContext[Any, Any], state: ServerStat
         reading.cancel()
 
 
-async def _read(context: grpc.aio.ServicerContext[Any, Any]) -> Any | None:
+async def _read(context: Context) -> Any | None:
     received: Any = await context.read()
     return None if received is _EOF else received

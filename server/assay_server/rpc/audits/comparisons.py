@@ -16,9 +16,10 @@ from assay_server.errors import InvalidItem
 from assay_server.jobs.comparisons.types import ComparisonRequest, ComparisonResult, ShiftRow
 from assay_server.report.comparison_plot import Point, comparison_plot
 from assay_server.rpc import names
-from assay_server.rpc.audits.messages import concept, instant, subject
+from assay_server.rpc.audits.messages import concept
 from assay_server.rpc.audits.requests import FAMILIES
 from assay_server.rpc.fields import MAX_COUNT, SHARE, Range, check_many, unique, within
+from assay_server.rpc.messages import instant, subject
 from assay_server.rpc.specs import Bounds
 
 MAX_MARGINS = 100_000

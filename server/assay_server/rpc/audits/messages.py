@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from assay.v1 import audit_pb2, operations_pb2, pair_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
+from assay.v1 import audit_pb2, pair_pb2
 
 from assay_server.audit.multiplicity import Procedure
 from assay_server.jobs.audits.tables import COLUMNS
@@ -23,12 +22,11 @@ from assay_server.jobs.audits.types import (
     ViewSummary,
 )
 from assay_server.jobs.datasets.types import DatasetInfo
-from assay_server.jobs.operations.types import OperationInfo
 from assay_server.report.model import Sides
 from assay_server.rpc.audits.requests import CORRECTIONS, FAMILIES, MODES, NUISANCES, OPTION_NUMBERS, VIEWS
 from assay_server.rpc.enums import EnumMap
+from assay_server.rpc.messages import instant, subject
 from assay_server.store.datasets import MAX_METADATA_KEYS
-from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair
 
 MAX_NAMED_FEATURES = 64
@@ -126,21 +124,6 @@ def decision(info: DecisionInfo) -> audit_pb2.Decision:
     )
 
 
-def operation_metadata(info: OperationInfo) -> operations_pb2.OperationMetadata:
-    """How far an operation is."""
-    return operations_pb2.OperationMetadata(
-        target=info.target,
-        phase=info.phase,
-        pairs_done=info.pairs_done,
-        pairs_total=info.pairs_total,
-        pairs_per_second=info.pairs_per_second,
-        seconds_left=info.seconds_left,
-        create_time=instant(info.created),
-        update_time=instant(info.updated),
-        resumed=info.resumed,
-    )
-
-
 def pair(item: Pair) -> pair_pb2.Pair:
     """A pair as it was uploaded."""
     metadata = {_sendable(key): _sendable(value) for key, value in item.metadata.items()}
@@ -155,20 +138,9 @@ def pair(item: Pair) -> pair_pb2.Pair:
     return message
 
 
-def instant(seconds: float) -> Timestamp:
-    """A UNIX time, to the microsecond."""
-    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
-    return Timestamp(seconds=whole, nanos=micros * 1000)
-
-
 def _sendable(text: str) -> str:
     """Lone surrogates, which a JSON file can spell, become "?": protobuf carries UTF-8 only. Offsets stay what they are."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def subject(ref: SubjectRef) -> audit_pb2.SubjectRef:
-    """Which subject read something."""
-    return audit_pb2.SubjectRef(**asdict(ref))
 
 
 def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:

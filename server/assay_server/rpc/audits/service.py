@@ -6,9 +6,7 @@ Invariant: a request is checked whole before the jobs see any of it; names that 
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias
 
-import grpc
 from assay.v1 import audit_pb2, audit_service_pb2, audit_service_pb2_grpc, comparison_pb2
 from google.longrunning import operations_pb2
 
@@ -25,9 +23,7 @@ from assay_server.rpc.audits.requests import FORMATS, read_decision, read_decisi
 from assay_server.rpc.audits.uploads import PairUpload
 from assay_server.rpc.operations import OperationMessages
 from assay_server.rpc.paging import Place, page_after
-from assay_server.rpc.state import ServerState, deadline_of
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+from assay_server.rpc.state import Context, ServerState, deadline_of
 
 
 class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):

@@ -12,9 +12,7 @@ Invariants:
 from __future__ import annotations  # gRPC's generic types cannot be subscripted at run time
 
 from collections.abc import Sequence
-from typing import Any
 
-import grpc
 from assay.v1 import audit_service_pb2, pair_pb2, scoring_pb2
 
 from assay_server.errors import FailedPrecondition, InvalidItem
@@ -24,15 +22,15 @@ from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import Turn
 from assay_server.rpc.names import request_id, short_text
 from assay_server.rpc.pairs import read_stored_pair
-from assay_server.rpc.state import Loaded, ServerState
-from assay_server.rpc.streams import receive
+from assay_server.rpc.state import Context, Loaded, ServerState
+from assay_server.rpc.streams import batch_of, receive
 from assay_server.subject.types import Pair
 
 
 class PairUpload:
     """Runs one upload to its end."""
 
-    def __init__(self, state: ServerState, datasets: DatasetJobs, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, state: ServerState, datasets: DatasetJobs, context: Context) -> None:
         self._state = state
         self._datasets = datasets
         self._context = context
@@ -62,24 +60,16 @@ class PairUpload:
         return position.dataset
 
     def _check(self, message: audit_service_pb2.UploadPairsRequest, loaded: Loaded) -> scoring_pb2.PairBatch:
-        kind = message.WhichOneof("payload")
-        if kind != "batch":
-            what = "carries options again" if kind == "options" else "carries nothing"
+        batch = batch_of(message, "every later message carries a batch, the last one the end")
+        if batch.sequence < 0:
             raise InvalidItem(
-                f"A message after the first {what}; every later message carries a batch, the last one the end.",
-                reason="STREAM_ORDER",
-                field=kind or "payload",
-            )
-        if message.batch.sequence < 0:
-            raise InvalidItem(
-                f"The sequence is {message.batch.sequence}; sequences count from 0.",
+                f"The sequence is {batch.sequence}; sequences count from 0.",
                 reason="SEQUENCE_ORDER",
                 field="batch.sequence",
-                details={"sequence": message.batch.sequence},
+                details={"sequence": batch.sequence},
             )
-        limit = loaded.bounds.limits.max_pairs_per_message
-        check_count(len(message.batch.pairs), limit, "max_pairs_per_message", "batch.pairs")
-        return message.batch
+        check_count(len(batch.pairs), loaded.bounds.limits.max_pairs_per_message, "max_pairs_per_message", "batch.pairs")
+        return batch
 
     def _check_size(self, pairs: int, size: int) -> None:
         config = self._state.config

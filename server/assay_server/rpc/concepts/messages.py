@@ -1,14 +1,13 @@
 """Concepts, clusters and labels out: what the jobs keep, to protobuf. Translation only."""
 
-import numpy as np
 from assay.v1 import concept_service_pb2, pair_pb2
 
 from assay_server.concepts.measuring import ConceptReport
 from assay_server.concepts.probes import ProbeMethod
 from assay_server.jobs.concepts.labels import LabelSummary
 from assay_server.labelling.labels import GroupLabel, Labels
-from assay_server.rpc.audits.messages import instant
 from assay_server.rpc.concepts.requests import METHODS
+from assay_server.rpc.messages import instant, tensor
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptKind, StoredConcept
 
@@ -30,9 +29,7 @@ def concept(stored: StoredConcept, labels: Labels) -> concept_service_pb2.Concep
         create_time=instant(stored.created),
     )
     if stored.direction is not None:
-        data = np.ascontiguousarray(stored.direction, dtype="<f4").tobytes()
-        shape = [len(stored.direction)]
-        message.direction.CopyFrom(pair_pb2.Tensor(dtype=pair_pb2.Tensor.DTYPE_FLOAT32, shape=shape, data=data))
+        message.direction.CopyFrom(tensor(stored.direction))
     elif stored.kind is ConceptKind.FEATURE:
         message.feature = int(stored.features[0])
     else:

@@ -26,7 +26,7 @@ from assay_server.jobs.concepts.types import (
 )
 from assay_server.rpc import names
 from assay_server.rpc.enums import EnumMap
-from assay_server.rpc.fields import out_of_bounds
+from assay_server.rpc.fields import SHARE, out_of_bounds, within
 from assay_server.rpc.pairs import read_pair, read_response
 from assay_server.rpc.specs import MAX_NAME_BYTES, Bounds, read_vector, read_weights, unknown_feature
 
@@ -153,26 +153,19 @@ def _read_each(items: Sequence[ItemT], read: Callable[[ItemT, Bounds], ReadT], b
 
 
 def _read_options(request: concept_service_pb2.CreateConceptRequest) -> FitOptions:
-    options = FitOptions(method=METHODS.read(request.method, "method"), seed=request.seed)
-    held_out = request.held_out if request.HasField("held_out") else options.held_out
-    if not 0 < held_out < 1:
-        raise InvalidItem(
-            f"held_out is {held_out:g}; give a share above 0 and below 1.",
-            reason="OUT_OF_RANGE",
-            field="held_out",
-            details={"held_out": held_out},
-        )
-    count = request.random_directions if request.HasField("random_directions") else options.random_directions
+    given = {name: getattr(request, name) for name in ("held_out", "random_directions", "max_features") if request.HasField(name)}
+    options = FitOptions(method=METHODS.read(request.method, "method"), seed=request.seed, **given)
+    within("held_out", options.held_out, SHARE, "")
+    count, features = options.random_directions, options.max_features
     if not 1 <= count <= MAX_RANDOM_DIRECTIONS:
         raise out_of_bounds("random_directions", count, MAX_RANDOM_DIRECTIONS, "max_random_directions", "random_directions")
-    if request.HasField("max_features") and options.method is not ProbeMethod.FEATURES:
+    if "max_features" in given and options.method is not ProbeMethod.FEATURES:
         raise InvalidItem(
             "max_features is read by PROBE_METHOD_FEATURES alone; leave it out, or ask for that method.",
             reason="NOT_READ",
             field="max_features",
-            details={"max_features": request.max_features},
+            details={"max_features": features},
         )
-    features = request.max_features if request.HasField("max_features") else options.max_features
     if not 1 <= features <= MAX_SELECTED_FEATURES:
         raise out_of_bounds("max_features", features, MAX_SELECTED_FEATURES, "max_selected_features", "max_features")
-    return FitOptions(options.method, held_out, count, options.seed, features)
+    return options

@@ -1,8 +1,5 @@
 """ConceptService: concepts, feature clusters, labels. Translation only: the jobs do the work, and keep it."""
 
-from typing import Any, TypeAlias
-
-import grpc
 from assay.v1 import concept_service_pb2, concept_service_pb2_grpc
 from google.longrunning import operations_pb2
 
@@ -11,9 +8,7 @@ from assay_server.rpc.concepts import messages as concept_messages
 from assay_server.rpc.concepts.requests import read_clusters, read_create, read_labels
 from assay_server.rpc.operations import OperationMessages
 from assay_server.rpc.paging import Place, open_offset, page_after, read_page_size, seal_token
-from assay_server.rpc.state import ServerState
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+from assay_server.rpc.state import Context, ServerState
 
 
 class ConceptServicer(concept_service_pb2_grpc.ConceptServiceServicer):

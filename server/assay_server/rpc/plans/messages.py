@@ -5,10 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from assay.v1 import audit_pb2, pair_pb2
+from assay.v1 import audit_pb2
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service_pb
-from numpy.typing import NDArray
 
 from assay_server.interventions.apply import PairOffset, Reward
 from assay_server.interventions.data_plan import Row, texts_of
@@ -17,8 +16,8 @@ from assay_server.interventions.plans import CompiledPlan, Intervention, Plan
 from assay_server.interventions.shifts import reference_shift
 from assay_server.interventions.token_masks import TokenMask
 from assay_server.interventions.types import READ_BY, Family, Parameters
-from assay_server.rpc.audits.messages import instant, subject
 from assay_server.rpc.errors import to_status
+from assay_server.rpc.messages import instant, subject, tensor
 from assay_server.rpc.plans.requests import FAMILIES, MODES, PARAMETER_ENUMS, PLACEMENTS, SIDES, SPANS
 from assay_server.subject.types import SubjectInfo
 
@@ -71,18 +70,18 @@ def artifact(compiled: CompiledPlan, one: Intervention, info: SubjectInfo) -> pb
         span=SPANS.number(parameters.span),
     )
     if one.id in tensors.directions:
-        message.steering.vector.CopyFrom(_tensor(tensors.directions[one.id]))
+        message.steering.vector.CopyFrom(tensor(tensors.directions[one.id]))
         message.steering.coefficient = one.coefficient
         message.steering.norm = abs(one.coefficient)
     elif one.id in tensors.bases:
-        message.ablation.basis.CopyFrom(_tensor(tensors.bases[one.id]))
-        message.ablation.mean.CopyFrom(_tensor(tensors.means[one.id]))
+        message.ablation.basis.CopyFrom(tensor(tensors.bases[one.id]))
+        message.ablation.mean.CopyFrom(tensor(tensors.means[one.id]))
         message.ablation.strength = min(1.0, one.strength)
     elif one.id in tensors.clamps:
         message.clamp.sae_id, message.clamp.sae_fingerprint = info.sae_id, info.sae_fingerprint
         message.clamp.features.extend(compiled.targets[one.id - 1].features.tolist())
         message.clamp.values.extend(tensors.clamps[one.id].tolist())
-        message.clamp.decoder.CopyFrom(_tensor(tensors.decoders[one.id]))
+        message.clamp.decoder.CopyFrom(tensor(tensors.decoders[one.id]))
     else:
         return None
     return message
@@ -163,9 +162,3 @@ def _z(one: Intervention) -> pb.ZScore:
 
 def _mask(mask: TokenMask) -> service_pb.TokenMask:
     return service_pb.TokenMask(tokens=mask.tokens.tolist(), starts=mask.starts.tolist(), ends=mask.ends.tolist(), of=mask.of)
-
-
-def _tensor(values: NDArray[np.float32]) -> pair_pb2.Tensor:
-    return pair_pb2.Tensor(
-        dtype=pair_pb2.Tensor.DTYPE_FLOAT32, shape=values.shape, data=np.ascontiguousarray(values, "<f4").tobytes()
-    )

@@ -1,9 +1,7 @@
 """InterventionService: plans, offsets, vectors, data plans, rewards. Translation only: the plan jobs do the work, and keep it."""
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeAlias
 
-import grpc
 from assay.v1 import intervention_pb2, intervention_service_pb2_grpc, scoring_pb2
 from assay.v1 import intervention_service_pb2 as service_pb
 from google.longrunning import operations_pb2
@@ -27,10 +25,8 @@ from assay_server.rpc.plans.requests import (
     read_rewards,
     read_sweep,
 )
-from assay_server.rpc.state import Loaded, ServerState, deadline_of
+from assay_server.rpc.state import Context, Loaded, ServerState, deadline_of
 from assay_server.rpc.streams import PairStream
-
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServicer):

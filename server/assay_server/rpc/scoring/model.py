@@ -1,25 +1,20 @@
-"""ModelService: what is loaded, and what its features are taken to mean."""
+"""ModelService: what is loaded, and the labels of its features."""
 
-from typing import Any
-
-import grpc
 from assay.v1 import model_pb2, model_pb2_grpc
 
 from assay_server.rpc import messages as results
 from assay_server.rpc.errors import NotFound
 from assay_server.rpc.pairs import check_feature_ids
-from assay_server.rpc.state import ServerState
+from assay_server.rpc.state import Context, ServerState
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """Translates; every answer comes from the state's subject and labels."""
+    """Answers from the loaded subject and its labels."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
 
-    async def GetModel(
-        self, request: model_pb2.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> model_pb2.GetModelResponse:
+    async def GetModel(self, request: model_pb2.GetModelRequest, context: Context) -> model_pb2.GetModelResponse:
         """The loaded model, its measured fit and the limits in force."""
         _check_name(request.name, "name")
         loaded = self._state.loaded
@@ -27,7 +22,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         return model_pb2.GetModelResponse(model=model)
 
     async def BatchGetFeatures(
-        self, request: model_pb2.BatchGetFeaturesRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: model_pb2.BatchGetFeaturesRequest, context: Context
     ) -> model_pb2.BatchGetFeaturesResponse:
         """The features asked for, in the order asked."""
         _check_name(request.parent, "parent")
@@ -35,9 +30,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         check_feature_ids(request.ids, loaded.bounds, "ids")
         return model_pb2.BatchGetFeaturesResponse(features=[results.feature(loaded.labels.get(id)) for id in request.ids])
 
-    async def ListFeatures(
-        self, request: model_pb2.ListFeaturesRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> model_pb2.ListFeaturesResponse:
+    async def ListFeatures(self, request: model_pb2.ListFeaturesRequest, context: Context) -> model_pb2.ListFeaturesResponse:
         """A page of features."""
         _check_name(request.parent, "parent")
         page = self._state.loaded.labels.page(size=request.page_size, token=request.page_token, filter=request.filter)

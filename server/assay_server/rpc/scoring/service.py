@@ -4,20 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
-import grpc
 from assay.v1 import scoring_pb2, scoring_pb2_grpc
 
 from assay_server.rpc import messages as results
 from assay_server.rpc.fields import check_count
 from assay_server.rpc.items import AnyCall, Call, answer_items
 from assay_server.rpc.pairs import CallOptions, read_encode, read_options, read_pair, read_response
-from assay_server.rpc.state import Loaded, ServerState, deadline_of
+from assay_server.rpc.state import Context, Loaded, ServerState, deadline_of
 from assay_server.rpc.streams import PairStream
 from assay_server.scorer import Lane
 
-Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _Form = tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]  # reads an item; an answer's result; an error's
 _PAIRS: _Form = (read_pair, results.pair_result, scoring_pb2.PairResult)
 _RESPONSES: _Form = (read_response, results.response_result, scoring_pb2.ResponseResult)
