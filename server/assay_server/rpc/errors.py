@@ -1,10 +1,9 @@
-"""From the error family to ``google.rpc.Status``, and from there onto the wire.
+"""Our errors as ``google.rpc.Status``, and how they are sent.
 
 Invariants:
 - Every error that leaves a call or stands in a result carries exactly one ``ErrorInfo`` (domain "assay"), a
-  ``BadRequest`` where a request field is at fault, and a ``RetryInfo`` where coming back later helps.
-- What a person or a program reads of an unexpected exception is an incident number; its own words, which may quote a
-  pair, stay off the wire and out of the logs.
+  ``BadRequest`` where a request field is at fault, and a ``RetryInfo`` where a retry helps.
+- An unexpected exception is reported as an incident number; its own message, which may quote a pair, is neither sent nor logged.
 - Status, details and retry pushback leave in one ``abort``: trailing metadata that is set beside it would be lost.
 - A status fits into the 8 KiB of metadata that gRPC clients accept by default.
 """
@@ -94,7 +93,7 @@ def to_status(error: AssayError, *, within: str = "") -> status_pb2.Status:
 
 
 def retry_seconds(error: AssayError) -> float | None:
-    """When to come back, or None where that does not help."""
+    """Seconds until a retry makes sense, None where none does."""
     if isinstance(error, Overloaded):
         return max(0.0, error.retry_after_seconds)
     return LOADING_RETRY_SECONDS if isinstance(error, NotReady) else None
@@ -111,7 +110,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: AssayError) 
 
 
 def incident() -> tuple[str, EngineFailure]:
-    """A number for the logs, and what the caller is told in place of an unexpected exception, whose words may quote a pair."""
+    """An incident number for the logs, and the error sent in place of an unexpected exception, whose message may quote a pair."""
     number = secrets.token_hex(6)
     return number, EngineFailure(
         f"The server failed; its log says more under incident {number}.",

@@ -1,4 +1,4 @@
-"""What happens around every call of ours: parsing that cannot break it, counting, logs, and errors as rich statuses.
+"""The interceptor of every call of ours: parsing that cannot break the call, counting, logs, and errors as rich statuses.
 
 Invariants:
 - Whatever a call raises, the client gets a status of the error family; an unexpected exception gives INTERNAL with an
@@ -103,7 +103,7 @@ class Observe(grpc.aio.ServerInterceptor):
 
 
 def _shape(handler: Any) -> tuple[Callable[..., grpc.RpcMethodHandler[Any, Any]], Callable[[Any, Any], Any]]:
-    """What makes a handler of this one's shape, and its behaviour."""
+    """gRPC's function that makes a handler of this shape, and the handler's behaviour."""
     made: dict[tuple[bool, bool], tuple[Any, Any]] = {
         (False, False): (grpc.unary_unary_rpc_method_handler, handler.unary_unary),
         (False, True): (grpc.unary_stream_rpc_method_handler, handler.unary_stream),
@@ -128,7 +128,7 @@ def _reader(deserialize: Callable[[bytes], Message], most: int) -> Callable[[byt
         if len(data) > most:
             return Unreadable(
                 MessageTooLarge(
-                    f"The message takes {len(data)} bytes; max_message_bytes is {most}. Send fewer pairs a message.",
+                    f"The message takes {len(data)} bytes; max_message_bytes is {most}. Send fewer pairs per message.",
                     details={"message_bytes": len(data), "max_message_bytes": most},
                 )
             )

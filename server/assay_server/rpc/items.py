@@ -1,8 +1,8 @@
 """From received items to results: read each, answer the good ones together, translate each answer in its place.
 
 Invariants:
-- Results stand in the order of the items; a bad item's result is its error, and the items beside it are answered.
-- Translation never holds the event loop for long: after a few milliseconds of it, others have their turn.
+- Results stand in the order of the items; a bad item's result is its error, and the other items are answered.
+- Translation yields to the event loop every few milliseconds.
 """
 
 import asyncio
@@ -105,12 +105,12 @@ class Turn:
         self._began = time.perf_counter()
 
     async def pause(self) -> None:
-        """Gives the loop back once a turn's worth of it is used."""
+        """Yields to the event loop once the turn is used up."""
         if time.perf_counter() - self._began > TURN_SECONDS:
             await asyncio.sleep(0)
             self._began = time.perf_counter()
 
 
 def _short(id: str) -> str:
-    """The id, cut where it is longer than ids may be: an error is not an echo of megabytes."""
+    """The id, cut to the length that ids may have: an error must not repeat megabytes."""
     return id if len(id) <= MAX_ID_BYTES else id[:MAX_ID_BYTES]

@@ -83,7 +83,7 @@ def encoded(tokens: EncodedTokens, features: tuple[int, ...], took: Timings) -> 
 
 
 def timings(took: Timings) -> scoring_pb2.Timings:
-    """Where an item's time went."""
+    """An item's timings."""
     return scoring_pb2.Timings(
         tokenize_seconds=took.tokenize_seconds,
         queue_seconds=took.queue_seconds,
@@ -185,7 +185,7 @@ def _fill(features: scoring_pb2.PooledFeatures, name: SpanName, pooled: Pooled, 
 
 
 def _packed(field: int, values: NDArray[np.float32]) -> bytes:
-    """A packed float field as protobuf's wire format spells it: tag, length, elements."""
+    """A packed float field in protobuf's wire format: tag, length, elements."""
     data = values.astype("<f4", copy=False).tobytes()
     return _varint(field << 3 | 2) + _varint(len(data)) + data
 

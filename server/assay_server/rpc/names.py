@@ -1,7 +1,7 @@
 """Resource names and the short texts of requests: their shapes, checked before anything looks them up.
 
-Invariant: a name that passes is short and holds no character that a path could take for its own; only the part of a condition's
-name that quotes a metadata value may, and it is compared, never opened.
+Invariant: a name that passes is short and safe as part of a path; only the part of a condition's name that quotes a metadata
+value may hold any character, and it is compared, never opened.
 """
 
 import re
@@ -95,7 +95,7 @@ def audit_condition_name(name: str, path: str) -> str:
 
 
 def request_id(id: str, path: str, *, required: bool = False) -> str:
-    """The caller's id of a request, "" where none is given. Raises InvalidItem (INVALID_REQUEST_ID)."""
+    """The caller's request id, "" where none is given. Raises InvalidItem (INVALID_REQUEST_ID)."""
     if (id or required) and not _REQUEST_ID.fullmatch(id):
         raise InvalidItem(
             f'request_id takes {len(id)} characters; give 1 to 64 letters, digits, "-" and "_", a letter or digit first.',

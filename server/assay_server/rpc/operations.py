@@ -1,7 +1,7 @@
-"""google.longrunning.Operations: how far long work is, its end, and asking it to stop.
+"""google.longrunning.Operations: progress, results, waiting and cancelling.
 
 Invariants:
-- An operation that is done carries an error or the resource that it made, as that stands now; where the resource was deleted
+- An operation that is done carries an error or the resource that it made, in its present state; where the resource was deleted
   since, an error says so.
 - A wait ends with its own timeout, a moment before the call's deadline, or when the server stops, whichever is first.
 """
@@ -46,7 +46,7 @@ class OperationMessages:
         self._resolvers.sort(key=lambda entry: -len(entry[0]))
 
     async def message(self, info: OperationInfo, *, listed: bool = False) -> operations_pb2.Operation:
-        """The operation as the contract has it; ``listed`` where it is one of many."""
+        """The operation's message; ``listed`` where it is one of many."""
         operation = operations_pb2.Operation(name=info.name, done=info.done)
         operation.metadata.Pack(_metadata(info))
         if not info.done:
@@ -71,7 +71,7 @@ class OperationMessages:
 
 
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):
-    """Translates; the jobs keep the operations."""
+    """Translates; the jobs hold the operations."""
 
     def __init__(self, state: ServerState, messages: OperationMessages) -> None:
         self._state = state
@@ -123,7 +123,7 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):
         return empty_pb2.Empty()
 
     async def DeleteOperation(self, request: operations_pb2.DeleteOperationRequest, context: Context) -> empty_pb2.Empty:
-        """Forgets one that is done; what it made stays."""
+        """Deletes an operation that is done; its result stays."""
         await self._state.library.operations.delete(operation_name(request.name, "name"))
         return empty_pb2.Empty()
 

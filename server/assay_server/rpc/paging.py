@@ -1,8 +1,8 @@
-"""Pages: sizes, and tokens that belong to one question and cannot be made up by accident.
+"""Pages: sizes, and tokens that are valid for one question only.
 
 A token is opaque: where the next page begins, sealed with the question that it answers (method, parent, filter, order). The seal
 is a checksum, not a secret: it keeps a token from being used with another question or after an edit, holds over a restart and on
-every replica, and whoever forges one only reads another page of what may be read anyway.
+every replica, and a forged one only gives another page of what the caller may read anyway.
 """
 
 import base64
@@ -83,7 +83,7 @@ def not_a_token(path: str) -> InvalidItem:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a thing stands in a list that grows and shrinks between pages: its name, and when it was made."""
+    """An item's place in a list that changes between pages: its name, and when it was made."""
 
     name: str
     created: float
@@ -94,15 +94,15 @@ def page_after(
 ) -> tuple[Sequence[T], str]:
     """The next items after the one that the token names, and the token of the page after them ("" on the last).
 
-    Things that were made or deleted since the page before neither repeat an item nor lose one.
+    Items made or deleted since the previous page neither repeat nor hide others.
 
     Args:
         items: all of them, in order of creation.
-        place: where one stands.
+        place: an item's place.
         size: ``page_size`` as received.
         token: ``page_token`` as received.
-        question: what the token belongs to.
-        newest_first: which way the order goes.
+        question: the question that the token belongs to.
+        newest_first: the order of the pages.
 
     Raises:
         InvalidItem: INVALID_PAGE_SIZE or INVALID_PAGE_TOKEN.

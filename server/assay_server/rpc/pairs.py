@@ -1,8 +1,8 @@
-"""Requests in: protobuf to the engine's nouns, with every check that needs no model.
+"""Requests of scoring: from protobuf to the engine's types, with every check that needs no model.
 
 Invariants:
 - What passes is well-formed: texts are bounded, turns are in an order that a chat template can render, numbers are
-  finite, feature ids exist, tensors have the bytes that they say.
+  finite, feature ids exist, tensors have the bytes that their shapes need.
 - Every refusal is an ``InvalidItem`` with the field's path, both numbers and the fix; none quotes a text of a pair.
 - A pair's paths are relative to the pair (``chosen``), everything else's to the request
   (``options.concepts[2].direction``).
@@ -41,7 +41,7 @@ _CACHE_MODES = EnumMap(scoring_pb2.CacheMode, CacheMode, CacheMode.USE)
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """What a call asked for: the engine's part, and what to send back of its answer."""
+    """A call's options: the engine's part, and which parts of its answer to send."""
 
     engine: ScoreOptions
     top_k: int = DEFAULT_TOP_K
@@ -57,7 +57,7 @@ def read_options(options: scoring_pb2.ScoreOptions, bounds: Bounds, *, lane: Lan
     Args:
         options: as received.
         bounds: limits and widths.
-        lane: where the work waits if the options do not say.
+        lane: the lane where the options name none.
         path: where the options stand in the request.
     """
     top_k = options.top_k if options.HasField("top_k") else min(DEFAULT_TOP_K, bounds.limits.max_top_k)
@@ -89,7 +89,7 @@ def read_pair(pair: pair_pb2.Pair, bounds: Bounds) -> Pair:
 
 
 def read_stored_pair(pair: pair_pb2.Pair) -> Pair:
-    """Translates one pair as it is, to keep: ``check_pair`` refuses the bad ones when they are scored, one by one.
+    """Translates one pair unchecked, to store: ``check_pair`` refuses bad ones when they are scored.
 
     A pair without a prompt becomes one whose conversation has no turn.
     """

@@ -113,7 +113,7 @@ class AssayServer:
         return self.port
 
     async def open(self, scorer: ScorerLike, labels: Labels, library: Library | None = None) -> None:
-        """The subject is verified: take work, and say so. Without a library, the services that need it stay NOT_SERVING."""
+        """The subject is verified: start to serve. Without a library, the services that need it stay NOT_SERVING."""
         self.state.open(scorer, labels, library)
         for service in ("", *SERVICES):
             await self._health.set(service, _NOT_SERVING if library is None and service in KEEPING else _SERVING)

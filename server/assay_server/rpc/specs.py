@@ -1,7 +1,7 @@
-"""Concepts in: what a request wants scored, checked against the SAE's width and the limits.
+"""The concepts that a request scores, checked against the SAE's width and the limits.
 
 Invariants as in ``pairs``: finite numbers, existing features, unique names, refusals that name the path and both
-numbers. Names of concepts are the caller's own words and are not quoted back in errors.
+numbers. Names of concepts are the caller's texts and are not quoted in errors.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from assay_server.subject.types import Directions
 MAX_NAME_BYTES = 128
 
 FindStored = Callable[[str, str], StoredConcept]
-"""From a resource name, and where it stands in the request, to the stored concept of the loaded subject.
+"""From a resource name and its path in the request to the stored concept of the loaded subject.
 
 Raises NotFound, SubjectMismatch, DataLoss."""
 

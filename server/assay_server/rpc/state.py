@@ -1,9 +1,9 @@
-"""What the servicers of one server share: the subject once it is loaded, the limits in force, and how much is going on.
+"""What the servicers of one server share: the subject once it is loaded, the limits in force, and the work under way.
 
 Invariants:
 - Until ``open`` the server has no scorer and every call that needs one is refused as LOADING; after ``drain`` begins,
-  new calls and further batches of open streams are refused as DRAINING. It never goes back.
-- All of it is touched on the event loop only.
+  new calls and further batches of open streams are refused as DRAINING. The phase never goes back.
+- Everything here is used on the event loop only.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class Loaded:
-    """What a loaded server answers with.
+    """The subject, once loaded, and what goes with it.
 
     Args:
         scorer: the one path from pairs to features.
@@ -77,7 +77,7 @@ class ServerState:
 
     @property
     def loaded(self) -> Loaded:
-        """What to answer with.
+        """The loaded subject and what goes with it.
 
         Raises:
             NotReady: the subject is still loading.
@@ -123,7 +123,7 @@ class ServerState:
         self.idle.clear()
 
     def leave_call(self) -> None:
-        """A call ended, whichever way."""
+        """A call ended, with or without an error."""
         self._calls -= 1
         if self._calls == 0:
             self.idle.set()
@@ -133,7 +133,7 @@ class ServerState:
         most = self.config.max_streams
         if self._streams >= most:
             raise Overloaded(
-                f"{self._streams} streams are open; max_streams is {most}. Come back, or send more pairs a stream.",
+                f"{self._streams} streams are open; max_streams is {most}. Come back, or send more pairs per stream.",
                 retry_after_seconds=STREAM_RETRY_SECONDS,
                 reason="TOO_MANY_STREAMS",
                 details={"streams": self._streams, "max_streams": most},

@@ -2,15 +2,14 @@
 
 Invariants:
 - At most ``stream_batches`` batches and about ``stream_bytes`` request bytes are between the socket in and the socket
-  out; past that nothing is read, and the client feels it as flow control. A client that does not read its answers
+  out; past that nothing is read, which reaches the client as flow control. A client that does not read its answers
   stops its own stream only.
 - Whatever ends the reading (half-close, a bad message, a server that stops), the batches accepted before are answered
   first.
 - A client that is silent does not hold up a server that stops.
 - However the stream ends, no task and no scorer call of it stays behind.
-- Where more is asked for than may be in flight, a bulk stream's batches wait in line, in the order in which they came: a
-  refusal would lose the stream's work and its place. An interactive stream's batch that finds no room is tried again
-  for a while before the stream is given up.
+- Where the server is full, a bulk stream's batches wait in order of arrival: a refusal would lose the stream's work and its
+  place. An interactive stream's batch is retried for a while before the stream fails.
 """
 
 from __future__ import annotations  # gRPC's generic types cannot be subscripted at run time
@@ -55,7 +54,7 @@ class PairStream:
         context: the stream's.
         open_call: reads the options.
         response: a batch's answer, from its ``sequence`` and ``results``.
-        options: what the first message carries, for people.
+        options: what the first message carries, for error messages.
     """
 
     def __init__(
@@ -174,7 +173,7 @@ class PairStream:
 
 
 def batch_of(message: Any, rule: str) -> scoring_pb2.PairBatch:
-    """The batch of a message after the first. Raises InvalidItem (STREAM_ORDER), which states the ``rule``, where it has none."""
+    """The batch of a message after the first. Raises InvalidItem (STREAM_ORDER), stating the ``rule``, where it carries none."""
     kind = message.WhichOneof("payload")
     if kind != "batch":
         what = "carries options again" if kind == "options" else "carries nothing"

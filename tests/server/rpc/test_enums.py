@@ -31,3 +31,14 @@ def test_a_number_that_stands_for_nothing_is_refused(number: int) -> None:
 def test_a_member_without_a_name_in_the_contract_is_found_at_once() -> None:
     with pytest.raises(ValueError, match="AUTO"):
         EnumMap(pb.PromptPlacement, Placement)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason", "field"), [([1, 0], "UNKNOWN_ENUM_VALUE", "modes[1]"), ([2, 1, 2], "DUPLICATE_VALUE", "modes[2]")]
+)
+def test_a_list_names_each_member_once_and_by_a_known_number(numbers: list[int], reason: str, field: str) -> None:
+    modes = EnumMap(pb.InterventionMode, Mode)
+    assert modes.read_each([modes.number(one) for one in Mode], "modes") == tuple(Mode)
+    with pytest.raises(InvalidItem) as caught:
+        modes.read_each(numbers, "modes")
+    assert (caught.value.reason, caught.value.field) == (reason, field)

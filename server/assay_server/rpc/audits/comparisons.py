@@ -1,6 +1,6 @@
-"""Comparisons of rollouts, in and out: the request checked, with the defaults of the comparison; the result and its picture.
+"""Comparisons of rollouts, from and to protobuf: the checked request, the result and its picture.
 
-A figure that is not defined stays unset.
+What the request leaves out takes the comparison's default; an undefined figure of the result stays unset.
 """
 
 import math
@@ -116,7 +116,7 @@ def _margins(message: comparison_pb2.PolicyMargins) -> tuple[float, ...]:
     margins = tuple(message.margins)
     if not FEWEST <= len(margins) <= MAX_MARGINS:
         raise InvalidItem(
-            f"{len(margins)} margins were sent; send {FEWEST} to {MAX_MARGINS}, one a pair, or leave margins out.",
+            f"{len(margins)} margins were sent; send {FEWEST} to {MAX_MARGINS}, one per pair, or leave margins out.",
             reason="OUT_OF_RANGE",
             field="margins.margins",
             details={"margins": len(margins), "min_margins": FEWEST, "max_margins": MAX_MARGINS},

@@ -19,8 +19,8 @@ async def export(library: Library, loaded: Loaded, name: str, form: Format, *, d
     """The file's chunks.
 
     Args:
-        library: where the audit is.
-        loaded: what highlights the report's evidence.
+        library: holds the audit.
+        loaded: highlights the report's evidence.
         name: the audit.
         form: which file.
         deadline: ``time.monotonic()`` instant past which nothing is read again for highlights.

@@ -13,7 +13,7 @@ controlled, else of the raw one: the numbers that make a finding.
 Invariants:
 - Parsing takes time linear in the text, whose length is bounded, and never recurses.
 - Every refusal is an ``InvalidItem`` that names the place (counted in characters from 0) and what may stand there; the
-  caller's own words are not quoted back.
+  filter's own text is not quoted back.
 """
 
 import math
@@ -60,7 +60,7 @@ class TextColumn:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What hypotheses are filtered and ordered by. Arrays are [rows]."""
+    """The columns that hypotheses are filtered and ordered by. Arrays are [rows]."""
 
     view: Ints  # place in ViewKind
     finding: Bools

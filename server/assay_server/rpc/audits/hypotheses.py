@@ -1,6 +1,6 @@
 """Pages of an audit's hypotheses: filtered, ordered, cut.
 
-Columns are made once for each result that the jobs hold, and go when they let go of it.
+Columns are made once per result that the jobs hold, and freed with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ _columns: WeakKeyDictionary[AuditResult, Columns] = WeakKeyDictionary()
 def hypotheses_page(
     result: AuditResult, request: audit_service_pb2.ListHypothesesRequest
 ) -> audit_service_pb2.ListHypothesesResponse:
-    """A page of what the result holds. The first of tens of thousands of rows takes a second: call it in a thread.
+    """A page of the result's hypotheses. The first page of tens of thousands of rows takes a second: call it in a thread.
 
     Raises:
         InvalidItem: the filter, the order, the size or the token cannot be used.
@@ -42,7 +42,7 @@ def hypotheses_page(
 
 
 def check_question(request: audit_service_pb2.ListHypothesesRequest) -> None:
-    """Refuses what cannot be asked, before anything is looked up. Raises InvalidItem."""
+    """Checks the request before anything is looked up. Raises InvalidItem."""
     audit_name(request.parent, "parent")
     parse_filter(request.filter)
     parse_order(request.order_by)
@@ -51,7 +51,7 @@ def check_question(request: audit_service_pb2.ListHypothesesRequest) -> None:
 
 
 def columns_of(rows: Sequence[HypothesisRow]) -> Columns:
-    """What rows are filtered and ordered by."""
+    """The columns that rows are filtered and ordered by."""
     effects = [_effect(row) for row in rows]
     return Columns(
         view=np.array([_VIEWS.index(row.view) for row in rows], dtype=np.int64),

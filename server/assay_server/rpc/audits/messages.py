@@ -1,4 +1,4 @@
-"""Audits out: what the jobs answer, to protobuf. Translation only; nothing here looks anything up or decides."""
+"""Datasets, audits, hypotheses and decisions to protobuf. Translation only: nothing here looks anything up or decides."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -69,7 +69,7 @@ def audit(info: AuditInfo) -> audit_pb2.Audit:
 
 
 def settings(used: AuditSettings) -> audit_pb2.AuditOptions:
-    """An audit's options, with every default that is known filled in."""
+    """An audit's options, with every known default filled in."""
     statistics = used.statistics
     correction = Procedure.BENJAMINI_YEKUTIELI if statistics.yekutieli else Procedure.BENJAMINI_HOCHBERG
     message = audit_pb2.AuditOptions(
@@ -83,7 +83,7 @@ def settings(used: AuditSettings) -> audit_pb2.AuditOptions:
     )
     for name in OPTION_NUMBERS:
         value = getattr(statistics, name)
-        if name != "min_firings" or value:  # 0 there: the data decide
+        if name != "min_firings" or value:  # 0: the data decide
             setattr(message, name, value)
     return message
 
@@ -139,7 +139,7 @@ def pair(item: Pair) -> pair_pb2.Pair:
 
 
 def _sendable(text: str) -> str:
-    """Lone surrogates, which a JSON file can spell, become "?": protobuf carries UTF-8 only. Offsets stay what they are."""
+    """Lone surrogates, which a JSON file can spell, become "?": protobuf carries UTF-8 only. Offsets are unchanged."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

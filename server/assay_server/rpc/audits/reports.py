@@ -1,8 +1,8 @@
 """The HTML report of an audit: fetches what the page shows, has the model read the evidence again, and renders.
 
 Invariants:
-- A report is made whatever is missing: without the dataset it has no texts; without the subject, or as long as the model is too
-  busy, no highlights.
+- A report is made even where something is missing: without the dataset it has no texts; without the subject, or while the model
+  is too busy, no highlights.
 - The model reads at most ``HIGHLIGHTED_ROWS`` pairs again, the evidence of the surest findings first.
 """
 
@@ -21,7 +21,7 @@ from assay_server.rpc.state import Loaded
 from assay_server.subject.types import Pair
 
 HIGHLIGHTED_ROWS = 100
-READING_SHARE = 0.7  # of the time that the call has left; the rest is for the page to get there
+READING_SHARE = 0.7  # of the time until the call's deadline; the rest is for rendering and sending
 PATIENCE_SECONDS = 30.0  # with a scorer that is busy
 
 
@@ -29,8 +29,8 @@ async def render_audit(library: Library, loaded: Loaded, name: str, *, deadline:
     """The page.
 
     Args:
-        library: where the audit is.
-        loaded: what reads the evidence again.
+        library: holds the audit.
+        loaded: reads the evidence again.
         name: the audit.
         deadline: ``time.monotonic()`` instant past which nothing is read again.
 
@@ -59,7 +59,7 @@ async def _texts(library: Library, result: AuditResult) -> tuple[DatasetInfo, di
 
 
 def _gone(info: AuditInfo) -> DatasetInfo:
-    """What is left to say of a dataset that was deleted."""
+    """A stand-in for a deleted dataset."""
     return DatasetInfo(info.dataset, info.display_name, "", 0, 0, 0, (), info.created, False)
 
 

@@ -1,4 +1,4 @@
-"""Requests of AuditService in: protobuf to what the audit jobs are asked, with every check that needs no look-up.
+"""Requests of AuditService: from protobuf to the audit jobs' types, with every check that needs no look-up.
 
 Invariants:
 - An option that is not set becomes the default of ``AuditSettings``; no default is stated twice.
@@ -97,7 +97,7 @@ def read_uri(uri: str) -> str:
 
 
 def read_stated(request: audit_service_pb2.TestHypothesisRequest, bounds: Bounds) -> tuple[str, StatedCondition | None]:
-    """The concept and the condition of a stated hypothesis; None is everywhere. Raises InvalidItem."""
+    """The concept and the condition of a stated hypothesis; None means all pairs. Raises InvalidItem."""
     concept = names.concept_name(request.concept, bounds, "concept")
     kind = request.WhichOneof("condition")
     if kind == "prompt_concept":
@@ -115,7 +115,7 @@ def read_stated(request: audit_service_pb2.TestHypothesisRequest, bounds: Bounds
 
 
 def read_decision(decision: audit_pb2.Decision) -> DecisionRequest:
-    """A decision, without the fields that are the server's. Raises InvalidItem."""
+    """A decision, without the fields that the server sets. Raises InvalidItem."""
     hypothesis = names.hypothesis_name(decision.hypothesis, "decision.hypothesis")
     if decision.mode == audit_pb2.Decision.MODE_UNSPECIFIED:
         raise InvalidItem(
@@ -154,7 +154,7 @@ def read_settings(
         path: where the options stand in the request.
 
     Raises:
-        InvalidItem: a value cannot be; it names the field, the value and the bounds.
+        InvalidItem: a value is out of bounds; the error names the field, the value and the bounds.
     """
     numbers: dict[str, Any] = {
         name: within(name, getattr(options, name), span, path) for name, span in _RANGES.items() if options.HasField(name)

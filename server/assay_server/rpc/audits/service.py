@@ -1,6 +1,6 @@
-"""AuditService: datasets, audits, hypotheses, decisions. Translation only: the jobs do the work, and keep it.
+"""AuditService: datasets, audits, hypotheses, decisions. Translation only: the jobs do the work and store its results.
 
-Invariant: a request is checked whole before the jobs see any of it; names that reach them have the shape of names.
+Invariant: a request is checked whole before the jobs get any of it; names that reach them are well-formed.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     async def GetUpload(
         self, request: audit_service_pb2.GetUploadRequest, context: Context
     ) -> audit_service_pb2.GetUploadResponse:
-        """Where an upload stands."""
+        """How much of an upload is stored."""
         request_id = names.request_id(request.request_id, "request_id", required=True)
         position = await self._state.library.datasets.position(request_id)
         return audit_service_pb2.GetUploadResponse(
@@ -184,7 +184,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
     async def RecordDecision(
         self, request: audit_service_pb2.RecordDecisionRequest, context: Context
     ) -> audit_service_pb2.RecordDecisionResponse:
-        """Records what is wanted of a hypothesis's concept."""
+        """Records what training should do about a hypothesis's concept."""
         wanted = read_decision(request.decision)
         info = await self._state.library.audits.decide(
             wanted.hypothesis,
@@ -222,7 +222,7 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         request_id = names.request_id(request.request_id, "request_id")
         return await self._operations.message(await self._state.library.comparisons.create(asked, request_id=request_id))
 
-    # What operations made
+    # Results of operations
 
     async def _dataset(self, name: str) -> audit_pb2.Dataset:
         return audit_messages.dataset(await self._state.library.datasets.get(name))

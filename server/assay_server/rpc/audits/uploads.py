@@ -1,11 +1,10 @@
 """One open UploadPairs: batches in, each durable before the next is read.
 
 Invariants:
-- At most one message of an upload is in memory, beside what the transport holds back: the client feels a slow disk as flow
-  control.
+- At most one message of an upload is in memory, besides the transport's buffers: a slow disk reaches the client as flow control.
 - A pair that can never be scored is stored like any other, and counted as unusable when the dataset is scored; only what breaks
   the stream's own order or limits ends the upload.
-- Whatever ends the stream, the batches that were stored stay, and the same request_id goes on after them.
+- Whatever ends the stream, the stored batches stay, and an upload with the same request_id resumes after them.
 - Only `end` completes a dataset: a half-close may be a connection that broke.
 """
 

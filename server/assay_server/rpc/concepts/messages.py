@@ -1,4 +1,4 @@
-"""Concepts, clusters and labels out: what the jobs keep, to protobuf. Translation only."""
+"""Concepts, clusters and labels to protobuf. Translation only."""
 
 from assay.v1 import concept_service_pb2, pair_pb2
 
@@ -51,7 +51,7 @@ def cluster(entry: Cluster, label: GroupLabel) -> concept_service_pb2.FeatureClu
 
 
 def cluster_summary(clusters: StoredClusters) -> concept_service_pb2.ClusterSummary:
-    """What a clustering gave."""
+    """The size and the inputs of a clustering."""
     return concept_service_pb2.ClusterSummary(
         clusters=len(clusters),
         features=sum(len(entry.features) for entry in clusters.clusters),
@@ -62,7 +62,7 @@ def cluster_summary(clusters: StoredClusters) -> concept_service_pb2.ClusterSumm
 
 
 def label_summary(summary: LabelSummary) -> concept_service_pb2.LabelSummary:
-    """What labelling gave."""
+    """The counts and the quality of a labelling run."""
     return concept_service_pb2.LabelSummary(
         labelled=summary.labelled,
         failed=summary.failed,

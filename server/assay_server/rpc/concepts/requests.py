@@ -1,4 +1,4 @@
-"""Requests of ConceptService in: protobuf to what the concept jobs are asked, with every check that needs no model.
+"""Requests of ConceptService: from protobuf to the concept jobs' types, with every check that needs no model.
 
 Invariants as in ``rpc.pairs``: what passes is well-formed, refusals name the path and both numbers, no example is quoted.
 """
@@ -140,7 +140,7 @@ _SOURCES: Mapping[str, Callable[[concept_service_pb2.CreateConceptRequest, Bound
 
 
 def _read_each(items: Sequence[ItemT], read: Callable[[ItemT, Bounds], ReadT], bounds: Bounds, path: str) -> tuple[ReadT, ...]:
-    """Every item read; the first bad one refuses all, by its own path."""
+    """All items, read; the first bad one refuses the request, by its path."""
     found: list[ReadT] = []
     for place, item in enumerate(items):
         try:

@@ -1,4 +1,4 @@
-"""ConceptService: concepts, feature clusters, labels. Translation only: the jobs do the work, and keep it."""
+"""ConceptService: concepts, feature clusters, labels. Translation only: the jobs do the work and store its results."""
 
 from assay.v1 import concept_service_pb2, concept_service_pb2_grpc
 from google.longrunning import operations_pb2

@@ -1,4 +1,4 @@
-"""Plans out: what the plan jobs and the arithmetic answer, to protobuf. Translation only."""
+"""Plans to protobuf: results of the plan jobs and of the arithmetic. Translation only."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,14 +12,17 @@ from assay.v1 import intervention_service_pb2 as service_pb
 from assay_server.interventions.apply import PairOffset, Reward
 from assay_server.interventions.data_plan import Row, texts_of
 from assay_server.interventions.offsets import Offsets
-from assay_server.interventions.plans import CompiledPlan, Intervention, Plan
+from assay_server.interventions.plans import CompiledPlan, Intervention, Plan, WarningCode
 from assay_server.interventions.shifts import reference_shift
 from assay_server.interventions.token_masks import TokenMask
 from assay_server.interventions.types import READ_BY, Family, Parameters
+from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.errors import to_status
 from assay_server.rpc.messages import instant, subject, tensor
 from assay_server.rpc.plans.requests import FAMILIES, MODES, PARAMETER_ENUMS, PLACEMENTS, SIDES, SPANS
 from assay_server.subject.types import SubjectInfo
+
+_WARNINGS = EnumMap(pb.PlanWarning.Code, WarningCode)
 
 
 def plan(made: Plan) -> pb.Plan:
@@ -52,7 +55,7 @@ def intervention(made: Plan, one: Intervention) -> pb.Intervention:
         z=_z(one),
         expected=pb.ExpectedEffect(**asdict(one.expected)),
         side_effects=[pb.SideEffect(**asdict(effect)) for effect in one.side_effects],
-        warnings=[pb.PlanWarning(code=f"CODE_{warning.code.name}", text=warning.text) for warning in one.warnings],
+        warnings=[pb.PlanWarning(code=_WARNINGS.number(warning.code), text=warning.text) for warning in one.warnings],
     )
     if one.dose_response is not None:
         message.dose_response.CopyFrom(pb.DoseResponse(**asdict(one.dose_response)))
@@ -113,7 +116,7 @@ def reward(one: Reward) -> service_pb.ShapedReward:
 
 
 def data_head(made: Plan) -> service_pb.DataPlanHead:
-    """What all rows of a data plan share."""
+    """The part that all rows of a data plan share."""
     return service_pb.DataPlanHead(
         plan=made.name,
         dataset_fingerprint=made.dataset_fingerprint,
@@ -150,7 +153,7 @@ def ranking(record: Mapping[str, Any]) -> service_pb.PromptRanking:
 
 
 def _parameters(parameters: Parameters, family: Family) -> pb.InterventionParameters:
-    """What the family reads, as a request may give it again."""
+    """The parameters that the family reads, in the form of a request."""
     told = {name: getattr(parameters, name) for name, families in READ_BY.items() if family in families}
     numbers = {name: kind.number(told[name]) for name, kind in PARAMETER_ENUMS.items() if told.get(name) is not None}
     return pb.InterventionParameters(**{**told, **numbers})

@@ -1,7 +1,7 @@
-"""Requests of InterventionService in: protobuf to what the plan jobs are asked, with every check that needs no look-up.
+"""Requests of InterventionService: from protobuf to the plan jobs' types, with every check that needs no look-up.
 
 Invariants as in ``pairs``: what passes is well-formed, refusals name the path and both numbers. A strength that is negative, not
-finite, or so large that what is made of it could overflow, never passes: which way an intervention pushes is its mode's business.
+finite, or so large that its products could overflow never passes: the mode sets the direction of an intervention.
 """
 
 import math
@@ -47,7 +47,7 @@ from assay_server.scorer import Lane
 
 MAX_PROMPT_BYTES = 4096
 MAX_PROMPTS = 64
-# Over and under what any trainer uses; within them no offset or shift that is made of finite numbers overflows.
+# Beyond what any trainer uses; within them no offset or shift of finite numbers overflows.
 MIN_BETA, MAX_BETA = 1e-9, 1e6
 
 MODES = EnumMap(pb.InterventionMode, Mode)
@@ -73,7 +73,7 @@ _PRESENT = ("coefficient", "share", "threshold")  # parameters whose zero is not
 
 
 def read_plan_request(request: service_pb.CreatePlanRequest, bounds: Bounds, most: int) -> PlanRequest:
-    """Checks and translates a request for a plan of at most so many interventions.
+    """Checks and translates a request for a plan of at most ``most`` interventions.
 
     Raises:
         InvalidItem: with the field's path.
@@ -96,7 +96,7 @@ def read_plan_request(request: service_pb.CreatePlanRequest, bounds: Bounds, mos
 
 
 def read_applied(target: service_pb.PlanTarget) -> Applied:
-    """What a caller says a plan is applied to."""
+    """The model, tokenizer and dataset that the caller applies a plan to."""
     return Applied(target.model_fingerprint, target.tokenizer_fingerprint, target.dataset_fingerprint)
 
 
@@ -111,7 +111,7 @@ def read_reading(truncation: int, lane: int, path: str, deadline: float | None) 
 
 
 def read_sweep(request: service_pb.MeasureInterventionRequest) -> SweepOptions:
-    """Knobs of a sweep; ``sweep.check_options`` judges them."""
+    """Options of a sweep; ``sweep.check_options`` checks them."""
     return SweepOptions(
         coefficients=tuple(request.coefficients),
         generated_tokens=request.generated_tokens or DEFAULT_TOKENS,
@@ -120,7 +120,7 @@ def read_sweep(request: service_pb.MeasureInterventionRequest) -> SweepOptions:
 
 
 def read_ranking(request: service_pb.RankInoculationPromptsRequest, bounds: Bounds, most: int) -> RankingRequest:
-    """Checks and translates a request to rank prompts on at most so many pairs."""
+    """Checks and translates a request to rank prompts on at most ``most`` pairs."""
     if len(request.prompts) > MAX_PROMPTS:
         raise out_of_bounds("prompts", len(request.prompts), MAX_PROMPTS, "max_prompts", "prompts")
     prompts = [names.short_text(text, f"prompts[{at}]", most=MAX_PROMPT_BYTES) for at, text in enumerate(request.prompts)]
@@ -140,7 +140,7 @@ def read_ranking(request: service_pb.RankInoculationPromptsRequest, bounds: Boun
 
 
 def read_rewards(request: service_pb.ScoreRewardsRequest) -> list[float]:
-    """The task's own rewards, one for each response; 0 for each where none are given."""
+    """The task's own rewards, one per response; zeros where none are given."""
     rewards, count = list(request.rewards), len(request.responses)
     if rewards and len(rewards) != count:
         raise InvalidItem(

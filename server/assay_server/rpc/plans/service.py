@@ -1,4 +1,4 @@
-"""InterventionService: plans, offsets, vectors, data plans, rewards. Translation only: the plan jobs do the work, and keep it."""
+"""InterventionService: plans, offsets, vectors, data plans, rewards. Translation only: the plan jobs do the work."""
 
 from collections.abc import AsyncIterator
 
@@ -109,7 +109,7 @@ class InterventionServicer(intervention_service_pb2_grpc.InterventionServiceServ
     async def ExportDataPlan(
         self, request: service_pb.ExportDataPlanRequest, context: Context
     ) -> AsyncIterator[service_pb.ExportDataPlanResponse]:
-        """The same as Parquet."""
+        """The data plan as Parquet."""
         applied = await self._applied(request)
         self._state.enter_stream()
         try:
