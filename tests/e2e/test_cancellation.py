@@ -24,7 +24,8 @@ from tests.support.waiting import PATIENCE, wait_until
 BYPASS = ScoreOptions(include_features=True, cache_mode=CacheMode.BYPASS)
 Through = Callable[..., Any]
 BALLAST = {"ballast": "x" * 16_000}
-GROWTH_BYTES = 24 << 20
+LEVEL_BYTES = 6 << 20  # over three rounds, which carry over 30 MB
+ROUNDS = 24
 """What the process may grow by over all rounds but the first two; see ``test_repeated_rounds_hold_no_memory``."""
 
 
@@ -240,17 +241,21 @@ def test_client_processes_killed_in_the_middle_of_their_streams(server: ServerPr
         for process in clients:
             process.kill()
             process.communicate()
-    server.rest(10)
+    server.rest()
 
 
 def test_repeated_rounds_hold_no_memory(server: ServerProcess, through: Through) -> None:
-    """Each round carries over 10 MB of metadata and thousands of futures; a server that kept its calls would grow by that."""
+    """Each round carries over 10 MB of metadata and thousands of futures; a server that kept its calls would grow by that in
+    every round, however slow the machine is: one that does not levels off.
+    """
     rng = random.Random(4)
     resident: list[float] = []
-    for _ in range(6):
+    for _ in range(ROUNDS):
         through(hang_up_on_calls, rng, 64)
         through(hang_up_on_streams, rng, MAX_STREAMS)
         through(run_out_of_time, rng, 24)
         server.rest()
         resident.append(server.metric("process_resident_memory_bytes"))
-    assert resident[-1] - resident[1] < GROWTH_BYTES, [round(one / 2**20) for one in resident]
+        if len(resident) >= 6 and resident[-1] - resident[-4] < LEVEL_BYTES:
+            return
+    pytest.fail(f"resident MiB by round: {[round(one / 2**20) for one in resident]}")

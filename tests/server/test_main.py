@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,9 +163,13 @@ def test_a_subject_that_does_not_fit_is_refused_with_its_message(launch: Launch)
 
 
 @pytest.mark.slow
-def test_a_folder_that_holds_no_model_is_refused_with_what_loading_it_said(launch: Launch, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{")
-    process = launch("--log-format", "json", model=str(tmp_path))
+def test_a_model_that_cannot_be_built_is_refused_with_what_loading_it_said(
+    launch: Launch, parts: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(parts[0], tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_act": "sine of the times"}))
+    process = launch("--log-format", "json", model=str(folder))
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     assert json.loads(err.splitlines()[-1])["reason"] == "LOAD_FAILED"

@@ -143,7 +143,7 @@ async def test_a_password_lets_in_and_is_never_told(
             (f"redis://127.0.0.1:{redis.port}", "noauth"),
             (f"redis://:another-s3cr3t@127.0.0.1:{redis.port}", "wrongpass"),
         ):
-            outsider = make_cache(url)
+            outsider = make_cache(url, replace(QUICK, connect_seconds=30.0, read_seconds=30.0, call_seconds=60.0))
             for _ in range(3):
                 assert await outsider.get_many([key_of(0)]) == [None]
             assert recorder.failed[kind] == 3
