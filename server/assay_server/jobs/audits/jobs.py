@@ -315,4 +315,4 @@ def _check_metadata_keys(asked: Sequence[str], known: Sequence[str]) -> None:
 
 
 def _no_hypothesis(name: str) -> NotFound:
-    return NotFound(f"There is no hypothesis {name!r}; ListHypotheses names those that are kept.", field="name")
+    return NotFound(f"There is no hypothesis {name!r}; `assay audits show --all` lists those of an audit.", field="name")

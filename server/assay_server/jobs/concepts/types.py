@@ -1,19 +1,15 @@
-"""What a concept is asked to be made of, and how that is kept: as arguments of an operation, and as examples beside it."""
+"""What a concept is made of, and how examples are fitted."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from assay_server.concepts.probes import ProbeMethod
 from assay_server.errors import InvalidItem
-from assay_server.store.concepts import unit
-from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse
+from assay_server.subject.types import Pair, PromptedResponse
 
 MIN_EXAMPLES = 10
 
@@ -35,7 +31,7 @@ class PairExamples:
 
 @dataclass(frozen=True, slots=True)
 class FromDataset:
-    """A stored dataset, taken as such pairs."""
+    """A stored dataset, whose pairs are used like ``PairExamples``."""
 
     dataset: str
 
@@ -64,7 +60,7 @@ class FromSearch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FromDirection:
-    """A direction of the residual stream, float32 [d_in], of any length but 0."""
+    """A direction of the residual stream, float32 [d_in], of any length except 0."""
 
     direction: NDArray[np.float32]
 
@@ -74,7 +70,7 @@ ConceptSource = TextExamples | PairExamples | FromDataset | FromFeatures | FromC
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
-    """What examples become, and how it is measured; see ``assay.v1.CreateConceptRequest``."""
+    """How a concept is fitted and measured; see ``assay.v1.CreateConceptRequest``."""
 
     method: ProbeMethod = ProbeMethod.DIFFERENCE_OF_MEANS
     held_out: float = 0.3
@@ -85,7 +81,7 @@ class FitOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConceptRequest:
-    """A concept that is asked for; ``concept_id`` "" takes one from the display name."""
+    """A request for a concept; with ``concept_id`` "" the id is derived from the display name."""
 
     display_name: str
     source: ConceptSource
@@ -95,7 +91,7 @@ class ConceptRequest:
 
 
 def check_examples(source: TextExamples | PairExamples, options: FitOptions) -> None:
-    """Refuses too few examples, and a method that they do not fit.
+    """Refuses too few examples, and a method that cannot use them.
 
     Raises:
         InvalidItem: TOO_FEW_EXAMPLES, with both numbers; or PAIRS_NEEDED.
@@ -116,7 +112,7 @@ def check_examples(source: TextExamples | PairExamples, options: FitOptions) -> 
 
 
 def check_enough(count: int, what: str, field: str, *, why: str = "") -> None:
-    """Refuses fewer than ``MIN_EXAMPLES``; ``why`` says where others went."""
+    """Refuses fewer than ``MIN_EXAMPLES``; ``why`` explains which others were dropped."""
     if count < MIN_EXAMPLES:
         raise InvalidItem(
             f"There are {count} {what} and {MIN_EXAMPLES} are needed, to fit on one part and report on the other: "
@@ -125,74 +121,3 @@ def check_enough(count: int, what: str, field: str, *, why: str = "") -> None:
             field=field,
             details={"examples": count, "needed": MIN_EXAMPLES},
         )
-
-
-def examples_record(source: TextExamples | PairExamples) -> dict[str, Any]:
-    """Examples as JSON."""
-    if isinstance(source, PairExamples):
-        return {"pairs": [_pair_record(pair) for pair in source.pairs]}
-    return {
-        side: [_response_record(item) for item in items]
-        for side, items in (("positive", source.positive), ("negative", source.negative))
-    }
-
-
-def read_examples(record: Mapping[str, Any]) -> TextExamples | PairExamples:
-    """The examples of a record."""
-    if "pairs" in record:
-        return PairExamples(tuple(_pair(entry) for entry in record["pairs"]))
-    return TextExamples(*(tuple(_response(entry) for entry in record[side]) for side in ("positive", "negative")))
-
-
-def source_record(source: FromDataset | FromFeatures | FromCluster | FromSearch | FromDirection) -> dict[str, Any]:
-    """Any other source as JSON. Raises InvalidItem for a direction without a length."""
-    match source:
-        case FromDataset(dataset):
-            return {"kind": "dataset", "dataset": dataset}
-        case FromFeatures():
-            ids, weights = [int(id) for id in source.features], [float(weight) for weight in source.weights]
-            return {"kind": "features", "features": ids, "weights": weights}
-        case FromCluster(cluster):
-            return {"kind": "cluster", "cluster": cluster}
-        case FromSearch(text):
-            return {"kind": "label_search", "text": text}
-        case FromDirection():
-            return {"kind": "direction", "direction": vector_record(unit(source.direction, "direction.data"))}
-
-
-def vector_record(vector: NDArray[np.float32]) -> str:
-    """A vector as text, to the bit."""
-    return base64.b64encode(np.ascontiguousarray(vector, "<f4").tobytes()).decode()
-
-
-def read_vector(record: str) -> NDArray[np.float32]:
-    """The vector of a record."""
-    return np.frombuffer(base64.b64decode(record), dtype="<f4").astype(np.float32)
-
-
-def _pair_record(pair: Pair) -> dict[str, Any]:
-    return {"id": pair.id, "prompt": _prompt_record(pair.prompt), "chosen": pair.chosen, "rejected": pair.rejected}
-
-
-def _response_record(item: PromptedResponse) -> dict[str, Any]:
-    return {"id": item.id, "prompt": _prompt_record(item.prompt), "response": item.response}
-
-
-def _prompt_record(prompt: Prompt) -> str | list[dict[str, str]]:
-    if isinstance(prompt, str):
-        return prompt
-    return [{"role": message.role, "content": message.content} for message in prompt]
-
-
-def _pair(entry: Mapping[str, Any]) -> Pair:
-    return Pair(_prompt(entry["prompt"]), entry["chosen"], entry["rejected"], entry["id"])
-
-
-def _response(entry: Mapping[str, Any]) -> PromptedResponse:
-    return PromptedResponse(_prompt(entry["prompt"]), entry["response"], entry["id"])
-
-
-def _prompt(record: str | Sequence[Mapping[str, str]]) -> Prompt:
-    if isinstance(record, str):
-        return record
-    return tuple(Message(turn["role"], turn["content"]) for turn in record)

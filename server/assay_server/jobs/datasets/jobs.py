@@ -297,8 +297,8 @@ def _complete(request_id: str) -> FailedPrecondition:
 
 def _incomplete(request_id: str, position: Position, announced: int) -> FailedPrecondition:
     return FailedPrecondition(
-        f"{position.pairs} pairs of the upload {request_id} are stored, and its end announces {announced}. Ask GetUpload where "
-        f"it stands, and go on from next_sequence, which is {position.next_sequence}.",
+        f"{position.pairs} pairs of the upload {request_id} are stored, and its end announces {announced}. Run "
+        f"`assay audit` again, or go on from next_sequence, which is {position.next_sequence}.",
         reason="UPLOAD_INCOMPLETE",
         field="end.pairs",
         details={"stored": position.pairs, "announced": announced, "next_sequence": position.next_sequence},

@@ -39,7 +39,7 @@ class DatasetReader:
         """A dataset's manifest. Raises NotFound with the request's field, DataLoss."""
         id = name.removeprefix("datasets/")
         if not name.startswith("datasets/") or not id or "/" in id:
-            raise NotFound(f"There is no dataset {name!r}; ListDatasets names those that are.", field=field)
+            raise NotFound(f"There is no dataset {name!r}; `assay datasets` lists them.", field=field)
         try:
             return await asyncio.to_thread(self._store.get, id)
         except NotFound as error:

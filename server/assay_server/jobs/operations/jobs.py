@@ -1,14 +1,14 @@
-"""Long work: kept on disk from the moment it is asked for, run in bounded lanes, taken up again after the server died.
+"""Long work: stored when it is submitted, run in lanes of bounded size, resumed after a crash.
 
 A *handler* does the work of one kind. It is an async function of the operation's arguments (JSON) and its ``Progress``; it
-returns the name of the resource that it made. It must be able to begin again from the top at any moment: what it finished before
-is what it finds in the store, and that is its only memory.
+returns the name of the resource that it made. It must be able to start again from the beginning at any
+moment: the store is its only record of what it finished before.
 
 Invariants:
-- An operation that ``submit`` returned is on disk; so is its end before anyone is told of it.
-- A lane runs at most so many operations at once, the others wait in the order in which they were asked for, also over a restart.
-- ``cancel`` is on disk before it acts: a cancelled operation does not rise again.
-- Stopping the server ends handlers like a cancellation, but their operations stay open and are taken up at the next start.
+- An operation that ``submit`` returned is on disk; its end is on disk before it is reported.
+- Each lane bounds how many operations run at once; the others wait in the order of submission, also across a restart.
+- A cancellation is on disk before it takes effect: a cancelled operation is never resumed.
+- Stopping the server ends handlers like a cancellation, but their operations stay open and resume at the next start.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay_server.errors import AssayError, Cancelled, EngineFailure, FailedPrecondition, InvalidItem, NotFound, NotReady
+from assay_server.jobs.operations.files import OperationFiles, operation_record
 from assay_server.jobs.operations.progress import Progress
-from assay_server.jobs.operations.state import OperationState, read_state
+from assay_server.jobs.operations.state import OperationState
 from assay_server.jobs.operations.telemetry import NoTelemetry, Telemetry
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.files import Files
@@ -52,13 +53,13 @@ class Operations:
     """All operations of one data directory. Confined to one event loop.
 
     Args:
-        files: where they are kept, under "operations/".
+        files: where they are stored, under "operations/".
         lanes: how many operations of each lane run at once.
-        telemetry: told what they do.
+        telemetry: counts them.
     """
 
     def __init__(self, files: Files, lanes: Mapping[str, int], telemetry: Telemetry | None = None) -> None:
-        self._files = files
+        self._files = OperationFiles(files)
         self._lanes = {name: asyncio.Semaphore(bound) for name, bound in lanes.items()}
         self.telemetry = telemetry or NoTelemetry()
         self._kinds: dict[str, _Kind] = {}
@@ -68,14 +69,14 @@ class Operations:
         self._endings: set[asyncio.Future[None]] = set()
 
     def register(self, kind: str, handler: Handler, *, lane: str, on_failure: Ended | None = None, lasting: bool = False) -> None:
-        """Say who does the work of a kind; before ``start``.
+        """Register the handler of a kind; before ``start``.
 
         Args:
             kind: letters, digits, "-".
-            handler: does it; returns the response's resource name.
+            handler: does the work; returns the response's resource name.
             lane: one of ``lanes``.
-            on_failure: told, with the arguments, that it failed or was cancelled, before anyone else is.
-            lasting: what it made has no name but the operation's, so that one which succeeded is not forgotten for its age.
+            on_failure: called with the arguments when it failed or was cancelled, before that is reported.
+            lasting: its result has no name of its own, so a successful operation does not expire.
         """
         if lane not in self._lanes:
             raise ValueError(f"there is no lane {lane!r}; the lanes are {sorted(self._lanes)}")
@@ -86,8 +87,8 @@ class Operations:
         self.telemetry.running(kind, 0)
 
     async def start(self) -> None:
-        """Read what is there, and take up what was under way."""
-        loaded = await asyncio.to_thread(self._load)
+        """Read the stored operations, and resume the unfinished ones."""
+        loaded = await asyncio.to_thread(self._files.read_all)
         self._operations.update({operation.id: operation for operation in loaded})
         for operation in sorted(loaded, key=lambda one: (one.created, one.order)):
             if operation.done:
@@ -101,9 +102,9 @@ class Operations:
             self._launch(operation)
 
     async def aclose(self) -> None:
-        """Stop what runs at its next safe point; it stays open on disk."""
+        """Stop running operations at their next safe point; they stay open on disk."""
         self._closing = True
-        async with self._submitting:  # what was being kept as this began is launched, and stopped with the others
+        async with self._submitting:  # an operation that is being submitted is launched first, and stopped with the others
             pass
         tasks = [operation.task for operation in self._operations.values() if operation.task and not operation.task.done()]
         for operation in self._operations.values():
@@ -118,17 +119,17 @@ class Operations:
     async def submit(
         self, kind: str, *, target: str, arguments: Mapping[str, Any], request_id: str = "", defaults: tuple[str, ...] = ()
     ) -> OperationInfo:
-        """Ask for work; the same request id gives the same operation.
+        """Start an operation; the same request id gives the same operation.
 
         Args:
             kind: a registered one.
-            target: the resource that will be made.
-            arguments: JSON; what the handler is given.
+            target: the resource that it makes.
+            arguments: the handler's, as JSON.
             request_id: "" for a fresh one.
-            defaults: keys of ``arguments`` that the caller filled in and that do not make it another request.
+            defaults: keys of ``arguments`` that the caller filled in; they do not distinguish requests.
 
         Raises:
-            InvalidItem: INVALID_REQUEST_ID; or REQUEST_ID_REUSED: the id stands for other work.
+            InvalidItem: INVALID_REQUEST_ID; or REQUEST_ID_REUSED: the id belongs to another request.
             NotReady: the server is stopping.
         """
         check_request_id(request_id)
@@ -173,31 +174,29 @@ class Operations:
         return [operation.arguments for operation in self._operations.values() if not operation.done]
 
     async def wait(self, name: str, seconds: float | None = None) -> OperationInfo:
-        """The operation once it is done, or as it stands after ``seconds``."""
+        """The operation once it is done, or after ``seconds``."""
         operation = self._find(name)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(operation.over.wait(), seconds)
         return operation.info()
 
     async def cancel(self, name: str) -> None:
-        """Ask an operation to stop; ``wait`` tells when it has."""
+        """Cancel an operation; ``wait`` returns when it has stopped."""
         await self._unbroken(self._cancel(self._find(name)))
 
     async def cancel_target(self, target: str) -> None:
-        """Cancel what makes this resource, and wait until it has stopped."""
+        """Cancel the operations that make this resource, and wait until they have stopped."""
         for operation in [one for one in self._operations.values() if one.target == target and not one.over.is_set()]:
             await self.cancel(f"operations/{operation.id}")
             await operation.over.wait()
 
     async def forget_target(self, target: str) -> None:
-        """Forget the operations that made this resource, which is gone; those that run stay."""
+        """Delete the finished operations that made this resource, after it was deleted."""
         for operation in [one for one in self._operations.values() if one.target == target and one.over.is_set()]:
             await self.delete(f"operations/{operation.id}")
 
     async def expire(self, max_age_seconds: float) -> None:
-        """Forget operations that ended longer ago; not of a kind that lasts or that nobody here knows, nor while others work on
-        what they made.
-        """
+        """Delete operations that ended longer ago, unless their kind lasts or is unknown, or their target is being worked on."""
         oldest, under_way, forgotten = time.time() - max_age_seconds, self.open_targets(), 0
         for operation in list(self._operations.values()):
             kind = self._kinds.get(operation.kind)
@@ -210,7 +209,7 @@ class Operations:
             _log.info("forgot %d operations that ended more than %.0f s ago", forgotten, max_age_seconds)
 
     async def delete(self, name: str) -> None:
-        """Forget an operation. Raises FailedPrecondition (NOT_DONE) while it runs."""
+        """Delete an operation. Raises FailedPrecondition (NOT_DONE) while it runs."""
         operation = self._find(name)
         if not operation.over.is_set():
             raise FailedPrecondition(
@@ -221,7 +220,7 @@ class Operations:
     def _find(self, name: str) -> OperationState:
         operation = self._operations.get(name.removeprefix("operations/"))
         if operation is None or not name.startswith("operations/"):
-            raise NotFound(f"There is no operation {name!r}; ListOperations names those that are.", field="name")
+            raise NotFound(f"There is no operation {name!r}; `assay audits` lists audits with theirs.", field="name")
         return operation
 
     def _launch(self, operation: OperationState) -> None:
@@ -241,10 +240,10 @@ class Operations:
             _log.exception("operation %s failed", operation.id)
             error = _unexpected(failure)
         if error is not None and self._closing and not operation.cancelled:
-            return  # what the end of the server did to it is not its own end: it goes on when the server is back
+            return  # stopped by the server, not ended: it resumes when the server is back
         if operation.cancelled and error is not None:
             error = _cancelled()
-        await self._unbroken(self._finish(operation, response, error))  # a cancellation now comes too late
+        await self._unbroken(self._finish(operation, response, error))  # too late for a cancellation
 
     async def _in_lane(self, operation: OperationState) -> str:
         kind, tell = self._kinds[operation.kind], self.telemetry
@@ -267,7 +266,7 @@ class Operations:
             try:
                 await on_failure(operation.arguments, error)
             except Exception:
-                _log.exception("what operation %s leaves behind could not be put in order", operation.id)
+                _log.exception("cleaning up after operation %s failed", operation.id)
         await self._end(operation, response=response, error=error)
 
     async def _end(self, operation: OperationState, *, response: str = "", error: AssayError | None = None) -> None:
@@ -286,35 +285,24 @@ class Operations:
         operation.progress.stop()
         if operation.task is not None:
             operation.task.cancel()
-        else:  # nobody here does its kind of work
+        else:  # its kind is not registered
             await self._end(operation, error=_cancelled())
 
     async def _delete(self, operation: OperationState) -> None:
-        async with operation.saving:  # whoever writes it still comes first, and nobody after: it is done
-            await asyncio.to_thread(self._files.delete, _path(operation.id))
+        async with operation.saving:  # the last write comes first; it is done, so none follows
+            await asyncio.to_thread(self._files.delete, operation.id)
         self._operations.pop(operation.id, None)
 
     async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await what goes on where its caller is cancelled: half of it would leave disk and memory apart."""
+        """Await work that continues if the caller is cancelled: half of it would leave disk and memory different."""
         task = asyncio.ensure_future(work)
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
         await asyncio.shield(task)
 
     async def _write(self, operation: OperationState) -> None:
-        """Keep it as it stands; by whoever holds ``saving``, or alone knows it."""
-        await asyncio.to_thread(self._files.write_json, _path(operation.id), operation.record())
-
-    def _load(self) -> list[OperationState]:
-        loaded: list[OperationState] = []
-        for name in self._files.names("operations"):
-            try:
-                record = self._files.read_json(f"operations/{name}")
-            except AssayError as error:
-                _log.error("an operation is lost: %s", error.message)
-                continue
-            loaded.append(read_state(name.removesuffix(".json"), record))
-        return loaded
+        """Write its record; the caller holds ``saving``, or nobody else has the operation yet."""
+        await asyncio.to_thread(self._files.write, operation.id, operation_record(operation))
 
 
 def check_request_id(request_id: str) -> None:
@@ -328,7 +316,7 @@ def check_request_id(request_id: str) -> None:
 
 
 def reused(request_id: str) -> InvalidItem:
-    """The refusal of a request id that stands for something else already."""
+    """The error for a request id that belongs to another request."""
     return InvalidItem(
         f"request_id {request_id} was used before, for other arguments. Give another one.",
         reason="REQUEST_ID_REUSED",
@@ -338,17 +326,13 @@ def reused(request_id: str) -> InvalidItem:
 
 
 def _stem(kind: str) -> str:
-    """What ids of a kind begin with: without "-", so that no kind and request id spell the id of others."""
+    """The prefix of a kind's ids: without "-", so that two kinds with any request ids never give the same id."""
     return kind.replace("-", "")
 
 
 def _asked(arguments: Mapping[str, Any], defaults: tuple[str, ...]) -> str:
     asked = {key: value for key, value in arguments.items() if key not in defaults}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _path(id: str) -> str:
-    return f"operations/{id}.json"
 
 
 def _cancelled() -> Cancelled:

@@ -1,4 +1,4 @@
-"""How far one operation is, told from any thread, and whether it should go on.
+"""Progress of one operation, reported from any thread, and whether it should stop.
 
 Speed is taken over the last seconds, not over the whole phase: a phase whose first pairs came from the cache would otherwise
 promise an end that never comes.
@@ -40,26 +40,26 @@ class Progress:
 
     @property
     def phase(self) -> str:
-        """What is being done."""
+        """The current phase."""
         return self._phase
 
     @property
     def done(self) -> int:
-        """Pairs (or texts) that this phase has finished."""
+        """Pairs (or texts) finished in this phase."""
         return self._done
 
     @property
     def total(self) -> int:
-        """Pairs (or texts) of this phase; 0 while not known."""
+        """Pairs (or texts) of this phase; 0 while unknown."""
         return self._total
 
     @property
     def stopping(self) -> bool:
-        """Whether the work should end at the next safe point."""
+        """Whether the work should stop at the next safe point."""
         return self._stop.is_set()
 
     def enter(self, phase: str, total: int = 0, done: int = 0) -> None:
-        """A phase begins, ``done`` of its ``total`` being there already."""
+        """Begin a phase, of whose ``total`` ``done`` are finished already."""
         with self._guard:
             self._spent, self._entered = self._seconds(), self._clock()
             self._phase, self._total, self._done = phase, total, done
@@ -67,7 +67,7 @@ class Progress:
             self._mark()
 
     def at(self, phase: str, done: int, total: int) -> None:
-        """So much of a phase is finished; a new phase begins where it is another one. A safe point."""
+        """Set the progress of a phase, beginning it if it is not the current one. A safe point."""
         self.check()
         if (phase, total) != (self._phase, self._total) or done < self._done:
             self.enter(phase, total, done)
@@ -75,13 +75,13 @@ class Progress:
             self.advance(done - self._done)
 
     def advance(self, count: int) -> None:
-        """So many more are finished."""
+        """Count more as finished."""
         with self._guard:
             self._done += count
             self._mark()
 
     def speed(self) -> tuple[float, float]:
-        """Pairs a second of late, and seconds that this phase still needs; 0 while not known."""
+        """Recent pairs per second, and seconds left of this phase; 0 while unknown."""
         with self._guard:
             self._forget()
             if not self._marks:
@@ -93,21 +93,21 @@ class Progress:
             return rate, left / rate if rate > 0 else 0.0
 
     def seconds(self) -> dict[str, float]:
-        """Seconds that each phase took so far, in this process; one that was entered several times counts all of them."""
+        """Seconds per phase so far, in this process; a phase that was entered several times counts them all."""
         with self._guard:
             return self._seconds()
 
     def stop(self) -> None:
-        """Ask the work to end."""
+        """Ask the work to stop."""
         self._stop.set()
 
     def check(self) -> None:
-        """A safe point. Raises Cancelled where the work should end."""
+        """A safe point. Raises Cancelled if the work should stop."""
         if self._stop.is_set():
             raise Cancelled("The operation was asked to stop.")
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run blocking work in a thread of its own, off the event loop.
+        """Run blocking work in its own thread, off the event loop.
 
         A cancelled caller stops the work at its next ``check`` and waits for that, so that two runs never overlap.
         """
@@ -136,7 +136,7 @@ class Progress:
 
 
 def run_in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Run ``work`` in a daemon thread: a process that must end does not wait for it, which an executor's thread would make it."""
+    """Run ``work`` in a daemon thread: unlike an executor's thread, it does not delay the end of the process."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

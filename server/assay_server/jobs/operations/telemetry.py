@@ -1,4 +1,4 @@
-"""What long work tells those who watch the server: the seam for metrics."""
+"""Interface for metrics of long work."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Protocol
 
 
 class Telemetry(Protocol):
-    """Told what operations do. Called on the event loop; must be fast, must not raise."""
+    """Receives events of operations. Called on the event loop; must be fast, must not raise."""
 
     def queued(self, kind: str, change: int) -> None:
-        """An operation of a kind began (+1) or ended (-1) to wait for its lane; 0 says that there is such a kind."""
+        """An operation of a kind started (+1) or stopped (-1) waiting for its lane; 0 registers the kind."""
         ...
 
     def running(self, kind: str, change: int) -> None:
-        """An operation of a kind began (+1) or ended (-1) to run; 0 says that there is such a kind."""
+        """An operation of a kind started (+1) or stopped (-1) running; 0 registers the kind."""
         ...
 
     def ended(self, kind: str, outcome: str, phases: Mapping[str, float]) -> None:
-        """An operation ended as "done", "failed" or "cancelled"; seconds that each of its phases took in this process."""
+        """An operation ended as "done", "failed" or "cancelled"; seconds per phase in this process."""
         ...
 
     def audited(self, pairs: int, seconds: float) -> None:
-        """An audit of a dataset of so many pairs is done, its statistics after that many seconds."""
+        """An audit is done: pairs of its dataset, and seconds of its statistics."""
         ...
 
 
 class NoTelemetry:
-    """Listens to nothing."""
+    """Ignores every event."""
 
     def queued(self, kind: str, change: int) -> None:
         """Ignored."""

@@ -9,13 +9,13 @@ from assay_server.errors import AssayError
 
 @dataclass(frozen=True, slots=True)
 class OperationInfo:
-    """Long work. ``done`` with ``error`` None: ``response`` names the resource that was made.
+    """The state of long work. ``done`` with ``error`` None: ``response`` names the resource that was made.
 
     Attributes:
         name: "operations/…".
-        kind: what runs: "audit", "test", "import", or what another module registered.
-        target: the resource that is being made; see ``OperationMetadata.target``.
-        response: the resource that the operation's response is: "datasets/…", "audits/…", "audits/…/hypotheses/stated-1",
+        kind: "audit", "test", "import", or another registered kind.
+        target: the resource that it makes; see ``OperationMetadata.target``.
+        response: the name of the resource in the operation's response: "datasets/…", "audits/…", "audits/…/hypotheses/stated-1",
             "concepts/…"; "" until done.
         phase: see ``OperationMetadata.phase``.
         error: why it ended without a response (``Cancelled`` where it was cancelled).

@@ -186,7 +186,7 @@ def _read_views(options: audit_pb2.AuditOptions, path: str) -> tuple[ViewKind, .
     views = VIEWS.read_each(options.views, f"{path}.views")
     if ViewKind.STATED in views:
         raise InvalidItem(
-            "VIEW_STATED is no view of an audit; TestHypothesis tests one stated hypothesis.",
+            "VIEW_STATED is no view of an audit; `assay test` tests one stated hypothesis.",
             reason="INVALID_VIEW",
             field=f"{path}.views[{views.index(ViewKind.STATED)}]",
         )

@@ -109,8 +109,8 @@ def _check_last(message: audit_service_pb2.UploadPairsRequest | None) -> None:
 
 def _unended(request_id: str, position: UploadPosition) -> FailedPrecondition:
     return FailedPrecondition(
-        f"The stream closed without its end; the upload {request_id} has {position.pairs} pairs stored and is not complete. Ask "
-        f"GetUpload where it stands, go on from next_sequence, which is {position.next_sequence}, and send the end last.",
+        f"The stream closed without its end; the upload {request_id} has {position.pairs} pairs stored and is not complete. Run "
+        f"`assay audit` again, or go on from next_sequence, which is {position.next_sequence}, and send the end last.",
         reason="UPLOAD_INCOMPLETE",
         field="end",
         details={"stored": position.pairs, "next_sequence": position.next_sequence},

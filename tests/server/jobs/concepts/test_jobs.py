@@ -372,9 +372,9 @@ async def test_a_crash_between_writing_and_answering_makes_no_second_concept(tmp
     async with concept_jobs(tmp_path, scorer) as (jobs, _):
         info = await jobs.create(request(FromCluster(0), request_id="r"))
         concept = jobs.get(info.response)
-        again = await jobs._collect({"concept_id": concept.id, "subject": jobs.subject}, Progress())
+        again = await jobs._maker.collect({"concept_id": concept.id, "subject": jobs.subject}, Progress())
         assert again == concept.name
         assert len(jobs.all()) == 1
         with pytest.raises(SubjectMismatch):
-            await jobs._collect({"concept_id": "x", "subject": "f" * 64}, Progress())
+            await jobs._maker.collect({"concept_id": "x", "subject": "f" * 64}, Progress())
         assert CLUSTERS.clusters[0].features == tuple(concept.features)

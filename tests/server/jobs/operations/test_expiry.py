@@ -8,6 +8,7 @@ import pytest
 from assay_server.config import ServerConfig
 from assay_server.errors import Cancelled
 from assay_server.jobs.library import StoreOptions
+from assay_server.jobs.operations.files import OperationFiles, operation_record
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.state import OperationState
 from assay_server.store.files import Files
@@ -24,7 +25,7 @@ def keep(files: Files, id: str, kind: str = "work", target: str = "", days: floa
     state.done, state.ended = True, time.time() - days * DAY
     for name, value in more.items():
         setattr(state, name, value)
-    files.write_json(f"operations/{id}.json", state.record())
+    OperationFiles(files).write(id, operation_record(state))
 
 
 @pytest.fixture
