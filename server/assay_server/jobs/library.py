@@ -94,7 +94,7 @@ class Library:
     options: StoreOptions
 
     async def start(self) -> None:
-        """Put in order what a killed process left, then take up what was under way."""
+        """Clean up after a killed process, then resume unfinished operations."""
         await self.concepts.start()
         await self.clusters.start()
         await self.labels.start()
@@ -145,7 +145,7 @@ def build_library(
         endpoint: for labels, if the operator configured one.
         max_concept_features: features of one concept.
         read_pairs: how a file is read; None where none may be.
-        telemetry: told what long work does.
+        telemetry: counts long work.
     """
     options, files, info = options or StoreOptions(), data.files, scorer.info
     lanes: Mapping[str, int] = {**LANES, "audits": audits_at_once, "plans": plans_at_once}
@@ -172,9 +172,9 @@ def build_library(
 
     access = ConceptAccess(lambda name: concepts.get(name, "concept"), lambda: clusters.in_use)
     audit_files, comparison_files = AuditFiles(files), ComparisonFiles(files)
-    runner = AuditRunner(files, audit_files, store, scorer, options.scoring, operations.telemetry)
+    runner = AuditRunner(audit_files, store, reader, info, operations.telemetry)
     audits = AuditJobs(audit_files, store, reader, operations, runner, info, concepts=access, labels=made.look_up)
-    comparing = ComparisonRunner(comparison_files, store, PlanFiles(files), runner, info)
+    comparing = ComparisonRunner(comparison_files, PlanFiles(files), reader, info)
     comparisons = ComparisonJobs(
         comparison_files, store, reader, operations, comparing, info, concepts=access, labels=made.look_up
     )
@@ -188,5 +188,5 @@ def build_library(
             clusters=lambda: clusters.in_use.clusters,
             decision=decisions_of(audits, find, made.look_up, info),
         )
-        plans = PlanJobs(files, operations, scorer, store, sources, scoring=options.scoring, options=plan_options)
+        plans = PlanJobs(files, operations, scorer, reader, sources, options=plan_options)
     return Library(operations, datasets, audits, comparisons, concepts, clusters, made, plans, options)

@@ -98,7 +98,6 @@ class AuditJobs:
         labels: LabelLookup,
     ) -> None:
         self._files = files
-        self._store = store
         self._datasets = datasets
         self._operations = operations
         self._info = info
@@ -200,7 +199,7 @@ class AuditJobs:
             return HypothesisDetail(row, (), (), direction)
         (evidence,) = told
         wanted = [*evidence.supporting.tolist(), *evidence.contradicting.tolist()]
-        pairs = await asyncio.to_thread(self._store.pairs_at, dataset, wanted)
+        pairs = await self._datasets.pairs_at(dataset, wanted)
         return HypothesisDetail(
             row,
             _shown(pairs, evidence.supporting, evidence.supporting_u),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,15 +24,14 @@ from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
 from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
 from assay_server.jobs.audits.types import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary
-from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing, total_cost
+from assay_server.jobs.datasets.reader import DatasetReader
+from assay_server.jobs.datasets.scoring import total_cost
 from assay_server.jobs.datasets.shards import DatasetShards, Groups, NoGroups, ShardGone, ShardSpec, nuisance_names
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.telemetry import NoTelemetry, Telemetry
-from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
-from assay_server.store.features import DirectionSet, Features, ShardCost
-from assay_server.store.files import Files
-from assay_server.subject.types import SpanName
+from assay_server.store.features import Features, ShardCost
+from assay_server.subject.types import SpanName, SubjectInfo
 
 _ATTEMPTS = 3
 _PHASES = {"evidence": "evidence", "grouping": "grouping", "condition": "grouping"}
@@ -42,28 +41,25 @@ class AuditRunner:
     """Runs audits over the datasets of one data directory. Confined to one event loop.
 
     Args:
-        files: where features are.
-        audits: where audits are.
-        datasets: where pairs are.
-        scorer: the one path from pairs to features.
-        options: how datasets are scored.
+        audits: where audits are stored.
+        store: the stored datasets.
+        datasets: finds and scores them.
+        info: the loaded subject.
         telemetry: counts finished audits.
     """
 
     def __init__(
         self,
-        files: Files,
         audits: AuditFiles,
-        datasets: Datasets,
-        scorer: ScorerLike,
-        options: ScoringOptions,
+        store: Datasets,
+        datasets: DatasetReader,
+        info: SubjectInfo,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self._files = files
         self._audits = audits
+        self._store = store
         self._datasets = datasets
-        self._scorer = scorer
-        self._options = options
+        self._info = info
         self._telemetry = telemetry or NoTelemetry()
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
@@ -83,9 +79,8 @@ class AuditRunner:
         await asyncio.to_thread(self._audits.write, replace(info, state=state, ended=time.time(), error=error.message))
 
     async def _run(self, info: AuditInfo, progress: Progress) -> None:
-        info.subject.require(self._scorer.info)
-        dataset = await asyncio.to_thread(self._datasets.get, info.dataset.removeprefix("datasets/"))
-        features = Features(self._files, dataset.id, self._scorer.info)
+        info.subject.require(self._info)
+        dataset = await self._datasets.find(info.dataset, "dataset")
         asked = await asyncio.to_thread(self._audits.read_concepts, info.name)
         snapshot = from_record(asked)
         apart: list[ShardCost] = []
@@ -95,41 +90,25 @@ class AuditRunner:
             async def told(missing: Sequence[int], scored: list[int] = scored) -> None:
                 scored += await asyncio.to_thread(self._audits.scored_shards, info.name, missing)
 
-            apart.append(await self._score(dataset, features, snapshot.vectors, progress, told))
+            features, cost = await self._datasets.score(dataset, snapshot.vectors, progress, told)
+            apart.append(cost)
             began = time.monotonic()
-            testing = _Testing(info.settings, self._datasets, dataset, features, snapshot, self._scorer.info.d_sae, progress)
+            testing = _Testing(info.settings, self._store, dataset, features, snapshot, self._info.d_sae, progress)
             try:
                 found, tables = await progress.in_thread(lambda testing=testing: testing.run(asked.get("stated")))
-                cost = await asyncio.to_thread(_cost, dataset, features, scored, apart)
+                total = await asyncio.to_thread(_cost, dataset, features, scored, apart)
             except ShardGone:
                 continue
             progress.enter("writing")
-            cost = replace(cost, testing_seconds=time.monotonic() - began, device=self._scorer.info.device)
-            done = replace(info, state=AuditState.DONE, cost=cost, ended=time.time(), **found)
+            total = replace(total, testing_seconds=time.monotonic() - began, device=self._info.device)
+            done = replace(info, state=AuditState.DONE, cost=total, ended=time.time(), **found)
             await asyncio.to_thread(self._audits.finish, done, tables)
-            self._telemetry.audited(dataset.pairs, cost.testing_seconds)
+            self._telemetry.audited(dataset.pairs, total.testing_seconds)
             return
         raise EngineFailure(
             f"Feature shards were damaged {_ATTEMPTS} times while they were read: the data directory's disk is not sound.",
             reason="STORE_UNSOUND",
         )
-
-    async def scored(self, dataset: Dataset, directions: DirectionSet, progress: Progress) -> Features:
-        """A dataset's features, after scoring the missing shards."""
-        features = Features(self._files, dataset.id, self._scorer.info)
-        await self._score(dataset, features, directions, progress)
-        return features
-
-    async def _score(
-        self,
-        dataset: Dataset,
-        features: Features,
-        directions: DirectionSet,
-        progress: Progress,
-        told: Callable[[Sequence[int]], Awaitable[None]] | None = None,
-    ) -> ShardCost:
-        options = self._options
-        return await score_missing(self._scorer, self._datasets, dataset, features, directions, options, progress, told=told)
 
 
 def is_stated(info: AuditInfo) -> bool:

@@ -1,6 +1,6 @@
 """Comparisons of rollouts as files.
 
-    comparisons/{id}/request.json       what was asked, and the concepts as they stood then
+    comparisons/{id}/request.json       the request, and the concepts at that time
     comparisons/{id}/shifts.parquet     one row a concept, by observed shift over its noise, largest first
     comparisons/{id}/comparison.json    figures, conclusions, and the digest of the table; written last: without it there is none
 
@@ -33,7 +33,7 @@ NAMED_FEATURES = 64
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a comparison was asked for, under which subject, of which concepts (``snapshots.to_record``)."""
+    """A comparison's request, its subject, and its concepts (``snapshots.to_record``)."""
 
     request: ComparisonRequest
     subject: SubjectRef
@@ -100,7 +100,7 @@ class ComparisonFiles:
         self._files.delete_tree(name)
 
     def sweep(self, known: Collection[str]) -> None:
-        """Remove the comparisons that no operation stands for; call it while nobody writes."""
+        """Remove comparisons without an operation; call it while nothing is written."""
         for id in self._files.names("comparisons"):
             if f"comparisons/{id}" not in known:
                 self.delete(f"comparisons/{id}")

@@ -1,7 +1,7 @@
-"""Comparisons of rollouts: asked for, checked, kept, answered.
+"""Comparisons of rollouts: created, checked, stored, read.
 
 Invariants:
-- What is asked is on disk before its operation is, with the concepts as they stand; the same request id gives the same operation.
+- A request is on disk before its operation is, with the concepts at that time; the same request id gives the same operation.
 - What cannot be is refused at once, with the numbers; only reading the pairs is left to the operation.
 """
 
@@ -41,7 +41,7 @@ class ComparisonJobs:
     """The comparisons of one data directory. Confined to one event loop.
 
     Args:
-        files: where they are kept.
+        files: where they are stored.
         store: the pairs that they compare.
         datasets: the datasets by name.
         operations: where they run; not started yet.
@@ -75,7 +75,7 @@ class ComparisonJobs:
         operations.register(KIND, runner.run, lane="audits", on_failure=runner.failed, lasting=True)
 
     async def sweep(self) -> None:
-        """Remove what no operation stands for; once the operations are read."""
+        """Remove comparisons without an operation; once the operations are read."""
         await asyncio.to_thread(self._files.sweep, {operation.target for operation in self._operations.all()})
 
     async def create(self, request: ComparisonRequest, *, request_id: str = "") -> OperationInfo:

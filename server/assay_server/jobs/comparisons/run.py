@@ -1,7 +1,7 @@
-"""Runs one comparison of rollouts: score what is missing of three datasets, compare, write. The handler behind its operation.
+"""Runs one comparison of rollouts: scores missing shards of its datasets, compares, writes. The handler of its operation.
 
-It may begin again at any moment: shards that are stored are not scored again, whoever scored them, and the statistics are
-computed again, to the same bits, from the same files.
+It may start again at any moment: stored shards are not scored again, and the statistics are computed again, to the same bits,
+from the same files.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from assay_server.interventions.plan_checks import Applied, check_subject, check
 from assay_server.interventions.plans import CompiledPlan
 from assay_server.interventions.types import WEIGHING
 from assay_server.interventions.weights import offset_weights
-from assay_server.jobs.audits.run import AuditRunner
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
 from assay_server.jobs.audits.types import ConceptFamily, Nuisance
 from assay_server.jobs.comparisons.files import Asked, ComparisonFiles
 from assay_server.jobs.comparisons.types import ComparisonHead, ComparisonRequest
+from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.datasets.shards import DatasetShards, ShardGone, ShardSpec
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
-from assay_server.store.datasets import Dataset, Datasets
+from assay_server.store.datasets import Dataset
 from assay_server.subject.types import SubjectInfo
 
 FEWEST_PROMPTS = 2  # of rollouts: one varies from nothing
@@ -87,38 +87,35 @@ class ComparisonRunner:
     """Runs comparisons over the datasets of one data directory. Confined to one event loop.
 
     Args:
-        comparisons: where they are kept.
-        datasets: where pairs are.
-        plans: where plans are.
-        runner: scores datasets, for audits and for this.
+        comparisons: where they are stored.
+        plans: where plans are stored.
+        datasets: finds and scores datasets.
         info: the loaded subject.
     """
 
-    def __init__(
-        self, comparisons: ComparisonFiles, datasets: Datasets, plans: PlanFiles, runner: AuditRunner, info: SubjectInfo
-    ) -> None:
+    def __init__(self, comparisons: ComparisonFiles, plans: PlanFiles, datasets: DatasetReader, info: SubjectInfo) -> None:
         self._comparisons = comparisons
-        self._datasets = datasets
         self._plans = plans
-        self._runner = runner
+        self._datasets = datasets
         self._info = info
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
         """Handler of "comparison". Returns its name."""
         name = str(arguments["comparison"])
         if await asyncio.to_thread(self._comparisons.exists, name):
-            return name  # a process that was killed had come to the end
+            return name  # written before a crash
         asked = await asyncio.to_thread(self._comparisons.request, name)
         asked.subject.require(self._info)
         request, snapshot = asked.request, from_record(asked.concepts)
         names = (request.dataset, request.rollouts, request.noise)
-        datasets = [await asyncio.to_thread(self._datasets.get, one.removeprefix("datasets/")) for one in names]
+        datasets = [await self._datasets.find(one) for one in names]
         weights: PlanWeights | None = None
         if request.plan:
             compiled = await asyncio.to_thread(self.plan, request.plan, datasets[0], asked.plan_fingerprint)
             weights = plan_weights(compiled, datasets[0].pairs)
+        spec = ShardSpec((Nuisance.LENGTH,), snapshot.vectors, snapshot.thresholds)
         for _ in range(_ATTEMPTS):
-            shards = [await self._scored(dataset, snapshot, progress) for dataset in datasets]
+            shards = [await self._datasets.scored(dataset, progress, spec) for dataset in datasets]
             comparing = _Comparing(request, shards, snapshot, weights, progress)
             try:
                 compared, setting = await progress.in_thread(comparing.run)
@@ -134,7 +131,7 @@ class ComparisonRunner:
         )
 
     async def failed(self, arguments: Mapping[str, Any], error: AssayError) -> None:
-        """The operation ended without a result, and nothing of it is left."""
+        """Delete the comparison after its operation ended without a result."""
         await asyncio.to_thread(self._comparisons.delete, str(arguments["comparison"]))
 
     def plan(self, plan: str, dataset: Dataset, fingerprint: str = "") -> CompiledPlan:
@@ -154,17 +151,12 @@ class ComparisonRunner:
         check_subject(compiled.plan, self._info)
         if fingerprint and compiled.plan.fingerprint != fingerprint:
             raise FailedPrecondition(
-                f"{plan} was {fingerprint} when the comparison was asked for and is {compiled.plan.fingerprint} now. Ask anew.",
+                f"{plan} was {fingerprint} when the comparison was requested and is {compiled.plan.fingerprint} now.",
                 reason="PLAN_CHANGED",
                 field="plan",
                 details={"asked": fingerprint, "found": compiled.plan.fingerprint},
             )
         return compiled
-
-    async def _scored(self, dataset: Dataset, snapshot: Snapshot, progress: Progress) -> DatasetShards:
-        features = await self._runner.scored(dataset, snapshot.vectors, progress)
-        spec = ShardSpec((Nuisance.LENGTH,), snapshot.vectors, snapshot.thresholds)
-        return DatasetShards(self._datasets, dataset, features, self._info.d_sae, dataset.pairs, spec, progress.check)
 
 
 class _Comparing:
@@ -245,7 +237,7 @@ class _Comparing:
         sums = ShiftSums(sizes, known.open_prompts)
         for block in blocks(self._shards[0], "predicting", self._report):
             weights = None if self._weights is None else self._weights.by_row[block.rows]
-            kept = slice(None) if weights is None else np.flatnonzero(weights)  # what a plan drops is trained on by nobody
+            kept = slice(None) if weights is None else np.flatnonzero(weights)  # dropped pairs are not trained on
             counts.add(Csr(block.freq_chosen[kept]), Csr(block.freq_rejected[kept]))
             sums.add(disparities(block, concepts, self._request.options.tau), block.prompts, weights)
         return sums.finish()

@@ -15,7 +15,7 @@ PLOTTED = 1_000  # points that a picture bears
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRequest:
-    """A comparison that is asked for; fields as in ``assay.v1.CompareRolloutsRequest``, defaults filled in.
+    """A request for a comparison; fields as in ``assay.v1.CompareRolloutsRequest``, defaults filled in.
 
     Attributes:
         margins: implicit rewards of the trained policy, one a pair; None where none were sent.
@@ -75,7 +75,7 @@ class ComparisonHead:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonResult:
-    """A finished comparison. Rows are by observed shift over its noise, largest first; labels as they stand.
+    """A finished comparison. Rows are by observed shift over its noise, largest first; labels are current.
 
     Attributes:
         head: its figures.

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ClusterRequest:
-    """Feature clusters that are asked for; see ``assay.v1.ComputeClustersRequest``."""
+    """A request for feature clusters; see ``assay.v1.ComputeClustersRequest``."""
 
     dataset: str
     edge_share: float = 0.01
@@ -50,8 +50,8 @@ class ClusterJobs:
     """The feature clusters in use. Confined to one event loop.
 
     Args:
-        files: where they are kept.
-        operations: where computing them runs; not started yet.
+        files: where they are stored.
+        operations: run the work; not started yet.
         datasets: finds and scores datasets.
         subject: fingerprint of the loaded subject.
         d_sae: its features.
@@ -84,7 +84,7 @@ class ClusterJobs:
         return self._in_use
 
     async def start(self) -> None:
-        """Read what is there; before the operations start."""
+        """Read the stored clusters; before the operations start."""
         try:
             found = await asyncio.to_thread(self._files.read_clusters, self._subject, self._d_sae)
         except (DataLoss, BadClusters) as error:
@@ -124,7 +124,7 @@ class ClusterJobs:
         """Handler; the response is "clusters"."""
         if arguments["subject"] != self._subject:
             raise other_subject(arguments["dataset"], arguments["subject"], self._subject)
-        dataset = await self._datasets.scored(arguments["dataset"], progress)
+        dataset = await self._datasets.scored(await self._datasets.find(arguments["dataset"], "dataset"), progress)
         progress.enter("grouping")
         options = ClusterOptions(
             top_share=arguments["edge_share"],

@@ -66,7 +66,7 @@ class RunState:
     Attributes:
         scores: detection score of each item that has a label by now; None where it was not measured.
         failed: items that have none.
-        requests: asked of an endpoint; prompt_tokens and completion_tokens as it counted them.
+        requests: sent to an endpoint; prompt_tokens and completion_tokens as it counted them.
     """
 
     scores: dict[str, float | None] = field(default_factory=dict[str, float | None])

@@ -47,7 +47,7 @@ class LabelMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelRequest:
-    """Labels that are asked for; see ``assay.v1.CreateLabelsRequest``. No features and no clusters: all features that fire."""
+    """A request for labels; see ``assay.v1.CreateLabelsRequest``. No features and no clusters: all features that fire."""
 
     dataset: str
     features: tuple[int, ...] = ()
@@ -74,7 +74,7 @@ class LabelJobs:
     Looking up takes no lock: labels, clusters and words are each replaced whole, never changed in place.
 
     Args:
-        files: where they are kept.
+        files: where they are stored.
         operations: where making them runs; not started yet.
         scorer: reads texts again, token by token.
         labels: what the server shows; new labels are added here.
@@ -228,8 +228,9 @@ class LabelJobs:
         if arguments["subject"] != self._subject:
             raise other_subject("labels", arguments["subject"], self._subject)
         if arguments["method"] == LabelMethod.ENDPOINT and self._endpoint is None:
-            raise _no_endpoint()  # there was one when the operation was asked for
-        dataset, clusters = await self._datasets.scored(arguments["dataset"], progress), self._clusters.in_use
+            raise _no_endpoint()  # there was one when the operation was submitted
+        found = await self._datasets.find(arguments["dataset"], "dataset")
+        dataset, clusters = await self._datasets.scored(found, progress), self._clusters.in_use
         features = list[int](arguments["features"])
         if not features and not arguments["clusters"]:
             firing = await progress.in_thread(lambda: fires_in(dataset.feature_shards(), self._scorer.info.d_sae))

@@ -98,7 +98,7 @@ class ConceptMaker:
         return await self._keep(arguments, progress, kind=kind, features=features, weights=weights)
 
     def _made(self, arguments: Mapping[str, Any]) -> str | None:
-        """Its name, where a run before a crash wrote it already. Raises SubjectMismatch where it was asked of another subject."""
+        """Its name if a run before a crash wrote it. Raises SubjectMismatch if it was requested for another subject."""
         id = arguments["concept_id"]
         if arguments["subject"] != self._subject:
             raise other_subject(f"concepts/{id}", arguments["subject"], self._subject)

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Open:
-    """An upload that is under way, as this process knows it."""
+    """An unfinished upload, as this process knows it."""
 
     upload: Upload
     position: Position
@@ -147,7 +147,7 @@ class DatasetJobs:
         """Where an upload stands; position 0 for an unknown one."""
         _require_request_id(request_id)
         async with self._guarded(request_id):
-            # An upload under way is asked about every few MiB, and its folder takes longer to read the more it holds.
+            # Clients ask about an unfinished upload every few MiB, and a larger folder takes longer to read.
             held = self._open.get(request_id)
             if held is None or held.upload.dataset:
                 try:
@@ -162,7 +162,7 @@ class DatasetJobs:
             return held.stands()
 
     async def expire(self, max_age_seconds: float) -> None:
-        """Remove uploads that began longer ago, but for those that somebody added to meanwhile."""
+        """Remove uploads that began longer ago, except those that received pairs since."""
         young = {id for id, held in self._open.items() if time.monotonic() - held.touched < max_age_seconds}
         gone = await asyncio.to_thread(self._uploads.expire, max_age_seconds, keep=young)
         for request_id in gone:

@@ -1,19 +1,19 @@
-"""Stored datasets as all rooms read them: found by name, their pairs, and their features, scored where they are missing."""
+"""Reads stored datasets: manifests by name, pairs, and features, of which the missing ones are scored first."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import numpy as np
 
 from assay_server.errors import InvalidItem, NotFound
 from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing
-from assay_server.jobs.datasets.shards import DatasetShards
+from assay_server.jobs.datasets.shards import DatasetShards, ShardSpec
 from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
-from assay_server.store.features import DirectionSet, Features
+from assay_server.store.features import DirectionSet, Features, ShardCost
 from assay_server.store.files import Files
 from assay_server.subject.checks import check_pair
 from assay_server.subject.types import Pair
@@ -65,13 +65,24 @@ class DatasetReader:
         found = await self.pairs_at(dataset, [int(row) for row in rows])
         return tuple(pair for pair in found.values() if self._usable(pair))
 
-    async def scored(self, name: str, progress: Progress) -> DatasetShards:
-        """A dataset's features; missing ones are scored first."""
-        dataset = await self.find(name, "dataset")
-        features = Features(self._files, dataset.id, self._scorer.info)
-        none = DirectionSet(np.zeros((0, 0), np.float32))
-        await score_missing(self._scorer, self._store, dataset, features, none, self._scoring, progress)
-        return DatasetShards(self._store, dataset, features, self._scorer.info.d_sae, dataset.pairs, check=progress.check)
+    async def score(
+        self,
+        dataset: Dataset,
+        directions: DirectionSet,
+        progress: Progress,
+        told: Callable[[Sequence[int]], Awaitable[None]] | None = None,
+    ) -> tuple[Features, ShardCost]:
+        """A dataset's features, after scoring the missing ones; arguments and cost as in ``score_missing``."""
+        features, options = Features(self._files, dataset.id, self._scorer.info), self._scoring
+        return features, await score_missing(
+            self._scorer, self._store, dataset, features, directions, options, progress, told=told
+        )
+
+    async def scored(self, dataset: Dataset, progress: Progress, spec: ShardSpec | None = None) -> DatasetShards:
+        """A dataset's shards, after scoring the missing features and scores along the spec's directions."""
+        spec = spec or ShardSpec()
+        features, _ = await self.score(dataset, spec.directions, progress)
+        return DatasetShards(self._store, dataset, features, self._scorer.info.d_sae, dataset.pairs, spec, progress.check)
 
     def _usable(self, pair: Pair) -> bool:
         try:

@@ -214,7 +214,7 @@ class _Reading:
 
 
 def _derived_id(path: Path, arguments: Mapping[str, str]) -> str:
-    """The id of an import that was asked for without one: another file, or the same one after a change, is another import."""
+    """The id of an import without a request id: another file, or the same file after a change, is another import."""
     try:
         stat = path.stat()
     except OSError:

@@ -5,7 +5,7 @@ on its pairs and the subject alone. Shards are cut into chunks of a fixed size, 
 own, the cache not read), and a shard is stored whole or not at all. So it does not matter when a server died, what else it
 served, or what its cache held. ``reuse_cache`` trades that for speed: pairs that were scored live then come from the cache.
 
-Of all who need the shards of one dataset at once, whatever they need them for, one scores at a time: the others find them stored.
+Of several operations that need the shards of one dataset at once, one scores at a time; the others then find them stored.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ async def score_missing(
 
 
 _locks: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
-"""By event loop and folder of features; a lock lives as long as somebody holds it or waits for it."""
+"""By event loop and folder of features; a lock lives while it is held or awaited."""
 
 
 def _lock_of(root: str) -> asyncio.Lock:
@@ -131,7 +131,7 @@ def total_cost(costs: Iterable[ShardCost]) -> ShardCost:
 
 
 class _Shard:
-    """Scores one shard's pairs, two chunks under way at a time so that the device does not wait for the next."""
+    """Scores one shard's pairs, two chunks at a time, so that the device does not wait for the next."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Shard:
         return outcomes
 
     def _fault(self, pair: Pair) -> str:
-        """Why a pair cannot be scored, as far as that can be told without a model."""
+        """Why a pair cannot be scored, as far as is known without a model."""
         try:
             check_pair(pair, max_text_bytes=self._options.max_text_bytes)
         except InvalidItem as error:

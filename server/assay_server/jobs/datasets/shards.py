@@ -43,11 +43,11 @@ class Groups(Protocol):
         ...
 
     def columns(self, rows: Ints, metadata: Sequence[Mapping[str, str]]) -> Csr:
-        """Which pairs of a shard stand in each condition, 0/1 int64 [pairs, conditions].
+        """Which pairs of a shard are in each condition, 0/1 int64 [pairs, conditions].
 
         Args:
             rows: the pairs' rows in the dataset.
-            metadata: of each pair; empty where no key is asked for.
+            metadata: of each pair; empty if no keys are needed.
         """
         ...
 

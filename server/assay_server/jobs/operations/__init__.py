@@ -1,1 +1,1 @@
-"""Long work: kept on disk from the moment it is asked for, run in bounded lanes, resumed after a crash."""
+"""Long work: stored when it is submitted, run in lanes of bounded size, resumed after a crash."""

@@ -110,7 +110,7 @@ class PlanFiles:
         self._files.delete_tree(_folder(id))
 
     def sweep(self) -> None:
-        """Remove what writers that were killed left; call it while nobody writes."""
+        """Remove what killed writers left; call it while nothing is written."""
         for id in self._files.names("plans"):
             if not self._files.exists(_head_path(id)):
                 self._files.delete_tree(_folder(id))

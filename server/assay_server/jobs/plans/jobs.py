@@ -1,8 +1,8 @@
-"""Plans: made as operations, kept, measured, and handed to whoever applies them (METHOD.md §4).
+"""Plans: created, stored, measured and applied (METHOD.md §4).
 
 Invariants:
-- A plan that an operation answered with is on disk, whole; making one can begin again from the top at any moment.
-- Everything that decides what a plan applies is fixed when it is made; only curves are measured later.
+- A plan named in an operation's response is on disk, whole; creating one may start again at any moment.
+- What a plan applies is fixed when it is created; only curves are measured later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from assay_server.interventions.plans import Plan
 from assay_server.interventions.reading import Engine
 from assay_server.interventions.sweep import SweepOptions, check_options, measure, texts_of
 from assay_server.interventions.types import STEERED, WHOLE_MODEL
-from assay_server.jobs.datasets.scoring import ScoringOptions
+from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.types import OperationInfo
@@ -36,7 +36,6 @@ from assay_server.jobs.plans.ranking import PromptRanker
 from assay_server.jobs.plans.run import PlanMaker, told
 from assay_server.jobs.plans.sources import ConceptSources, resolve
 from assay_server.jobs.plans.types import PlanOptions, PlanRequest, RankingRequest
-from assay_server.store.datasets import Datasets
 from assay_server.store.files import Files
 from assay_server.store.records import record_of
 from assay_server.subject.identity import require_recorded, subject_record
@@ -50,12 +49,11 @@ class PlanJobs:
 
     Args:
         files: the data directory's.
-        operations: where making them runs; not started yet, its lanes hold ``LANES``.
+        operations: run the work; not started yet, with the lanes of ``LANES``.
         engine: the scorer.
-        datasets: those of the directory.
-        sources: where concepts and decisions are found.
-        scoring: how datasets are scored.
-        options: what plans may cost.
+        datasets: finds and scores datasets.
+        sources: finds concepts and decisions.
+        options: limits on plans.
     """
 
     def __init__(
@@ -63,19 +61,19 @@ class PlanJobs:
         files: Files,
         operations: Operations,
         engine: Engine,
-        datasets: Datasets,
+        datasets: DatasetReader,
         sources: ConceptSources,
         *,
-        scoring: ScoringOptions | None = None,
         options: PlanOptions | None = None,
         lane: str = "plans",
     ) -> None:
         self._engine = engine
+        self._datasets = datasets
         self._sources = sources
         self.options = options or PlanOptions()
         self._plans = PlanFiles(files)
         self._operations = operations
-        self._maker = PlanMaker(files, self._plans, engine, datasets, sources, scoring or ScoringOptions())
+        self._maker = PlanMaker(self._plans, engine, datasets, sources)
         self._kept: OrderedDict[str, PlanIndex] = OrderedDict()
         self._creating = asyncio.Lock()
         operations.register(KIND, self._maker.run, lane=lane)
@@ -104,7 +102,7 @@ class PlanJobs:
             AssayError: as ``resolve``.
         """
         name, specifications = await resolve(request, self._sources)
-        dataset = await self._maker.dataset(name)
+        dataset = await self._datasets.find(name, "dataset")
         self._check_size(len(specifications), dataset.pairs)
         whole_model = any(_needs_whole_model(one) for one in specifications)
         if whole_model:
@@ -147,7 +145,7 @@ class PlanJobs:
         """Rank inoculation prompts. Raises InvalidItem, NotFound, FailedPrecondition."""
         self._sources.find(request.concept, "concept")
         require_whole_model(self._engine.info)
-        await self._maker.dataset(request.dataset)
+        await self._datasets.find(request.dataset, "dataset")
         arguments = {**asdict(request), "id": request.request_id or secrets.token_hex(8)}
         arguments.pop("request_id")
         arguments["subject"] = subject_record(self._engine.info, whole_model=True)
@@ -199,7 +197,7 @@ class PlanJobs:
         """A plan for what its caller applies it to. Raises as ``compiled``; FailedPrecondition (DATASET_MISMATCH, ...)."""
         index = await self.compiled(name)
         check_target(index.compiled.plan, target)
-        return AppliedPlan(self._engine, index, partial(self._maker.pairs, index.compiled.plan.dataset))
+        return AppliedPlan(self._engine, index, partial(self._datasets.read, index.compiled.plan.dataset))
 
     # Handlers
 
@@ -219,7 +217,7 @@ class PlanJobs:
             options,
             told(progress),
         )
-        # Waited for: whoever deletes the plan cancels this first, and no head may be written after that.
+        # Finished even if cancelled: deleting the plan cancels this first, and no head may be written after that.
         await progress.in_thread(lambda: self._plans.rewrite(self._plans.plan(plan.id).with_curve(id, curve)))
         return f"{plan.name}/interventions/{id}"
 

@@ -43,10 +43,10 @@ class PromptRanker:
         self._files = files
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        """Handler; returns the ranking's name. Raises SubjectMismatch where it was asked of another subject."""
+        """Handler; returns the ranking's name. Raises SubjectMismatch if it was requested for another subject."""
         require_recorded(arguments["subject"], self._maker.engine.info)
         concept, id = str(arguments["concept"]), str(arguments["id"])
-        dataset = await self._maker.dataset(str(arguments["dataset"]))
+        dataset = await self._maker.datasets.find(str(arguments["dataset"]), "dataset")
         target = target_of(concept, self._maker.sources.find(concept, "concept"))
         shards = replace(await self._maker.scored(dataset, [target], progress), digests=False)
         rows, differences = await progress.in_thread(lambda: _strongest(shards, target, int(arguments["rows"])))
@@ -56,7 +56,7 @@ class PromptRanker:
                 "a prompt to explain.",
                 reason="NOTHING_TO_EXPLAIN",
             )
-        pairs = await self._maker.pairs_at(dataset, rows.tolist())
+        pairs = list((await self._maker.datasets.pairs_at(dataset, rows.tolist())).values())
         texts = list(dict.fromkeys([*arguments["prompts"], *_described(str(arguments["description"]))]))
         changes = [Prompting(text, Placement(arguments["placement"])) for text in texts]
         progress.enter("testing", len(pairs))

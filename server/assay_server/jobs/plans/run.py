@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay_server.audit.matrices import Floats
-from assay_server.errors import AssayError, EngineFailure, FailedPrecondition, NotFound
+from assay_server.errors import AssayError, EngineFailure, FailedPrecondition
 from assay_server.interventions.compile import Compiled, Concepts, Specification, compile_plan
 from assay_server.interventions.plans import (
     CompiledPlan,
@@ -30,16 +30,14 @@ from assay_server.interventions.token_masks import default_threshold
 from assay_server.interventions.tokens import token_scores
 from assay_server.interventions.types import PROMPTED, STEERED, WHOLE_MODEL, Family, Mode
 from assay_server.interventions.vectors import ablation_basis, feature_direction
-from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing
-from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
+from assay_server.jobs.datasets.reader import DatasetReader
+from assay_server.jobs.datasets.shards import ShardGone, ShardSpec
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
 from assay_server.jobs.plans.sources import ConceptSources, PlanShards, direction_set
 from assay_server.scorer import Lane, Scored, ScoreOptions
 from assay_server.store.clusters import Cluster
-from assay_server.store.datasets import Dataset, Datasets
-from assay_server.store.features import Features
-from assay_server.store.files import Files
+from assay_server.store.datasets import Dataset
 from assay_server.store.records import read_record
 from assay_server.subject.identity import SubjectRef, require_recorded
 from assay_server.subject.types import Pair, SpanName
@@ -54,37 +52,25 @@ class PlanMaker:
     """Does the work of the "plan" operation.
 
     Args:
-        files: the data directory's.
-        plans: where plans are kept.
+        plans: where plans are stored.
         engine: the scorer.
-        datasets: those of the directory.
-        sources: where concepts and decisions are found.
-        scoring: how datasets are scored.
+        datasets: finds and scores datasets.
+        sources: finds concepts and decisions.
     """
 
-    def __init__(
-        self,
-        files: Files,
-        plans: PlanFiles,
-        engine: Engine,
-        datasets: Datasets,
-        sources: ConceptSources,
-        scoring: ScoringOptions,
-    ) -> None:
+    def __init__(self, plans: PlanFiles, engine: Engine, datasets: DatasetReader, sources: ConceptSources) -> None:
         self.engine = engine
+        self.datasets = datasets
         self.sources = sources
-        self._files = files
         self._plans = plans
-        self._datasets = datasets
-        self._scoring = scoring
 
     async def run(self, arguments: Mapping[str, Any], progress: Progress) -> str:
-        """Handler; returns the plan's name. Raises SubjectMismatch where it was asked of another subject."""
+        """Handler; returns the plan's name. Raises SubjectMismatch if it was requested for another subject."""
         require_recorded(arguments["subject"], self.engine.info)
         id = str(arguments["id"])
         if await asyncio.to_thread(self._plans.exists, id):
-            return f"plans/{id}"  # a process that was killed had come to the end
-        dataset = await self.dataset(str(arguments["dataset"]))
+            return f"plans/{id}"  # written before a crash
+        dataset = await self.datasets.find(str(arguments["dataset"]), "dataset")
         specifications = await self._placed([read_record(Specification, one) for one in arguments["specifications"]])
         compiled = await self._compile(dataset, specifications, progress)
         targets = tuple(one.target for one in specifications)
@@ -106,39 +92,13 @@ class PlanMaker:
             unusable_pairs=dataset.pairs - len(compiled.rows.rows),
         )
         progress.enter("writing")
-        # Waited for, also where the work is cancelled: no file may be written once that is told.
+        # Finished even if the work is cancelled: no file may be written after the cancellation is reported.
         await progress.in_thread(lambda: self._plans.write(CompiledPlan(plan, targets, compiled.rows, tensors)))
         return plan.name
 
-    async def dataset(self, name: str, field: str = "dataset") -> Dataset:
-        """A stored dataset by name. Raises NotFound."""
-        id = name.removeprefix("datasets/")
-        if not name.startswith("datasets/") or not id or "/" in id:
-            raise NotFound("There is no such dataset; ListDatasets names those that are.", field=field)
-        try:
-            return await asyncio.to_thread(self._datasets.get, id)
-        except NotFound as error:
-            raise NotFound(error.message, field=field) from error
-
-    async def pairs(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
-        """A dataset's pairs from a row on, in chunks, each with the row of its first pair."""
-        dataset = await self.dataset(name)
-        chunks = self._datasets.chunks(dataset, start)
-        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-            yield chunk
-
-    async def pairs_at(self, dataset: Dataset, rows: Iterable[int]) -> list[Pair]:
-        """The pairs of some rows, ascending; other shards than theirs are not read."""
-        found = await asyncio.to_thread(self._datasets.pairs_at, dataset, rows)
-        return [found[row] for row in sorted(found)]
-
     async def scored(self, dataset: Dataset, targets: Sequence[Target], progress: Progress) -> PlanShards:
-        """A dataset as compiling reads it; what is missing of its features is scored first."""
-        features = Features(self._files, dataset.id, self.engine.info)
-        directions = direction_set(targets)
-        await score_missing(self.engine, self._datasets, dataset, features, directions, self._scoring, progress)  # pyright: ignore[reportArgumentType]
-        shards = DatasetShards(self._datasets, dataset, features, self.engine.info.d_sae, dataset.pairs, check=progress.check)
-        return PlanShards(shards, features, directions)
+        """A dataset as compiling reads it, after scoring the missing features."""
+        return PlanShards(await self.datasets.scored(dataset, progress, ShardSpec(directions=direction_set(targets))))
 
     async def direction(self, target: Target) -> Floats:
         """The unit direction of a concept: its own, or that of its weighted decoder rows, float64 [d_in]."""
@@ -173,7 +133,7 @@ class PlanMaker:
         )
 
     async def _placed(self, specifications: Sequence[Specification]) -> list[Specification]:
-        """AUTO placements settled by the loaded subject's chat template."""
+        """Resolves AUTO placements by the loaded subject's chat template."""
 
         async def settle(one: Specification) -> Specification:
             if one.family not in PROMPTED:
@@ -188,7 +148,7 @@ class PlanMaker:
     async def _masked(
         self, dataset: Dataset, interventions: Sequence[Intervention], targets: Sequence[Target]
     ) -> tuple[Intervention, ...]:
-        """Thresholds of token filters that were not given: measured on some pairs."""
+        """Fills in missing thresholds of token filters, measured on some pairs."""
         done: list[Intervention] = []
         for one, target in zip(interventions, targets, strict=True):
             if one.family is Family.TOKEN_FILTER and one.parameters.threshold is None:
@@ -201,12 +161,12 @@ class PlanMaker:
 
     async def _some_pairs(self, dataset: Dataset, most: int) -> list[Pair]:
         """Pairs evenly spread over a dataset."""
-        return await self.pairs_at(dataset, range(0, dataset.pairs, -(-dataset.pairs // most)))
+        return list((await self.datasets.pairs_at(dataset, range(0, dataset.pairs, -(-dataset.pairs // most)))).values())
 
     async def _steered(
         self, interventions: Sequence[Intervention], targets: Sequence[Target], progress: Progress
     ) -> tuple[tuple[Intervention, ...], Vectors]:
-        """Directions of the steering families, and coefficients that were not given: measured."""
+        """Directions of the steering families; fills in missing coefficients, measured."""
         done: list[Intervention] = []
         directions: Vectors = {}
         for one, target in zip(interventions, targets, strict=True):
@@ -256,7 +216,7 @@ class PlanMaker:
         """Mean residual over response tokens of some pairs, evenly spread over the dataset, float32 [d_in].
 
         Raises:
-            FailedPrecondition: NOTHING_SCORED: none of them can be scored, and what is no mean takes out what is no concept.
+            FailedPrecondition: NOTHING_SCORED: none of them can be scored.
         """
         pairs = await self._some_pairs(dataset, MEAN_PAIRS)
         # Sealed: a plan that is made again after a crash has the same bits, whatever the cache held.
@@ -283,7 +243,7 @@ def _reasons(outcomes: Sequence[object]) -> str:
 
 
 def told(progress: Progress) -> Callable[[int], None]:
-    """What tells an operation's progress of texts, and ends the work where it was asked to stop."""
+    """A function that counts texts into an operation's progress, and raises Cancelled if the work should stop."""
 
     def advance(texts: int) -> None:
         progress.advance(texts)

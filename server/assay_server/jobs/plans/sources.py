@@ -20,11 +20,11 @@ from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
 from assay_server.jobs.plans.types import DecisionName, InterventionRequest, NamedConcept, PlanRequest
 from assay_server.store.clusters import Cluster
 from assay_server.store.concepts import ConceptKind, StoredConcept
-from assay_server.store.features import DirectionSet, Features
+from assay_server.store.features import DirectionSet
 from assay_server.subject.types import SubjectInfo
 
 FindConcept = Callable[[str, str], "int | Cluster | StoredConcept"]
-"""What a name stands for, and the field it was given in: a feature's id, a cluster, a stored concept. Raises NotFound."""
+"""Resolves a name, given in a field: a feature's id, a cluster, a stored concept. Raises NotFound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def decisions_of(audits: AuditJobs, find: FindConcept, look_up: LabelLookup, inf
 
 
 def _require_unchanged(target: Target, detail: HypothesisDetail, field: str) -> None:
-    """Raises FailedPrecondition (CONCEPT_CHANGED) where a name stands for something else than it did when it was audited."""
+    """Raises FailedPrecondition (CONCEPT_CHANGED) if a concept changed since it was audited."""
     audited, direction = detail.hypothesis.concept, detail.direction
     if target.direction is not None:
         same = direction is not None and np.array_equal(unit(direction.vector), target.direction)
@@ -192,13 +192,11 @@ class PlanShards:
     """
 
     shards: DatasetShards
-    features: Features
-    directions: DirectionSet
     digests: bool = True
 
     def __call__(self) -> Iterator[ScoredShard]:
         """The shards in order. Raises ShardGone, DataLoss."""
-        source, dataset = self.shards, self.shards.dataset
+        source, dataset, directions = self.shards, self.shards.dataset, self.shards.spec.directions
         for index, shard in enumerate(source):
             entry = dataset.shards[index]
             keep = shard.rows - entry.start
@@ -208,8 +206,8 @@ class PlanShards:
                 digests = [pair_digest(pairs[place]) for place in keep.tolist()]
             empty = np.zeros((len(keep), 0), np.float32)
             along = (empty, empty)
-            if len(self.directions.vectors):
-                stored = self.features.read_directions(self.directions, index, entry)
+            if len(directions.vectors):
+                stored = source.features.read_directions(directions, index, entry)
                 if stored is None:
                     raise ShardGone(f"Shard {index} of the directions is missing or damaged; it has to be scored again.")
                 along = (stored[0][keep], stored[1][keep])

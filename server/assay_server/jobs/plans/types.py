@@ -1,4 +1,4 @@
-"""What is asked of the plan jobs, and what plans may cost. Plain data."""
+"""Requests for plans, and limits on them. Plain data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class NamedConcept:
 
 @dataclass(frozen=True, slots=True)
 class InterventionRequest:
-    """An intervention as asked for; without ``mode`` and ``strength``, its decision's, or strength 1."""
+    """A requested intervention; without ``mode`` and ``strength``, its decision's, or strength 1."""
 
     target: DecisionName | NamedConcept | Target
     family: Family = Family.REWARD_SHAPING
@@ -63,7 +63,7 @@ class InterventionRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """A plan as asked for; see ``assay.v1.CreatePlanRequest``. Without ``dataset``, the one that its decisions were made on."""
+    """A request for a plan; see ``assay.v1.CreatePlanRequest``. Without ``dataset``, the one that its decisions were made on."""
 
     dataset: str
     interventions: tuple[InterventionRequest, ...]
@@ -74,7 +74,7 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True)
 class RankingRequest:
-    """A ranking as asked for; see ``assay.v1.RankInoculationPromptsRequest``."""
+    """A request for a ranking; see ``assay.v1.RankInoculationPromptsRequest``."""
 
     dataset: str
     concept: str

@@ -14,6 +14,8 @@ from assay_server.cache import LruCache
 from assay_server.interventions.targets import Target
 from assay_server.interventions.types import Family, Mode, Parameters
 from assay_server.jobs.audits.types import LabelText
+from assay_server.jobs.datasets.reader import DatasetReader
+from assay_server.jobs.datasets.scoring import ScoringOptions
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.jobs.plans.jobs import LANES, PlanJobs
@@ -119,7 +121,8 @@ async def world(
         operations = Operations(data.files, LANES)
         datasets = Datasets(data.files, 25)
         dataset = datasets.write(lambda: [kept], "words")
-        jobs = PlanJobs(data.files, operations, scorer, datasets, sources(), options=options)
+        reader = DatasetReader(data.files, datasets, scorer, ScoringOptions())
+        jobs = PlanJobs(data.files, operations, scorer, reader, sources(), options=options)
         await jobs.start()
         await operations.start()
         try:
