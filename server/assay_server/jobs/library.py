@@ -31,7 +31,7 @@ from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.telemetry import Telemetry
 from assay_server.jobs.plans.files import PlanFiles
 from assay_server.jobs.plans.jobs import PlanJobs
-from assay_server.jobs.plans.sources import ConceptSources, decisions_of, finder
+from assay_server.jobs.plans.resolve import ConceptSources, decisions_of, finder
 from assay_server.jobs.plans.types import PlanOptions
 from assay_server.labelling.endpoint import EndpointOptions
 from assay_server.labelling.labels import Labels

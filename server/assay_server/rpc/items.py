@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from assay_server.errors import AssayError, InvalidItem
 from assay_server.rpc.errors import code_of, to_status
 from assay_server.rpc.specs import Bounds
-from assay_server.subject.checks import MAX_ID_BYTES
+from assay_server.subject.pair_checks import MAX_ID_BYTES
 from assay_server.telemetry.metrics import Metrics
 
 TURN_SECONDS = 0.004

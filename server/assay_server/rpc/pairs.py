@@ -20,7 +20,7 @@ from assay_server.rpc.fields import out_of_bounds
 from assay_server.rpc.specs import Bounds, Concept, read_concepts, unknown_feature
 from assay_server.scorer import Lane, ScoreOptions
 from assay_server.scorer.ranking import WeightedStack, stack_weighted
-from assay_server.subject.checks import check_id, check_metadata, check_responses, check_text_bytes, check_turns
+from assay_server.subject.pair_checks import check_id, check_metadata, check_responses, check_text_bytes, check_turns
 from assay_server.subject.types import Message, Pair, Prompt, PromptedResponse, Truncation
 
 DEFAULT_TOP_K = 16

@@ -9,7 +9,7 @@ from assay.v1 import pair_pb2
 from assay_server.errors import AssayError, FailedPrecondition, InvalidItem
 from assay_server.rpc.items import TURN_SECONDS, Call, answer_items
 from assay_server.rpc.specs import Bounds
-from assay_server.subject.checks import MAX_ID_BYTES
+from assay_server.subject.pair_checks import MAX_ID_BYTES
 from assay_server.telemetry.metrics import Metrics
 
 BOUNDS = Bounds.__new__(Bounds)

@@ -19,7 +19,7 @@ from assay_server.rpc.errors import to_status
 from assay_server.rpc.pairs import read_encode, read_options, read_pair, read_response, read_stored_pair
 from assay_server.rpc.specs import Bounds
 from assay_server.scorer import Lane
-from assay_server.subject.checks import check_pair
+from assay_server.subject.pair_checks import check_pair
 from assay_server.subject.types import Message as Turn
 from assay_server.subject.types import Pair
 from google.longrunning import operations_pb2 as longrunning

@@ -19,7 +19,7 @@ from typing import Any
 from assay_server.audit.findings import ViewKind
 from assay_server.audit.matrices import Floats, Ints
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
-from assay_server.jobs.audits.columns import concept_set
+from assay_server.jobs.audits.concepts import concept_set
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.held import HeldResults
 from assay_server.jobs.audits.run import AuditRunner

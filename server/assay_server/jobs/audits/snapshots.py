@@ -11,7 +11,7 @@ import numpy as np
 
 from assay_server.audit.disparity import membership
 from assay_server.audit.shards import ConceptSet
-from assay_server.jobs.audits.columns import ConceptColumns
+from assay_server.jobs.audits.concepts import ConceptColumns
 from assay_server.store.features import DirectionSet
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from assay_server.audit.matrices import Ints
 from assay_server.errors import AssayError, FailedPrecondition, InvalidItem, NotFound
-from assay_server.jobs.audits.columns import ConceptColumns, concept_set
+from assay_server.jobs.audits.concepts import ConceptColumns, concept_set
 from assay_server.jobs.audits.conditions import metadata_name, rows_with_metadata
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import snapshot_of, to_record

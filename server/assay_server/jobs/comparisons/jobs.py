@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from assay_server.errors import AssayError, DataLoss, InvalidItem, NotFound
-from assay_server.jobs.audits.columns import concept_set
+from assay_server.jobs.audits.concepts import concept_set
 from assay_server.jobs.audits.jobs import ConceptAccess
 from assay_server.jobs.audits.snapshots import snapshot_of, to_record
 from assay_server.jobs.audits.types import ConceptFamily, LabelLookup

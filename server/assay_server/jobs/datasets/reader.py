@@ -15,7 +15,7 @@ from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, ShardCost
 from assay_server.store.files import Files
-from assay_server.subject.checks import check_pair
+from assay_server.subject.pair_checks import check_pair
 from assay_server.subject.types import Pair
 
 

@@ -25,7 +25,7 @@ from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import CacheState, Lane, Scored, ScoreOptions, ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, ShardCost
-from assay_server.subject.checks import check_pair
+from assay_server.subject.pair_checks import check_pair
 from assay_server.subject.types import Directions, Pair, Pooled, SpanName
 
 # Errors of the engine that are a pair's own fault: it will meet them every time.

@@ -33,8 +33,8 @@ from assay_server.jobs.operations.types import OperationInfo
 from assay_server.jobs.plans.applied import AppliedPlan
 from assay_server.jobs.plans.files import PLAN_ID, PlanFiles
 from assay_server.jobs.plans.ranking import PromptRanker
+from assay_server.jobs.plans.resolve import ConceptSources, resolve
 from assay_server.jobs.plans.run import PlanMaker, told
-from assay_server.jobs.plans.sources import ConceptSources, resolve
 from assay_server.jobs.plans.types import PlanOptions, PlanRequest, RankingRequest
 from assay_server.store.files import Files
 from assay_server.store.records import record_of

@@ -17,8 +17,8 @@ from assay_server.interventions.targets import Target, shard_scores
 from assay_server.interventions.types import Placement, Statistic
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
+from assay_server.jobs.plans.resolve import PlanShards, target_of
 from assay_server.jobs.plans.run import PlanMaker
-from assay_server.jobs.plans.sources import PlanShards, target_of
 from assay_server.subject.identity import require_recorded
 
 CHUNK = 8  # pairs that are read together

@@ -34,7 +34,7 @@ from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.datasets.shards import ShardGone, ShardSpec
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
-from assay_server.jobs.plans.sources import ConceptSources, PlanShards, direction_set
+from assay_server.jobs.plans.resolve import ConceptSources, PlanShards, direction_set
 from assay_server.scorer import Lane, Scored, ScoreOptions
 from assay_server.store.clusters import Cluster
 from assay_server.store.datasets import Dataset

@@ -32,7 +32,7 @@ from assay_server.rpc import names
 from assay_server.rpc.enums import EnumMap
 from assay_server.rpc.fields import MAX_COUNT, SHARE, Range, check_many, out_of_range, unique, within
 from assay_server.rpc.specs import Bounds
-from assay_server.subject.checks import MAX_METADATA_BYTES
+from assay_server.subject.pair_checks import MAX_METADATA_BYTES
 
 MAX_NOTE_BYTES = 4096
 MAX_AUTHOR_BYTES = 256

@@ -9,7 +9,7 @@ import pytest
 from assay_server.errors import FailedPrecondition
 from assay_server.interventions.types import Family, Mode, Parameters
 from assay_server.jobs.comparisons.run import plan_weights
-from assay_server.jobs.plans.sources import target_of
+from assay_server.jobs.plans.resolve import target_of
 from assay_server.jobs.plans.types import InterventionRequest, PlanRequest
 
 from tests.server.jobs.comparisons.house import TRAINING, House, house, slow_u

@@ -11,7 +11,7 @@ from assay_server.concepts.measuring import ConceptReport
 from assay_server.errors import FailedPrecondition, SubjectMismatch
 from assay_server.jobs.audits.types import ConceptFamily, DecisionMode, LabelText
 from assay_server.jobs.library import Library
-from assay_server.jobs.plans.sources import FindDecision, decisions_of, finder
+from assay_server.jobs.plans.resolve import FindDecision, decisions_of, finder
 from assay_server.scorer import Scorer
 from assay_server.store.clusters import Cluster, StoredClusters
 from assay_server.store.concepts import ConceptKind, StoredConcept

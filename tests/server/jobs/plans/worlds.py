@@ -19,7 +19,7 @@ from assay_server.jobs.datasets.scoring import ScoringOptions
 from assay_server.jobs.operations.jobs import Operations
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.jobs.plans.jobs import LANES, PlanJobs
-from assay_server.jobs.plans.sources import ConceptSources, Decided
+from assay_server.jobs.plans.resolve import ConceptSources, Decided
 from assay_server.jobs.plans.types import InterventionRequest, PlanOptions, PlanRequest
 from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.clusters import Cluster

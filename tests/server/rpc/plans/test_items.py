@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service_pb
-from assay_server.subject.checks import MAX_ID_BYTES
+from assay_server.subject.pair_checks import MAX_ID_BYTES
 
 from tests.server.rpc.plans.served import Served, offsets, wire
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from assay_server.concepts.measuring import ConceptReport
 from assay_server.errors import FailedPrecondition
-from assay_server.jobs.audits.columns import concept_set
+from assay_server.jobs.audits.concepts import concept_set
 from assay_server.store.clusters import Cluster
 from assay_server.store.concepts import ConceptKind, StoredConcept
 

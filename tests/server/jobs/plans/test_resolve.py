@@ -3,7 +3,7 @@
 import pytest
 from assay_server.errors import InvalidItem
 from assay_server.interventions.types import Family, Mode
-from assay_server.jobs.plans.sources import resolve
+from assay_server.jobs.plans.resolve import resolve
 from assay_server.jobs.plans.types import DecisionName, InterventionRequest, NamedConcept, PlanRequest
 
 from tests.server.jobs.plans.worlds import feature_target, sources

@@ -5,7 +5,7 @@ from assay.v1 import model_pb2, pair_pb2
 from assay_server.errors import EmptySpan, InvalidItem
 from assay_server.rpc.pairs import read_pair, read_stored_pair
 from assay_server.rpc.specs import Bounds
-from assay_server.subject.checks import check_pair
+from assay_server.subject.pair_checks import check_pair
 from assay_server.subject.types import Message, Pair
 from hypothesis import given
 from hypothesis import strategies as st
