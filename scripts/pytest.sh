@@ -27,7 +27,10 @@ covered=()
 if [[ $# == 0 ]]; then covered=(--cov --cov-report= --cov-fail-under=0); fi
 run -m 'not serial' --numprocesses 2 --dist loadfile --no-loadscope-reorder "${covered[@]}" "$@"
 if [[ ${#covered[@]} != 0 ]]; then covered+=(--cov-append); fi
-run -m serial "${covered[@]}" "$@"
+# Only the files that have some: importing all the others takes longer than these tests.
+alone=("$@")
+if [[ $# == 0 ]]; then mapfile -t alone < <(grep -rl --include='test_*.py' 'mark\.serial' tests | sort); fi
+run -m serial "${covered[@]}" "${alone[@]}"
 if [[ ${#covered[@]} != 0 ]]; then .venv/bin/coverage report | grep -E '^(TOTAL|Coverage failure)' || failed=1; fi
 if [[ $ran == 0 ]]; then exit 5; fi
 exit "$failed"
