@@ -5,7 +5,7 @@ from typing import Any
 from assay.v1 import audit_service_pb2 as service
 from assay_server.subject.types import Pair
 
-from tests.support.fake_library import chat
+from tests.support.fake_rows import chat
 from tests.support.harness import Harness
 
 PAIRS = [

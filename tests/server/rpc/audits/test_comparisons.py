@@ -13,7 +13,7 @@ from assay_server.jobs.comparisons.types import ComparisonRequest
 from assay_server.subject.types import Pair
 from google.longrunning import operations_pb2 as longrunning
 
-from tests.support.fake_library import chat
+from tests.support.fake_rows import chat
 from tests.support.harness import Harness, Start
 from tests.support.wire import refused
 

@@ -6,7 +6,7 @@ from assay_server.rpc.audits.exporting import CHUNK_BYTES
 from assay_server.subject.types import Pair
 
 from tests.support.audited import audited
-from tests.support.fake_library import chat
+from tests.support.fake_rows import chat
 from tests.support.harness import Harness, Start, settled
 from tests.support.wire import refused
 
