@@ -49,7 +49,7 @@ serve: $(PYTHON_READY) ## Serve a model: make serve ARGS='--model PATH --sae PAT
 check: $(PYTHON_READY) $(NODE_READY) ## Everything that needs no running: the static half of `make test`.
 	@$(MAKE) -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) types check-others
 
-check-others: $(PYTHON_READY) $(NODE_READY)
+check-others: $(PYTHON_READY) $(NODE_READY) ## The static checks but for the types.
 	@for one in $(filter-out types,$(CHECKS)); do $(MAKE) "$$one"; done
 
 lint: $(PYTHON_READY) ## Lint and format-check Python, shell and the Dockerfile.
