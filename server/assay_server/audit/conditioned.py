@@ -15,13 +15,14 @@ square in, as is done here, errs towards caution, by little unless the group is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
 
 from assay_server.audit.contrast import Contrasts, GroupMoments, contrasts, group_moments, half_deltas, merge_group_moments
+from assay_server.audit.families import counts, family_codes
 from assay_server.audit.findings import AuditOptions, Condition, Effects, TestedConcept, TestTable, ViewKind
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints, scaled_rows
 from assay_server.audit.nuisance import NuisanceFit
@@ -41,27 +42,6 @@ class Contrasted:
     controlled: Contrasts | None
     controlled_halves: Floats | None
     prompts: Ints  # [conditions] independent prompts inside
-
-
-def stacked(first: Contrasted, second: Contrasted) -> Contrasted:
-    """The conditions of both, one behind the other, for the same concepts."""
-
-    def stack(one: Contrasts, two: Contrasts) -> Contrasts:
-        names = [field.name for field in fields(Contrasts)]
-        return Contrasts(**{name: np.concatenate([getattr(one, name), getattr(two, name)]) for name in names})
-
-    result = Contrasted(
-        raw=stack(first.raw, second.raw),
-        raw_halves=np.concatenate([first.raw_halves, second.raw_halves], axis=1),
-        controlled=None,
-        controlled_halves=None,
-        prompts=np.concatenate([first.prompts, second.prompts]),
-    )
-    if first.controlled is None or second.controlled is None:
-        return result
-    assert first.controlled_halves is not None and second.controlled_halves is not None  # noqa: PT018 - set together
-    halves = np.concatenate([first.controlled_halves, second.controlled_halves], axis=1)
-    return replace(result, controlled=stack(first.controlled, second.controlled), controlled_halves=halves)
 
 
 class Contrasting:
@@ -112,6 +92,7 @@ def conditioned_table(
     options: AuditOptions,
     *,
     both_halves: bool = True,
+    given: bool = False,
 ) -> TestTable:
     """The `keep` strongest tests: findings first, then those that both halves agree on, then by Δmin (METHOD.md §3.2).
 
@@ -123,9 +104,11 @@ def conditioned_table(
         eligible: what counts as tested, [conditions, concepts]; decided without looking at the outcome.
         options: levels and limits.
         both_halves: whether a finding must have the same sign in both halves ([A]'s SC).
+        given: whether somebody named the conditions beforehand; their tests are families of their own.
     """
-    raw = _effects(tested.raw, eligible)
-    controlled = None if tested.controlled is None else _effects(tested.controlled, eligible)
+    codes = np.tile(family_codes((concept.name for concept in concepts), given=given), len(conditions))
+    raw = _effects(tested.raw, eligible, codes)
+    controlled = None if tested.controlled is None else _effects(tested.controlled, eligible, codes)
     decisive, by, halves = raw, tested.raw, tested.raw_halves
     if controlled is not None and tested.controlled is not None and tested.controlled_halves is not None:
         decisive, by, halves = controlled, tested.controlled, tested.controlled_halves
@@ -160,16 +143,22 @@ def conditioned_table(
         tests=int(counted.sum()),
         findings_raw=int(raw_finding.sum()),
         findings_controlled=int(finding.sum()),
+        families=counts(codes, counted, raw_finding, finding),
     )
     strongest = np.lexsort((-table.delta_min, decisive.p, ~counted))[: min(int(counted.sum()), options.keep)]
-    order = np.lexsort((decisive.p[strongest], -table.delta_min[strongest], ~consistent[strongest], ~finding[strongest]))
-    return ordered(table, strongest[order])
+    return in_order(ordered(table, strongest))
 
 
-def _effects(shown: Contrasts, eligible: Bools) -> Effects:
+def in_order(table: TestTable) -> TestTable:
+    """The rows by the order of the conditioned views: findings, then what both halves agree on, then Δmin, then p."""
+    p = (table.raw if table.controlled is None else table.controlled).p
+    return ordered(table, np.lexsort((p, -table.delta_min, ~table.consistent, ~table.finding)))
+
+
+def _effects(shown: Contrasts, eligible: Bools, codes: Ints) -> Effects:
     tested = (eligible & (shown.reason == Reason.NONE)).ravel()
     estimate, low, high, z, p = (part.ravel() for part in (shown.delta, shown.low, shown.high, shown.z, shown.p))
-    return effects(estimate, low, high, z, p, shown.reason.ravel(), tested=tested)
+    return effects(estimate, low, high, z, p, shown.reason.ravel(), tested=tested, families=codes)
 
 
 def _why_nothing(tested: Contrasted, by: Contrasts, eligible: Bools) -> str:

@@ -2,7 +2,10 @@
 
 Pairs are grouped by s, the activity of the SAE's feature clusters in both responses together, which no swap of the responses
 changes; u is what is tested. Centroids are fitted on a seeded sample of the pairs whose size depends on the number of groups
-alone, then every pair is assigned in a pass. Conditions that are known beforehand are tested beside the groups.
+alone, then every pair is assigned in a pass.
+
+Conditions that are known beforehand are tested beside the groups, and finely: somebody who names a condition asks about it, so
+single features, descriptors and words are tested there too, in families of their own (`given_conditions`).
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from assay_server.audit.conditioned import Contrasted, Contrasting, conditioned_table, stacked
+from assay_server.audit.conditioned import Contrasted, Contrasting, conditioned_table
 from assay_server.audit.contrast import groups_from_labels
 from assay_server.audit.disparity import activity, membership
 from assay_server.audit.draws import drawn_bits
+from assay_server.audit.families import Family, family_codes
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
+from assay_server.audit.given_conditions import differing_inside, fine_columns, given_table, joined
 from assay_server.audit.grouping import Grouping, assign, group_pairs
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.passes import Survey, blocks, concept_subset, disparities
@@ -59,34 +64,41 @@ def feature_view(
     if not known.pairs:
         return untested(ViewKind.FEATURE_CONDITIONED, Reason.NO_PAIRS.text, controlled=controlled)
     columns, note = columns_to_test(concepts, options, known)
-    if not len(columns):
+    fine = fine_columns(concepts, known, len(given))
+    if not len(columns) and not len(fine):
         return untested(ViewKind.FEATURE_CONDITIONED, "there is no concept to test", controlled=controlled)
     groups = _fit_groups(shards, concepts, options, known, watch)
-    tested = concept_subset(concepts, columns)
-    labels, sums, fired = _contrast(shards, tested, options, known, groups, len(given), watch)
+    tested, closely = concept_subset(concepts, columns), concept_subset(concepts, fine)
+    passed = _contrast(shards, tested, closely, options, known, groups, len(given), watch)
     clusters = len(groups.centroids)
-    conditions = tuple(Condition(f"data-cluster/{k}", _telling(fired, k, labels, known.response_spans)) for k in range(clusters))
+    telling = (_telling(passed.fired, k, passed.labels, known.response_spans) for k in range(clusters))
+    made = tuple(Condition(f"data-cluster/{k}", features) for k, features in enumerate(telling))
     table = conditioned_table(
         ViewKind.FEATURE_CONDITIONED,
-        sums,
+        passed.clusters,
         named(tested, len(columns)),
-        (*conditions, *given),
-        np.broadcast_to((sums.prompts >= options.min_inside)[:, None], sums.raw.p.shape),
+        made,
+        np.broadcast_to((passed.clusters.prompts >= options.min_inside)[:, None], passed.clusters.raw.p.shape),
         options,
     )
-    notes = [note, *_untested_conditions(sums, given, clusters, options)]
-    members = tuple(np.sort(known.rows[labels == k]) for k in range(clusters))
+    notes = [note]
+    if passed.given is not None:
+        close = given_table(passed.given, passed.differing, closely, given, options)
+        table = joined(table, columns, close, fine, made, given, options)
+        notes += _untested_conditions(passed.given, given, options)
+    members = tuple(np.sort(known.rows[passed.labels == k]) for k in range(clusters))
     return replace(table, note=" ".join(note for note in notes if note), members=members)
 
 
 def columns_to_test(concepts: ConceptSet, options: AuditOptions, known: Survey) -> tuple[Ints, str]:
-    """Concepts of at least `min_features` features ([A]), and directions, which have no size; and a note.
+    """Concepts of at least `min_features` features ([A]), and others but words, which have no size; and a note.
 
     Where no concept made of features is that large, the filter would leave nothing: then the 1,024 features that fire in most
     responses are tested singly instead, and the note says so. Neither choice looks at which response was chosen.
     """
     sizes = np.asarray(concepts.members.sum(axis=0)).ravel()
-    directions = np.arange(len(sizes), len(concepts.names))
+    others = np.arange(len(sizes), len(concepts.names))
+    directions = others[family_codes(concepts.names[len(sizes) :]) != Family.WORDS]
     large = np.flatnonzero(sizes >= options.min_features)
     if len(large):
         return np.concatenate([large, directions]), ""
@@ -143,19 +155,32 @@ def _grouping_members(concepts: ConceptSet, known: Survey) -> Csr:
     return membership([[int(feature)] for feature in features], known.d_sae)
 
 
+@dataclass(frozen=True, eq=False)
+class _Passed:
+    """What one pass over all pairs gave: contrasts of clusters (silent pairs left out) and of given conditions (all pairs)."""
+
+    labels: Ints  # [pairs of the survey]
+    fired: NDArray[np.int32]  # [clusters, d_sae] firings
+    clusters: Contrasted
+    given: Contrasted | None
+    differing: Ints  # [given, concepts] pairs inside whose responses differ in the concept
+
+
 def _contrast(
     shards: Shards,
     concepts: ConceptSet,
+    closely: ConceptSet,
     options: AuditOptions,
     known: Survey,
     groups: _Groups,
     given: int,
     watch: Watch,
-) -> tuple[Ints, Contrasted, NDArray[np.int32]]:
-    """Labels of all pairs, contrasts of clusters (silent pairs left out) and of given conditions (all pairs), and firings."""
+) -> _Passed:
     clusters = len(groups.centroids)
     labels, fired, first = np.full(known.pairs, -1, np.int64), np.zeros((clusters, known.d_sae), np.int32), 0
-    sums: list[Contrasting] = []
+    sizes = [_sizes(one) for one in (concepts, closely)]
+    sums = [Contrasting(size, known.open_prompts, known.fit, check=watch.check) for size in sizes]
+    differing = np.zeros((given, len(sizes[1])), np.int64)
     for block in blocks(shards, ViewKind.FEATURE_CONDITIONED, watch.progress):
         if block.groups.shape[1] != given:
             raise ValueError(f"{given} conditions are given, but the pairs are in {block.groups.shape[1]} groups")
@@ -163,17 +188,22 @@ def _contrast(
         label = _labels(block, groups)
         labels[first:last] = label
         _count_firings(fired, block, label)
-        u = disparities(block, concepts, options.tau)
-        if not sums:
-            sums = [Contrasting(u.sizes, known.open_prompts, known.fit, check=watch.check) for _ in range(2)]
-        values = u.numerators
         rows = (block.prompts, block.rows, block.nuisance)
+        values = disparities(block, concepts, options.tau).numerators
         sums[0].add(values, groups_from_labels(label, clusters), *rows, compared=label >= 0)
         if given:
+            values = disparities(block, closely, options.tau).numerators
             sums[1].add(values, block.groups, *rows)
+            differing += differing_inside(values, block.groups)
         first = last
-    parts = [part for part in (total.finish(options.interval_level) for total in sums) if part is not None]
-    return labels, parts[0] if len(parts) == 1 else stacked(parts[0], parts[1]), fired
+    parts = [total.finish(options.interval_level) for total in sums]
+    assert parts[0] is not None, "a dataset without pairs was turned away before"
+    return _Passed(labels, fired, parts[0], parts[1], differing)
+
+
+def _sizes(concepts: ConceptSet) -> Ints:
+    made = np.asarray(concepts.members.sum(axis=0), np.int64).ravel()
+    return np.concatenate([made, np.ones(len(concepts.names) - len(made), np.int64)])
 
 
 def _labels(block: PairShard, groups: _Groups) -> Ints:
@@ -196,10 +226,10 @@ def _telling(fired: NDArray[np.int32], cluster: int, labels: Ints, spans: Ints) 
     return tuple(int(feature) for feature in best if rate[feature] > 0)
 
 
-def _untested_conditions(sums: Contrasted, given: tuple[Condition, ...], clusters: int, options: AuditOptions) -> list[str]:
+def _untested_conditions(sums: Contrasted, given: tuple[Condition, ...], options: AuditOptions) -> list[str]:
     """A sentence for each given condition that could not be tested."""
     notes: list[str] = []
-    for k, condition in enumerate(given, start=clusters):
+    for k, condition in enumerate(given):
         inside, outside, prompts = int(sums.raw.inside[k]), int(sums.raw.outside[k]), int(sums.prompts[k])
         if prompts < options.min_inside:
             what = f"{inside} pairs" if prompts == inside else f"{inside} pairs of {prompts} prompts"

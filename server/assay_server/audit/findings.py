@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from assay_server.audit.families import FamilyCount
 from assay_server.audit.matrices import Bools, Codes, Floats, Ints
 
 
@@ -69,7 +70,7 @@ class Effects:
     high: Floats
     z: Floats
     p: Floats
-    q: Floats  # Benjamini-Hochberg over all tests of the view
+    q: Floats  # Benjamini-Hochberg over all tests of the view's family
     q_by: Floats  # Benjamini-Yekutieli
     p_max_t: Floats | None  # family-wise; None where it was not made
     reason: Codes  # Reason
@@ -135,6 +136,7 @@ class TestTable:
     note: str = ""  # what was done differently from the options, and why
     lesson: Ints | None = None  # place of each row's distinct lesson from 1, 0 for none; None where none was looked for
     lesson_z: Floats | None = None  # of the row that leads a lesson, given the lessons before; 0 elsewhere
+    families: tuple[FamilyCount, ...] = ()  # tests and findings by family; () where there is one correction for all
     members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions
 
     @property

@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, special
 
 from assay_server.audit.control import (
     ControlSums,
@@ -23,9 +23,10 @@ from assay_server.audit.control import (
     controlled_max_t,
     merge_control_sums,
 )
+from assay_server.audit.families import attainable, counts, family_codes
 from assay_server.audit.findings import AuditOptions, Effects, TestTable, ViewKind
 from assay_server.audit.intervals import mean_intervals
-from assay_server.audit.matrices import Csr, Floats, Ints, added, squared_values
+from assay_server.audit.matrices import Codes, Csr, Floats, Ints, added, squared_values
 from assay_server.audit.maxt import FlipSums, add_flip_sums, max_t, no_flip_sums
 from assay_server.audit.moments import Moments, merge_moments, moments
 from assay_server.audit.passes import Survey, blocks, disparities
@@ -157,14 +158,19 @@ class _Flipping:
 
 
 def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, *, check: Check = go_on) -> TestTable:
-    """Tests from sums over all pairs; what ``check`` raises ends the work."""
+    """Tests from sums over all pairs; what ``check`` raises ends the work.
+
+    Of several concepts, those that could not pass the correction whatever the labels are not counted (`families.attainable`):
+    with T telling prompts no labelling gives a sign flip p under 2^(1 − T), or a |z| over √T.
+    """
     base = sums.moments.closed()
+    codes = family_codes(concepts.names)
     tested, score = sign_flip(base, seed=options.seed, check=check), None
-    raw = _raw(base, tested, sums.flips, options, check)
+    raw = _raw(base, tested, sums.flips, options, codes, check)
     controlled, half_means, half_z = None, base.half_means, _ratio(base.totals.astype(np.float64), np.sqrt(base.squares))
     if sums.control is not None and sums.halves is not None:
         score = controlled_effect(sums.control, level=options.interval_level)
-        controlled = _controlled(score, sums, options, check)
+        controlled = _controlled(score, sums, options, codes, check)
         half_means = 2 * sums.halves.score / np.maximum(base.pairs, 1)[:, None]
         half_z = _ratio(sums.halves.score, np.sqrt(sums.halves.squares))
     decisive = raw if controlled is None else controlled
@@ -174,7 +180,7 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(1, len(order) + 1)
     first, second = (strength_ranks(np.abs(half), counted) for half in half_z)
-    findings = [int(found(effect, options).sum()) for effect in (raw, decisive)]
+    raw_found, is_found = (found(effect, options) for effect in (raw, decisive))
     pairs, many = int(base.pairs.sum()), len(base.sizes)
     table = TestTable(
         view=ViewKind.GLOBAL,
@@ -184,7 +190,7 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
         condition=np.full(many, -1),
         raw=raw,
         controlled=controlled,
-        finding=found(decisive, options),
+        finding=is_found,
         cohen_d=np.zeros(many),
         consistent=consistent,
         delta_min=np.abs(half_means).min(axis=0),
@@ -195,28 +201,41 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
         rank_second_half=second,
         rank_stable=stable_ranks(rank, first, second, consistent & counted),
         tests=int(counted.sum()),
-        findings_raw=findings[0],
-        findings_controlled=findings[1],
+        findings_raw=int(raw_found.sum()),
+        findings_controlled=int(is_found.sum()),
         reason="" if counted.any() else _why_nothing(decisive, pairs),
+        families=counts(codes, counted, raw_found, is_found),
     )
     return ordered(table, order)
 
 
-def _raw(base: Moments, tested: SignFlip, flips: FlipSums | None, options: AuditOptions, check: Check) -> Effects:
+def _raw(base: Moments, tested: SignFlip, flips: FlipSums | None, options: AuditOptions, codes: Ints, check: Check) -> Effects:
     bounds = mean_intervals(base, level=options.interval_level)
     counted = tested.reason == Reason.NONE
     adjusted = None
     if flips is not None:
         scale = np.where(counted, np.sqrt(base.prompt_squares.astype(np.float64)), 0.0)
         adjusted = max_t(flips, base.total, scale, check=check)
-    return effects(tested.mean, bounds.low, bounds.high, tested.z, tested.p, tested.reason, p_max_t=adjusted)
+    reason, p = _filtered(tested.reason, tested.p, 2.0 ** np.minimum(1.0 - tested.prompts, 0.0), codes, options)
+    return effects(tested.mean, bounds.low, bounds.high, tested.z, p, reason, p_max_t=adjusted, families=codes)
 
 
-def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions, check: Check) -> Effects:
+def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions, codes: Ints, check: Check) -> Effects:
     adjusted = None
     if sums.controlled_flips is not None and sums.control is not None:
         adjusted = controlled_max_t(sums.controlled_flips, sums.control, level=options.interval_level, check=check)
-    return effects(score.mean, score.mean_low, score.mean_high, score.z, score.p, score.reason, p_max_t=adjusted)
+    least = 2 * special.ndtr(-np.sqrt(score.prompts.astype(np.float64)))
+    reason, p = _filtered(score.reason, score.p, least, codes, options)
+    return effects(score.mean, score.mean_low, score.mean_high, score.z, p, reason, p_max_t=adjusted, families=codes)
+
+
+def _filtered(reason: Codes, p: Floats, least: Floats, codes: Ints, options: AuditOptions) -> tuple[Codes, Floats]:
+    """Reasons and p once tests that cannot pass are left out; a concept that was asked for alone is always tested."""
+    tested = reason == Reason.NONE
+    if len(codes) == 1:
+        return reason, p
+    left_out = tested & ~attainable(least, tested, codes, options.q_level)
+    return np.where(left_out, np.uint8(Reason.UNATTAINABLE), reason), np.where(left_out, 1.0, p)
 
 
 def _half_scores(rows: Csr, halves: Ints, concepts: int) -> HalfScores:
@@ -241,7 +260,10 @@ def _why_nothing(shown: Effects, pairs: int) -> str:
 
 def _no_pairs(concepts: ConceptSet, known: Survey) -> PairShard:
     none, features = np.zeros(0, np.int64), Csr((0, known.d_sae), dtype=np.float32)
-    directions = Csr((0, len(concepts.names) - concepts.members.shape[1]), dtype=np.int64)
+    others = len(concepts.names) - concepts.members.shape[1]
+    if concepts.directions is not None:
+        others = int(concepts.directions.max(initial=-1)) + 1
+    directions = Csr((0, others), dtype=np.int64)
     columns = 0 if known.fit is None else len(known.fit.gamma)
     flat, groups = np.zeros((0, columns)), Csr((0, 0), dtype=np.int64)
     tokens = np.zeros((0, 3), np.int64)

@@ -23,6 +23,7 @@ def q_values(
     procedure: Procedure = Procedure.BENJAMINI_HOCHBERG,
     *,
     tested: ArrayLike | None = None,
+    families: ArrayLike | None = None,
 ) -> Floats:
     """The smallest false discovery rate at which each hypothesis is found, in the shape of `p`.
 
@@ -33,6 +34,7 @@ def q_values(
         procedure: which of the two.
         tested: where a test was made, in the shape of `p`; elsewhere q is 1 and nothing is counted. What is tested
             must be decided without looking at p.
+        families: a code per test, in the shape of `p`: equal codes are corrected together, others apart. All together by default.
 
     Raises:
         ValueError: a p-value is NaN or outside [0, 1], or the shapes differ.
@@ -43,6 +45,11 @@ def q_values(
         raise ValueError(f"tested has shape {mask.shape} but p {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("p-values must lie in [0, 1] and none may be NaN")
+    codes = np.zeros(values.shape, np.int64) if families is None else np.asarray(families, np.int64)
+    if codes.shape != values.shape:
+        raise ValueError(f"families has shape {codes.shape} but p {values.shape}")
     result = np.ones(values.shape)
-    result[mask] = stats.false_discovery_control(values[mask], method=procedure.value) if mask.any() else 1.0
+    for code in np.unique(codes[mask]):
+        here = mask & (codes == code)
+        result[here] = stats.false_discovery_control(values[here], method=procedure.value)
     return result

@@ -109,28 +109,33 @@ def disparities(block: PairShard, concepts: ConceptSet, tau: float) -> Disparity
     Raises:
         ValueError: there are not as many names as columns.
     """
-    columns = concepts.members.shape[1] + block.directions.shape[1]
+    directions = block.directions if concepts.directions is None else Csr(block.directions[:, concepts.directions])
+    columns = concepts.members.shape[1] + directions.shape[1]
     if len(concepts.names) != columns:
         raise ValueError(f"{len(concepts.names)} concepts are named, but {columns} columns are tested")
     found = disparity(firing_difference(block.freq_chosen, block.freq_rejected, tau), concepts.members)
-    if not block.directions.shape[1]:
+    if not directions.shape[1]:
         return found
-    both = csr(sparse.hstack([found.numerators, block.directions.astype(np.int64)], format="csr"))
-    return Disparity(both, np.concatenate([found.sizes, np.ones(block.directions.shape[1], np.int64)]))
+    both = csr(sparse.hstack([found.numerators, directions.astype(np.int64)], format="csr"))
+    return Disparity(both, np.concatenate([found.sizes, np.ones(directions.shape[1], np.int64)]))
 
 
 def concept_subset(concepts: ConceptSet, columns: Ints) -> ConceptSet:
-    """Some columns made of features, in ascending order, and every direction: what a view that tests few should compute.
+    """Some columns, in ascending order: what a view that tests few should compute.
 
     Raises:
-        ValueError: the columns do not ascend, or leave out a direction.
+        ValueError: the columns do not ascend.
     """
     made = concepts.members.shape[1]
-    directions = np.arange(made, len(concepts.names))
-    if (np.diff(columns) <= 0).any() or not np.array_equal(columns[columns >= made], directions):
-        raise ValueError("columns must ascend and hold every direction")
+    if (np.diff(columns) <= 0).any():
+        raise ValueError("columns must ascend")
+    others = columns[columns >= made] - made
     names = tuple(concepts.names[column] for column in columns)
-    return ConceptSet(names, Csr(concepts.members[:, columns[columns < made]]))
+    return ConceptSet(
+        names,
+        Csr(concepts.members[:, columns[columns < made]]),
+        others if concepts.directions is None else concepts.directions[others],
+    )
 
 
 def _cut(shard: PairShard, first: int, last: int) -> PairShard:

@@ -19,6 +19,7 @@ class Reason(IntEnum):
     NOT_CONVERGED = 8
     FEW_INSIDE = 9
     FEW_OUTSIDE = 10
+    UNATTAINABLE = 11
 
     @property
     def text(self) -> str:
@@ -38,4 +39,5 @@ _TEXTS = {
     Reason.NOT_CONVERGED: "the fit of the nuisance differences did not converge",
     Reason.FEW_INSIDE: "fewer than two pairs are inside the condition",
     Reason.FEW_OUTSIDE: "fewer than two pairs are outside the condition",
+    Reason.UNATTAINABLE: "so few prompts separate chosen from rejected on this concept that no outcome would pass the correction",
 }

@@ -115,30 +115,38 @@ def test_stated(
 
 
 def _everywhere(table: TestTable, concepts: ConceptSet, options: AuditOptions) -> _Part:
-    """Of the first `keep` rows' concepts alone; the rest stay empty columns."""
-    kept = np.unique(table.concept[: options.keep])
-    made = concepts.members.shape[1]
-    columns = np.union1d(kept, np.arange(made, len(concepts.names))).astype(np.int64)
-    some = concept_subset(concepts, columns)
-
-    def part(block: PairShard, place: Ints) -> EvidenceBlock:
-        u = disparities(block, some, options.tau).values()
-        spread = Csr((u.data, columns[u.indices], u.indptr), shape=(u.shape[0], len(concepts.names)))
-        return EvidenceBlock(block.rows, spread, None)
-
-    return part
+    kept = _kept_disparities(table, np.arange(len(concepts.names)), concepts, options)
+    return lambda block, place: EvidenceBlock(block.rows, kept(block), None)
 
 
 def _by_features(table: TestTable, concepts: ConceptSet, options: AuditOptions, known: Survey) -> _Part:
     place_of = {name: column for column, name in enumerate(concepts.names)}
-    some = concept_subset(concepts, np.array([place_of[concept.name] for concept in table.concepts], np.int64))
+    kept = _kept_disparities(table, np.array([place_of[concept.name] for concept in table.concepts], np.int64), concepts, options)
     label = labels_of(table, known)
 
     def part(block: PairShard, place: Ints) -> EvidenceBlock:
-        u = disparities(block, some, options.tau).values()
-        return EvidenceBlock(block.rows, u, inside_groups(block, label[place], len(table.members)))
+        return EvidenceBlock(block.rows, kept(block), inside_groups(block, label[place], len(table.members)))
 
     return part
+
+
+def _kept_disparities(table: TestTable, columns: Ints, concepts: ConceptSet, options: AuditOptions) -> Callable[[PairShard], Csr]:
+    """u [pairs, concepts of the table]: of the first `keep` rows' concepts alone, the rest stay empty columns.
+
+    Args:
+        table: whose rows are kept.
+        columns: where each of its concepts stands among all, ascending.
+        concepts: all concepts.
+        options: tau and how many rows are kept.
+    """
+    kept = np.unique(table.concept[: options.keep]).astype(np.int64)
+    some = concept_subset(concepts, columns[kept])
+
+    def found(block: PairShard) -> Csr:
+        u = disparities(block, some, options.tau).values()
+        return Csr((u.data, kept[u.indices], u.indptr), shape=(u.shape[0], len(columns)))
+
+    return found
 
 
 def _by_prompts(clusters: PromptClusters, options: AuditOptions) -> _Part:

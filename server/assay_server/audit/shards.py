@@ -29,7 +29,7 @@ class PairShard:
     max_chosen: Csr  # [pairs, d_sae] float32, same pattern as freq_chosen
     max_rejected: Csr  # [pairs, d_sae] float32, same pattern as freq_rejected
     nuisance: Floats  # [pairs, nuisances] differences, chosen minus rejected; no columns where nothing is controlled
-    directions: Csr  # [pairs, directional concepts] int64 in {-1, 0, 1}: 1{score_c > threshold} - 1{score_r > threshold}
+    directions: Csr  # [pairs, other concepts] int64 in {-1, 0, 1}: which response shows it (a direction, a descriptor, a word)
     groups: Csr  # [pairs, given groups] 0/1 int64: conditions that are known beforehand (metadata values, stated ones)
 
 
@@ -53,5 +53,6 @@ class Shards(Protocol):
 class ConceptSet:
     """The concepts that are tested: columns of `members` first, then those of `PairShard.directions`."""
 
-    names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/..."; one per column
+    names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/...", "text/bold", "word/sorry"; one per column
     members: Csr  # [d_sae, concepts by features] 0/1 int64
+    directions: Ints | None = None  # the columns of `PairShard.directions` that stand behind the last names; None: all of them

@@ -41,11 +41,12 @@ def effects(
     *,
     tested: Bools | None = None,
     p_max_t: Floats | None = None,
+    families: Ints | None = None,
 ) -> Effects:
-    """Effects with q-values over what was tested: by default wherever there is no reason against it."""
+    """Effects with q-values over what was tested: by default wherever there is no reason against it; by family."""
     counted = reason == Reason.NONE if tested is None else tested
-    by = q_values(p, Procedure.BENJAMINI_YEKUTIELI, tested=counted)
-    return Effects(estimate, low, high, z, p, q_values(p, tested=counted), by, p_max_t, reason)
+    by = q_values(p, Procedure.BENJAMINI_YEKUTIELI, tested=counted, families=families)
+    return Effects(estimate, low, high, z, p, q_values(p, tested=counted, families=families), by, p_max_t, reason)
 
 
 def found(shown: Effects, options: AuditOptions) -> Bools:

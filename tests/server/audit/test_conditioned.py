@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from assay_server.audit.conditioned import Contrasted, Contrasting, conditioned_table, stacked
+from assay_server.audit.conditioned import Contrasted, Contrasting, conditioned_table
 from assay_server.audit.findings import AuditOptions, Condition, TestedConcept, ViewKind
 from assay_server.audit.matrices import Csr
 from assay_server.audit.nuisance import fit_nuisance
@@ -121,15 +121,6 @@ def test_a_nuisance_that_decides_everything_leaves_no_controlled_effect() -> Non
     assert (found.controlled.reason == Reason.SEPARATED).all()
     assert (found.controlled.p == 1).all()
     assert (found.raw.p < 1).any()
-
-
-def test_conditions_can_stand_one_behind_the_other() -> None:
-    one, two = contrasted(example(4), []), contrasted(example(5), [])
-    both = stacked(one, two)
-    assert np.array_equal(both.raw.p, np.concatenate([one.raw.p, two.raw.p]))
-    assert both.raw_halves.shape == (2, 6, 4)
-    assert both.controlled is not None
-    assert np.array_equal(both.controlled.delta[3:], two.controlled.delta)  # type: ignore[union-attr]
 
 
 def test_a_table_keeps_the_strongest_by_p_and_puts_findings_first_then_the_larger_smaller_half() -> None:
