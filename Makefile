@@ -139,8 +139,9 @@ docs-tables: $(PYTHON_READY) ## Write the tables of README and docs from benchma
 
 ##@ Documentation
 
-docs-reference: $(PYTHON_READY) ## Write docs/configuration.md and docs/architecture.svg.
+docs-reference: $(PYTHON_READY) ## Write docs/configuration.md, docs/descriptors.md and docs/architecture.svg.
 	$(BIN)/python scripts/configuration.py
+	$(BIN)/python scripts/descriptors.py
 	$(BIN)/python scripts/architecture.py
 
 site: $(SITE_READY) ## Build the documentation, with the API reference, into .build/site.

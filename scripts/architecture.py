@@ -32,6 +32,7 @@ CAPTIONS = {
     "batching": "two lanes, one thread on the device",
     "cache": "LRU, Redis, single flight",
     "subject": "model, SAE, spans, forward pass, pooling",
+    "descriptors": "what a text shows, without a model",
     "errors": "the one family of errors",
     "config": "knobs",
     "telemetry": "metrics, logs",

@@ -1,4 +1,4 @@
-"""docs/configuration.md and docs/architecture.svg are what their scripts make, and a stale one is noticed."""
+"""The generated pages and pictures of docs are what their scripts make, and a stale one is noticed."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-GENERATED = {"configuration.py": "configuration.md", "architecture.py": "architecture.svg"}
+GENERATED = {"configuration.py": "configuration.md", "descriptors.py": "descriptors.md", "architecture.py": "architecture.svg"}
 
 
 def run(root: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -23,17 +23,15 @@ def test_the_committed_file_is_current(script: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_missing_page_is_stale_and_the_script_writes_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("script", "page"), [pair for pair in GENERATED.items() if pair[1].endswith(".md")])
+def test_a_missing_page_is_stale_and_the_script_writes_it(script: str, page: str, tmp_path: Path) -> None:
     for folder in ("scripts", "docs"):
         (tmp_path / folder).mkdir()
-    shutil.copy(ROOT / "scripts" / "configuration.py", tmp_path / "scripts")
-    stale = run(tmp_path, "configuration.py", "--check")
-    assert (stale.returncode, stale.stderr) == (
-        1,
-        "configuration.md is stale: run `make docs-reference` and commit the result.\n",
-    )
-    assert run(tmp_path, "configuration.py").returncode == 0
-    assert (tmp_path / "docs" / "configuration.md").read_text() == (ROOT / "docs" / "configuration.md").read_text()
+    shutil.copy(ROOT / "scripts" / script, tmp_path / "scripts")
+    stale = run(tmp_path, script, "--check")
+    assert (stale.returncode, stale.stderr) == (1, f"{page} is stale: run `make docs-reference` and commit the result.\n")
+    assert run(tmp_path, script).returncode == 0
+    assert (tmp_path / "docs" / page).read_text() == (ROOT / "docs" / page).read_text()
 
 
 def test_a_new_room_makes_the_picture_stale(tmp_path: Path) -> None:
