@@ -134,6 +134,8 @@ class TestTable:
     reason: str = ""  # why nothing was tested
     evidence: tuple[Evidence, ...] = field(default=())  # of the first `keep` rows
     note: str = ""  # what was done differently from the options, and why
+    log_odds: Floats | None = None  # [tests] of a word, chosen against rejected (Monroe et al. 2008); 0 for what is no word
+    log_odds_z: Floats | None = None
     lesson: Ints | None = None  # place of each row's distinct lesson from 1, 0 for none; None where none was looked for
     lesson_z: Floats | None = None  # of the row that leads a lesson, given the lessons before; 0 elsewhere
     families: tuple[FamilyCount, ...] = ()  # tests and findings by family; () where there is one correction for all

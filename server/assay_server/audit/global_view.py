@@ -166,11 +166,11 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
     base = sums.moments.closed()
     codes = family_codes(concepts.names)
     tested, score = sign_flip(base, seed=options.seed, check=check), None
-    raw = _raw(base, tested, sums.flips, options, codes, check)
+    raw = _raw(base, tested, sums.flips, options, concepts, check)
     controlled, half_means, half_z = None, base.half_means, _ratio(base.totals.astype(np.float64), np.sqrt(base.squares))
     if sums.control is not None and sums.halves is not None:
         score = controlled_effect(sums.control, level=options.interval_level)
-        controlled = _controlled(score, sums, options, codes, check)
+        controlled = _controlled(score, sums, options, concepts, check)
         half_means = 2 * sums.halves.score / np.maximum(base.pairs, 1)[:, None]
         half_z = _ratio(sums.halves.score, np.sqrt(sums.halves.squares))
     decisive = raw if controlled is None else controlled
@@ -209,24 +209,29 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
     return ordered(table, order)
 
 
-def _raw(base: Moments, tested: SignFlip, flips: FlipSums | None, options: AuditOptions, codes: Ints, check: Check) -> Effects:
+def _raw(
+    base: Moments, tested: SignFlip, flips: FlipSums | None, options: AuditOptions, concepts: ConceptSet, check: Check
+) -> Effects:
     bounds = mean_intervals(base, level=options.interval_level)
     counted = tested.reason == Reason.NONE
     adjusted = None
     if flips is not None:
         scale = np.where(counted, np.sqrt(base.prompt_squares.astype(np.float64)), 0.0)
         adjusted = max_t(flips, base.total, scale, check=check)
+    codes = family_codes(concepts.names)
     reason, p = _filtered(tested.reason, tested.p, 2.0 ** np.minimum(1.0 - tested.prompts, 0.0), codes, options)
-    return effects(tested.mean, bounds.low, bounds.high, tested.z, p, reason, p_max_t=adjusted, families=codes)
+    shown = tested.mean, bounds.low, bounds.high, tested.z, p, reason
+    return effects(*shown, p_max_t=adjusted, families=codes, second_p=concepts.second_p)
 
 
-def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions, codes: Ints, check: Check) -> Effects:
+def _controlled(score: ScoreTest, sums: GlobalSums, options: AuditOptions, concepts: ConceptSet, check: Check) -> Effects:
     adjusted = None
     if sums.controlled_flips is not None and sums.control is not None:
         adjusted = controlled_max_t(sums.controlled_flips, sums.control, level=options.interval_level, check=check)
-    least = 2 * special.ndtr(-np.sqrt(score.prompts.astype(np.float64)))
+    least, codes = 2 * special.ndtr(-np.sqrt(score.prompts.astype(np.float64))), family_codes(concepts.names)
     reason, p = _filtered(score.reason, score.p, least, codes, options)
-    return effects(score.mean, score.mean_low, score.mean_high, score.z, p, reason, p_max_t=adjusted, families=codes)
+    shown = score.mean, score.mean_low, score.mean_high, score.z, p, reason
+    return effects(*shown, p_max_t=adjusted, families=codes, second_p=concepts.second_p)
 
 
 def _filtered(reason: Codes, p: Floats, least: Floats, codes: Ints, options: AuditOptions) -> tuple[Codes, Floats]:

@@ -135,6 +135,7 @@ def concept_subset(concepts: ConceptSet, columns: Ints) -> ConceptSet:
         names,
         Csr(concepts.members[:, columns[columns < made]]),
         others if concepts.directions is None else concepts.directions[others],
+        None if concepts.second_p is None else concepts.second_p[columns],
     )
 
 

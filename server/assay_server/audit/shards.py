@@ -56,3 +56,4 @@ class ConceptSet:
     names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/...", "text/bold", "word/sorry"; one per column
     members: Csr  # [d_sae, concepts by features] 0/1 int64
     directions: Ints | None = None  # the columns of `PairShard.directions` that stand behind the last names; None: all of them
+    second_p: Floats | None = None  # [concepts] p of another test that a finding must pass too (log-odds of words); 0 elsewhere

@@ -42,11 +42,16 @@ def effects(
     tested: Bools | None = None,
     p_max_t: Floats | None = None,
     families: Ints | None = None,
+    second_p: Floats | None = None,
 ) -> Effects:
-    """Effects with q-values over what was tested: by default wherever there is no reason against it; by family."""
+    """Effects with q-values over what was tested: by default wherever there is no reason against it; by family.
+
+    Where there is a second p, q is that of the larger: a finding passes both tests (the intersection-union test, Berger 1982).
+    """
     counted = reason == Reason.NONE if tested is None else tested
-    by = q_values(p, Procedure.BENJAMINI_YEKUTIELI, tested=counted, families=families)
-    return Effects(estimate, low, high, z, p, q_values(p, tested=counted, families=families), by, p_max_t, reason)
+    both = p if second_p is None else np.maximum(p, second_p)
+    q, by = (q_values(both, procedure, tested=counted, families=families) for procedure in Procedure)
+    return Effects(estimate, low, high, z, p, q, by, p_max_t, reason)
 
 
 def found(shown: Effects, options: AuditOptions) -> Bools:

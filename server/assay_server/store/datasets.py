@@ -106,11 +106,11 @@ class Datasets:
 
     def read(self, dataset: Dataset, shard: int) -> list[Pair]:
         """The pairs of a shard. Raises DataLoss where its file is damaged or gone."""
-        return from_parquet(self._bytes(dataset, shard))
+        return from_parquet(self.bytes(dataset, shard))
 
     def columns(self, dataset: Dataset, shard: int, columns: tuple[str, ...]) -> Any:
         """Some columns of a shard as an Arrow table. Raises DataLoss."""
-        return read_table(self._bytes(dataset, shard), columns)
+        return read_table(self.bytes(dataset, shard), columns)
 
     def chunks(self, dataset: Dataset, start: int = 0) -> Iterator[tuple[int, list[Pair]]]:
         """All pairs from a row on, shard by shard, each with the row of its first pair. Raises DataLoss."""
@@ -155,7 +155,7 @@ class Datasets:
         try:
             dataset = self.get(id)
             for shard in range(len(dataset.shards)):
-                self._bytes(dataset, shard)
+                self.bytes(dataset, shard)
         except (NotFound, DataLoss):
             return None
         return dataset
@@ -184,7 +184,8 @@ class Datasets:
         few = tuple(sorted(keys)[:MAX_METADATA_KEYS])
         return Dataset(id, display_name, fingerprint, start, len(prompts), few, time.time(), tuple(shards))
 
-    def _bytes(self, dataset: Dataset, shard: int) -> bytes:
+    def bytes(self, dataset: Dataset, shard: int) -> bytes:
+        """The file of a shard. Raises DataLoss where it is damaged or gone."""
         path = _shard(dataset.id, shard)
         try:
             data = self._files.read(path)

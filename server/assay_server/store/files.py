@@ -28,6 +28,7 @@ FOLDERS = (
     "uploads",
     "datasets",
     "features",
+    "texts",
     "concepts",
     "examples",
     "clusters",

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,33 @@ import numpy as np
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.passes import Survey, survey
 from assay_server.audit.run import run_views, test_stated
+from assay_server.audit.shards import ConceptSet
 from assay_server.audit.watch import Watch
+from assay_server.audit.words import LogOdds
 from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
 from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metadata_groups
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
 from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
+from assay_server.jobs.audits.texts import AuditTexts, TextColumns, with_odds
 from assay_server.jobs.audits.types import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary
 from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.datasets.scoring import total_cost
-from assay_server.jobs.datasets.shards import DatasetShards, Groups, NoGroups, ShardGone, ShardSpec, nuisance_names
+from assay_server.jobs.datasets.shards import (
+    DatasetShards,
+    Groups,
+    NoColumns,
+    NoGroups,
+    OtherColumns,
+    ShardGone,
+    ShardSpec,
+    nuisance_names,
+)
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.telemetry import NoTelemetry, Telemetry
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import Features, ShardCost
+from assay_server.store.texts import Texts
 from assay_server.subject.types import SpanName, SubjectInfo
 
 _ATTEMPTS = 3
@@ -93,7 +107,8 @@ class AuditRunner:
             features, cost = await self._datasets.score(dataset, snapshot.vectors, progress, told)
             apart.append(cost)
             began = time.monotonic()
-            testing = _Testing(info.settings, self._store, dataset, features, snapshot, self._info.d_sae, progress)
+            texts = partial(self._datasets.texts, dataset, progress)
+            testing = _Testing(info.settings, self._store, dataset, features, texts, snapshot, self._info.d_sae, progress)
             try:
                 found, tables = await progress.in_thread(lambda testing=testing: testing.run(asked.get("stated")))
                 total = await asyncio.to_thread(_cost, dataset, features, scored, apart)
@@ -125,6 +140,7 @@ class _Testing:
         datasets: Datasets,
         dataset: Dataset,
         features: Features,
+        texts: Callable[[], Texts],
         snapshot: Snapshot,
         d_sae: int,
         progress: Progress,
@@ -133,6 +149,7 @@ class _Testing:
         self._datasets = datasets
         self._dataset = dataset
         self._features = features
+        self._texts = texts
         self._snapshot = snapshot
         self._d_sae = d_sae
         self._progress = progress
@@ -140,18 +157,25 @@ class _Testing:
 
     def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable]]:
         """The ``AuditInfo`` fields that the tests give, and the tables."""
+        read = self._read_texts(stated)
         self._progress.enter("testing")
         groups = self._groups(stated)
-        shards = self._shards(groups)
+        shards = self._shards(groups, NoColumns() if read is None else read[1])
         known = survey(shards, self._report)
         statistics = resolved(self._settings.statistics, shards.pairs)
         if stated is None:
             given = groups.conditions if isinstance(groups, MetadataGroups) else ()
             firing = self._firing(shards) if ConceptFamily.FEATURES in self._settings.families else []
             concepts = self._snapshot.columns(firing, self._d_sae)
+            odds = None if read is None else self._odds(*read)
+            if read is not None:
+                concepts = self._with_texts(concepts, read[1], odds)
             tables = run_views(shards, concepts, statistics, given=given, watch=self._watch, known=known)
+            if odds is not None and ViewKind.GLOBAL in tables:
+                tables[ViewKind.GLOBAL] = with_odds(tables[ViewKind.GLOBAL], odds, concepts)
         else:
-            tables = {ViewKind.STATED: self._stated(stated, shards, statistics, known)}
+            concepts = self._with_texts(self._snapshot.columns([], self._d_sae), NoColumns() if read is None else read[1], None)
+            tables = {ViewKind.STATED: self._stated(stated, shards, concepts, statistics, known)}
         found = {
             "settings": replace(self._settings, statistics=statistics),
             "views": tuple(summary_of(table, statistics.keep) for table in tables.values()),
@@ -160,6 +184,34 @@ class _Testing:
         }
         return found, tables
 
+    def _read_texts(self, stated: Mapping[str, Any] | None) -> tuple[AuditTexts, TextColumns] | None:
+        families = self._settings.families
+        if stated is not None:
+            if not stated.get("text"):
+                return None
+            texts = AuditTexts(self._texts(), self._dataset, self._progress.check)
+            return texts, texts.column(stated["text"])
+        if not {ConceptFamily.DESCRIPTORS, ConceptFamily.WORDS} & set(families):
+            return None
+        texts = AuditTexts(self._texts(), self._dataset, self._progress.check)
+        descriptors, words = (one in families for one in (ConceptFamily.DESCRIPTORS, ConceptFamily.WORDS))
+        return texts, texts.columns(descriptors=descriptors, with_words=words)
+
+    def _odds(self, texts: AuditTexts, columns: TextColumns) -> LogOdds | None:
+        if not len(columns.vocabulary.ids):
+            return None
+        prompts, usable = np.zeros(self._dataset.pairs, np.int64), np.zeros(self._dataset.pairs, np.bool_)
+        for shard in self._shards(NoGroups(), NoColumns()).feature_shards():
+            prompts[shard.rows], usable[shard.rows] = shard.prompts, shard.usable
+        return texts.odds(columns.vocabulary, prompts, usable)
+
+    def _with_texts(self, concepts: ConceptSet, columns: OtherColumns, odds: LogOdds | None) -> ConceptSet:
+        """The concepts with descriptors and words behind them; a word passes two tests."""
+        names = (*concepts.names, *columns.names)
+        if odds is None:
+            return replace(concepts, names=names)
+        return replace(concepts, names=names, second_p=np.concatenate([np.zeros(len(names) - len(odds.p)), odds.p]))
+
     def _groups(self, stated: Mapping[str, Any] | None) -> Groups:
         if stated is None:
             least = self._settings.statistics.min_inside
@@ -167,17 +219,18 @@ class _Testing:
             return metadata_groups(self._datasets, self._dataset, keys, least, check=self._progress.check)
         return NoGroups() if stated["rows"] is None else RowGroup(np.array(stated["rows"], np.int64))
 
-    def _stated(self, stated: Mapping[str, Any], shards: DatasetShards, statistics: AuditOptions, known: Survey) -> TestTable:
+    def _stated(
+        self, stated: Mapping[str, Any], shards: DatasetShards, concepts: ConceptSet, statistics: AuditOptions, known: Survey
+    ) -> TestTable:
         condition = Condition(stated["condition"], tuple(stated["features"])) if stated["condition"] else None
         everywhere = condition is None
         inside = None if everywhere else stated["features"] if stated["rows"] is None else 0
-        concepts = self._snapshot.columns([], self._d_sae)
         table = test_stated(shards, concepts, statistics, inside=inside, condition=condition, watch=self._watch, known=known)
         if not len(table.concept):
             raise FailedPrecondition(f"The hypothesis cannot be tested: {table.reason}.", reason="NOTHING_TO_TEST")
         return table
 
-    def _shards(self, groups: Groups) -> DatasetShards:
+    def _shards(self, groups: Groups, others: OtherColumns) -> DatasetShards:
         unusable = 0
         for shard in range(len(self._dataset.shards)):
             self._progress.check()
@@ -185,7 +238,7 @@ class _Testing:
                 unusable += self._features.cost(shard)[1]
             except (FileNotFoundError, DataLoss) as error:
                 raise ShardGone("A shard of features is gone.", details={"shard": shard}) from error
-        spec = ShardSpec(self._settings.nuisances, self._snapshot.vectors, self._snapshot.thresholds, groups)
+        spec = ShardSpec(self._settings.nuisances, self._snapshot.vectors, self._snapshot.thresholds, groups, others)
         pairs = self._dataset.pairs - unusable
         return DatasetShards(self._datasets, self._dataset, self._features, self._d_sae, pairs, spec, self._progress.check)
 

@@ -13,6 +13,7 @@ from assay_server.jobs.audits.concepts import ConceptColumns, concept_set
 from assay_server.jobs.audits.conditions import metadata_name, rows_with_metadata
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import snapshot_of, to_record
+from assay_server.jobs.audits.texts import check_text_concept, is_text_concept
 from assay_server.jobs.audits.types import AuditCondition, AuditInfo, MetadataValue, PromptConcept, StatedCondition
 from assay_server.store.clusters import StoredClusters
 from assay_server.store.concepts import StoredConcept
@@ -48,7 +49,8 @@ class Stating:
         Raises:
             NotFound, InvalidItem, FailedPrecondition, SubjectMismatch: the concept or the condition cannot be used.
         """
-        record = to_record(snapshot_of(self._column(concept, info, "concept")))
+        text = check_text_concept(concept, "concept") if is_text_concept(concept) else ""
+        record = to_record(snapshot_of(concept_set(info.d_sae) if text else self._column(concept, info, "concept")))
         name, rows, features = "", None, list[int]()
         if isinstance(condition, PromptConcept):
             name, features = condition.concept, self._prompt_features(condition.concept, info)
@@ -58,6 +60,7 @@ class Stating:
         elif isinstance(condition, AuditCondition):
             name, rows, features = self._audit_rows(dataset, condition.name, info)
         record["stated"] = {
+            "text": text,
             "condition": name,
             "features": features,
             "rows": None if rows is None else rows.tolist(),
@@ -74,12 +77,9 @@ class Stating:
         clusters = self._clusters()
         if kind == "cluster" and clusters is not None and 0 <= number < len(clusters):
             return concept_set(info.d_sae, clusters=[clusters.clusters[number]])
+        last = f" or cluster/0 to cluster/{len(clusters) - 1}" if clusters else "; no clusters are computed"
         raise NotFound(
-            f"There is no concept {name!r}: give concepts/ID, feature/0 to feature/{info.d_sae - 1}, or cluster/0 to "
-            f"cluster/{len(clusters or ()) - 1}."
-            if clusters
-            else f"There is no concept {name!r}: give concepts/ID or feature/0 to feature/{info.d_sae - 1}; no clusters are "
-            "computed.",
+            f"There is no concept {name!r}: give concepts/ID, text/ID, word/PHRASE, feature/0 to feature/{info.d_sae - 1}{last}.",
             field=field,
         )
 

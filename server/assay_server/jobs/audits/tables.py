@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,8 @@ COLUMNS = (
     Column("rank_first_half", pa.int64()),
     Column("rank_second_half", pa.int64()),
     Column("rank_stable", pa.bool_()),
+    Column("log_odds", pa.float64(), optional=True, blank=0.0),
+    Column("log_odds_z", pa.float64(), optional=True, blank=0.0),
     Column("lesson", pa.int64(), optional=True),
     Column("lesson_z", pa.float64(), optional=True, blank=0.0),
 )
@@ -71,7 +73,7 @@ _REASONS = {reason.text: int(reason) for reason in Reason}
 # The order in which a fingerprint reads a head.
 _HEAD = (
     *("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note"),
-    *("concepts", "nuisances", "lessons"),
+    *("concepts", "nuisances", "lessons", "families"),
 )
 
 
@@ -100,13 +102,15 @@ def summary_of(table: TestTable, keep: int) -> ViewSummary:
         reason=table.reason,
         note=table.note,
         lessons=table.lessons,
+        families=table.families,
     )
 
 
 def head_of(table: TestTable, keep: int) -> TableHead:
     """A table's head; the first ``keep`` rows are hypotheses."""
-    summary = asdict(summary_of(table, keep))
-    return TableHead(**summary, concepts=len(table.concepts), nuisances=table.controlled is not None)
+    summary = summary_of(table, keep)
+    values = {field.name: getattr(summary, field.name) for field in fields(summary)}
+    return TableHead(**values, concepts=len(table.concepts), nuisances=table.controlled is not None)
 
 
 def hypothesis_id(view: ViewKind, rank: int) -> str:
@@ -183,6 +187,7 @@ def from_arrow(arrow: Any, conditions: Any, head: TableHead) -> TestTable:
         findings_controlled=head.findings_controlled,
         reason=head.reason,
         note=head.note,
+        families=head.families,
         evidence=tuple(_evidence(arrow)),
         members=tuple(np.array(rows, np.int64) for rows in members if rows is not None),
     )

@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from assay_server.audit.families import FamilyCount
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair
@@ -120,6 +121,8 @@ class HypothesisRow:
     rank_second_half: int
     rank_stable: bool
     decision: DecisionInfo | None = None
+    log_odds: float | None = None  # of a word
+    log_odds_z: float | None = None
     lesson: int = 0
     lesson_z: float | None = None  # where it leads its lesson
 
@@ -153,6 +156,8 @@ class ConceptFamily(StrEnum):
 
     FEATURES = "features"
     CLUSTERS = "clusters"
+    DESCRIPTORS = "descriptors"
+    WORDS = "words"
 
 
 class Nuisance(StrEnum):
@@ -184,7 +189,7 @@ class AuditSettings:
     """
 
     statistics: AuditOptions = field(default_factory=AuditOptions)
-    families: tuple[ConceptFamily, ...] = (ConceptFamily.FEATURES, ConceptFamily.CLUSTERS)
+    families: tuple[ConceptFamily, ...] = tuple(ConceptFamily)
     concepts: tuple[str, ...] = ()
     nuisances: tuple[Nuisance, ...] = (Nuisance.LENGTH,)
     metadata_keys: tuple[str, ...] = ()
@@ -203,6 +208,7 @@ class ViewSummary:
     reason: str = ""
     note: str = ""
     lessons: int = 0
+    families: tuple[FamilyCount, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from assay_server.jobs.operations.jobs import Operations, check_request_id
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import Features, delete_features
 from assay_server.store.files import Files
+from assay_server.store.texts import delete_texts
 from assay_server.store.uploads import Position, Upload, Uploads
 from assay_server.subject.types import Pair, SubjectInfo
 
@@ -185,7 +186,7 @@ class DatasetJobs:
         return sorted(found, key=lambda info: (info.created, info.name), reverse=True)
 
     async def delete(self, name: str) -> None:
-        """Delete a dataset with its features. Raises FailedPrecondition (IN_USE) while work on it runs."""
+        """Delete a dataset with what was read from it. Raises FailedPrecondition (IN_USE) while work on it runs."""
         with suppress(DataLoss):  # a damaged one goes too
             await self._reader.find(name)
         open_work = self._operations.open_arguments()
@@ -196,6 +197,7 @@ class DatasetJobs:
         id = name.removeprefix("datasets/")
         await asyncio.to_thread(self._datasets.delete, id)
         await asyncio.to_thread(delete_features, self._files, id)
+        await asyncio.to_thread(delete_texts, self._files, id)
 
     def read(self, name: str, start: int = 0) -> AsyncIterator[tuple[int, list[Pair]]]:
         """A dataset's pairs from row ``start`` on, in chunks, each with the row of its first pair."""

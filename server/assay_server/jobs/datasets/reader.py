@@ -10,11 +10,13 @@ import numpy as np
 from assay_server.errors import InvalidItem, NotFound
 from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing
 from assay_server.jobs.datasets.shards import DatasetShards, ShardSpec
+from assay_server.jobs.datasets.texts import read_texts
 from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import ScorerLike
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, ShardCost
 from assay_server.store.files import Files
+from assay_server.store.texts import Texts
 from assay_server.subject.pair_checks import check_pair
 from assay_server.subject.types import Pair
 
@@ -77,6 +79,10 @@ class DatasetReader:
         return features, await score_missing(
             self._scorer, self._store, dataset, features, directions, options, progress, told=told
         )
+
+    def texts(self, dataset: Dataset, progress: Progress) -> Texts:
+        """A dataset's texts, after describing the missing ones; as ``read_texts``. Blocks: call it in a thread."""
+        return read_texts(self._files, self._store, dataset, progress)
 
     async def scored(self, dataset: Dataset, progress: Progress, spec: ShardSpec | None = None) -> DatasetShards:
         """A dataset's shards, after scoring the missing features and scores along the spec's directions."""

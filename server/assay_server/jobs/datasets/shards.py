@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.shards import PairShard
@@ -63,6 +64,29 @@ class NoGroups:
         return Csr((len(rows), 0), dtype=np.int64)
 
 
+class OtherColumns(Protocol):
+    """Concepts that are read from something else than features."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        ...
+
+    def columns(self, rows: Ints) -> tuple[Csr, Csr]:
+        """Some pairs by their rows: which response shows each concept, int64 [pairs, names] in {-1, 0, 1}; and how much more."""
+        ...
+
+
+class NoColumns:
+    """None."""
+
+    names: tuple[str, ...] = ()
+
+    def columns(self, rows: Ints) -> tuple[Csr, Csr]:
+        """No column."""
+        return Csr((len(rows), 0), dtype=np.int64), Csr((len(rows), 0), dtype=np.float32)
+
+
 @dataclass(frozen=True, eq=False)
 class ShardSpec:
     """What is read beside the features.
@@ -72,12 +96,14 @@ class ShardSpec:
         directions: concepts that are directions.
         thresholds: the score above which a response shows each of them.
         groups: conditions that are known beforehand.
+        others: concepts that stand behind the directions.
     """
 
     nuisances: tuple[Nuisance, ...] = ()
     directions: DirectionSet = field(default_factory=lambda: DirectionSet(np.zeros((0, 0), np.float32)))
     thresholds: tuple[float, ...] = ()
     groups: Groups = field(default_factory=NoGroups)
+    others: OtherColumns = field(default_factory=NoColumns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +162,17 @@ class DatasetShards:
             max_chosen=self._matrix(chosen, chosen.max, keep),
             max_rejected=self._matrix(rejected, rejected.max, keep),
             nuisance=nuisance_columns(shard, self.spec.nuisances)[keep],
-            directions=self._directions(index, keep),
+            directions=self._columns(index, shard.rows, keep),
             groups=self._groups(index, shard.rows, keep),
         )
 
     def _matrix(self, span: SpanColumns, values: NDArray[np.float32], keep: Ints) -> Csr:
         matrix = Csr((values, span.features, span.indptr), shape=(len(span.tokens), self.d_sae))
         return matrix if len(keep) == len(span.tokens) else matrix[keep]
+
+    def _columns(self, index: int, rows: Ints, keep: Ints) -> Csr:
+        others = self.spec.others.columns(rows[keep])[0]
+        return Csr(sparse.hstack([self._directions(index, keep), others], format="csr"))
 
     def _directions(self, index: int, keep: Ints) -> Csr:
         if not self.spec.thresholds:
