@@ -239,7 +239,7 @@ class ViewSummary:
         kept: hypotheses that can be listed.
         conditions: conditions that were formed; 0 in the global view.
         reason: why the view tested nothing, in a sentence; "" otherwise.
-        lessons: distinct lessons among the findings; in the global view only.
+        lessons: lessons among the findings.
         note: what was done otherwise than the options say, and why, in sentences; "" where nothing was.
     """
 

@@ -211,8 +211,9 @@ class Hypothesis:
         supporting: pairs that carry it most; only from `Client.hypothesis` and `test`.
         contradicting: pairs that contradict it most.
         decision: what was decided about it last; None where nothing was.
-        lesson: place, from 1, of the distinct lesson that a finding of the global view belongs to; 0 for none.
-        lesson_z: where it leads its lesson, its z once nuisances and the lessons before are controlled for; None elsewhere.
+        lesson: place, from 1 in order of importance, of the lesson of its view that a finding belongs to; 0 for none.
+        lesson_z: where it leads its lesson, its z (in the global view beside the lessons before it); None elsewhere.
+        lesson_stability: share of resamples of the prompts in which its lesson returned; None where none was looked for.
     """
 
     name: str
@@ -237,6 +238,7 @@ class Hypothesis:
     decision: Decision | None
     lesson: int = 0
     lesson_z: float | None = None
+    lesson_stability: float | None = None
 
     @property
     def id(self) -> str:
@@ -274,6 +276,7 @@ class Hypothesis:
             decision=Decision.from_proto(message.decision) if message.HasField("decision") else None,
             lesson=message.lesson,
             lesson_z=message.lesson_z if message.HasField("lesson_z") else None,
+            lesson_stability=message.lesson_stability if message.HasField("lesson_stability") else None,
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assay_server.audit.findings import Evidence
-from assay_server.audit.matrices import Csr, Floats, Ints
+from assay_server.audit.matrices import Bools, Csr, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,7 @@ class EvidenceBlock:
     rows: Ints  # [pairs] row in the dataset
     values: Csr  # [pairs, concepts] u
     inside: Csr | None  # [pairs, conditions] 0/1; None where there are no conditions
+    compared: Bools | None = None  # [pairs] that conditions formed by the view compare; None for all
 
 
 @dataclass(frozen=True, eq=False)

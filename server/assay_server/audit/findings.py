@@ -136,12 +136,13 @@ class TestTable:
     note: str = ""  # what was done differently from the options, and why
     log_odds: Floats | None = None  # [tests] of a word, chosen against rejected (Monroe et al. 2008); 0 for what is no word
     log_odds_z: Floats | None = None
-    lesson: Ints | None = None  # place of each row's distinct lesson from 1, 0 for none; None where none was looked for
-    lesson_z: Floats | None = None  # of the row that leads a lesson, given the lessons before; 0 elsewhere
+    lesson: Ints | None = None  # place of each row's lesson from 1; 0 for the rest and no finding; None where none was looked for
+    lesson_z: Floats | None = None  # of the row that leads a lesson: beside the lessons before (global), its own; 0 elsewhere
+    lesson_stability: Floats | None = None  # of each row's lesson, in [0, 1]; 0 where it belongs to none
     families: tuple[FamilyCount, ...] = ()  # tests and findings by family; () where there is one correction for all
     members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions
 
     @property
     def lessons(self) -> int:
-        """Distinct lessons among the findings; 0 where none was looked for."""
+        """Lessons among the findings; 0 where none was looked for."""
         return 0 if self.lesson is None else int(self.lesson.max(initial=0))

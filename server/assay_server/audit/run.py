@@ -1,7 +1,7 @@
 """An audit's statistics from end to end: the views over a dataset, and one stated hypothesis.
 
 A first pass fits the nuisance model on all pairs, each view passes over the shards as often as it must, and a last pass gathers
-the evidence of all views. The same shards, concepts, options and seed give the same bits.
+the evidence and the lessons of all views. The same shards, concepts, options and seed give the same bits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from assay_server.audit.evidence import EvidenceBlock, EvidenceCollector
 from assay_server.audit.feature_view import feature_view, inside_groups, labels_of
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.global_view import global_view
-from assay_server.audit.lessons import with_lessons
+from assay_server.audit.lessons import LessonSearch
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.passes import Survey, blocks, concept_subset, disparities, places, survey
 from assay_server.audit.prompt_view import PromptClusters, prompt_view, response_disparities
@@ -55,7 +55,7 @@ def run_views(
     tables: dict[ViewKind, TestTable] = {}
     parts: dict[ViewKind, _Part] = {}
     if ViewKind.GLOBAL in options.views:
-        table = with_lessons(global_view(shards, concepts, options, known, watch), shards, concepts, options, watch)
+        table = global_view(shards, concepts, options, known, watch)
         tables[ViewKind.GLOBAL] = table
         parts[ViewKind.GLOBAL] = _everywhere(table, concepts, options)
     if ViewKind.FEATURE_CONDITIONED in options.views:
@@ -68,7 +68,7 @@ def run_views(
         tables[ViewKind.PROMPT_CONDITIONED] = table
         if clusters is not None:
             parts[ViewKind.PROMPT_CONDITIONED] = _by_prompts(clusters, options)
-    return _with_evidence(tables, parts, shards, options, known, watch)
+    return _last_pass(tables, parts, shards, options, known, watch, lessons=True)
 
 
 def test_stated(
@@ -110,7 +110,7 @@ def test_stated(
         u = disparities(block, concepts, options.tau).values()
         return EvidenceBlock(block.rows, u, None if held is None else Csr(held[place]))
 
-    found = _with_evidence({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, options, known, watch)
+    found = _last_pass({ViewKind.STATED: table}, {ViewKind.STATED: part}, shards, options, known, watch, lessons=False)
     return found[ViewKind.STATED]
 
 
@@ -125,7 +125,8 @@ def _by_features(table: TestTable, concepts: ConceptSet, options: AuditOptions, 
     label = labels_of(table, known)
 
     def part(block: PairShard, place: Ints) -> EvidenceBlock:
-        return EvidenceBlock(block.rows, kept(block), inside_groups(block, label[place], len(table.members)))
+        inside = inside_groups(block, label[place], len(table.members))
+        return EvidenceBlock(block.rows, kept(block), inside, label[place] >= 0)
 
     return part
 
@@ -151,29 +152,38 @@ def _kept_disparities(table: TestTable, columns: Ints, concepts: ConceptSet, opt
 
 def _by_prompts(clusters: PromptClusters, options: AuditOptions) -> _Part:
     def part(block: PairShard, place: Ints) -> EvidenceBlock:
-        return EvidenceBlock(block.rows, response_disparities(block, clusters, options), Csr(clusters.inside[place]))
+        u = response_disparities(block, clusters, options)
+        return EvidenceBlock(block.rows, u, Csr(clusters.inside[place]), clusters.tested[place])
 
     return part
 
 
-def _with_evidence(
+def _last_pass(
     tables: dict[ViewKind, TestTable],
     parts: dict[ViewKind, _Part],
     shards: Shards,
     options: AuditOptions,
     known: Survey,
     watch: Watch,
+    *,
+    lessons: bool,
 ) -> dict[ViewKind, TestTable]:
-    """One more pass, for all tables that have rows."""
+    """Evidence of all tables that have rows, and lessons of those with findings, in one more pass."""
     kept = slice(0, options.keep)
     wanted = [view for view in parts if options.evidence and len(tables[view].concept[kept])]
     collectors = {view: _collector(tables[view], kept, options.evidence) for view in wanted}
-    for block in blocks(shards, "evidence", watch.progress) if wanted else ():
+    searches = {view: LessonSearch(tables[view], options, known) for view in tables if lessons and len(tables[view].concept)}
+    read = [view for view in parts if view in collectors or (view in searches and searches[view].wanted)]
+    for block in blocks(shards, "evidence", watch.progress) if read else ():
         place = places(block, known)
-        for view, collector in collectors.items():
-            collector.add(parts[view](block, place))
-    found = {view: replace(tables[view], evidence=collector.finish()) for view, collector in collectors.items()}
-    return {**tables, **found}
+        for view in read:
+            part = parts[view](block, place)
+            if view in collectors:
+                collectors[view].add(part)
+            if view in searches and searches[view].wanted:
+                searches[view].add(part, block)
+    told = {**tables, **{view: search.finish(watch.check) for view, search in searches.items()}}
+    return {**told, **{view: replace(told[view], evidence=collector.finish()) for view, collector in collectors.items()}}
 
 
 def _collector(table: TestTable, kept: slice, count: int) -> EvidenceCollector:

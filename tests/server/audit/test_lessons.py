@@ -1,180 +1,192 @@
+"""Lessons of whole views: planted causes, their leads, their stability, and what stays in the rest."""
+
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from assay_server.audit.disparity import Disparity
-from assay_server.audit.findings import AuditOptions, ViewKind
-from assay_server.audit.lessons import _given, distinct_lessons, stacked
+from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
+from assay_server.audit.groups import kind_of
+from assay_server.audit.lessons import same_conditions, stable_groups
 from assay_server.audit.matrices import Csr
+from assay_server.audit.resampling import Adjustment, BucketCollector, BucketSums
 from assay_server.audit.run import run_views
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from statsmodels.discrete.discrete_model import Logit
+from assay_server.audit.shards import PairShard
 
 from tests.server.audit.small_datasets import concepts_of, dataset, everything, express_more, split
 
-PAIRS = 600
+QUICK = AuditOptions(views=(ViewKind.GLOBAL,), max_t_flips=0, evidence=0)
 
 
-def echoes(draws: np.random.Generator, source: np.ndarray, keep: float) -> np.ndarray:
-    """A concept that follows another in a share of the pairs and is a coin in the rest."""
-    own = draws.integers(-1, 2, len(source))
-    return np.where(draws.random(len(source)) < keep, source, own)
+def gathered(u: np.ndarray, seed: int = 0) -> tuple[BucketSums, Adjustment, np.ndarray]:
+    """Bucket sums of u with one pair a prompt, their adjustment, and z."""
+    pairs = len(u)
+    collector = BucketCollector([np.arange(u.shape[1] + 1)], u.shape[1] + 1, np.arange(pairs), np.zeros(0, np.int64), seed)
+    collector.add(Csr(np.hstack([u, np.ones((pairs, 1))])), np.arange(pairs))
+    z = u.sum(axis=0) / np.sqrt((u**2).sum(axis=0))
+    return collector.finish()[0], Adjustment(u.mean(axis=0)[:, None], u.sum(axis=0)), z
 
 
-def lesson_data(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two lessons that have nothing to do with each other, four echoes of each, and length, which favours the chosen."""
+def echoes(draws: np.random.Generator, cause: np.ndarray, count: int, share: float) -> np.ndarray:
+    """u that follow a cause in a share of the pairs."""
+    return np.where(draws.random((len(cause), count)) < share, cause[:, None], draws.integers(-1, 2, (len(cause), count)))
+
+
+def planted(seed: int, pairs: int = 2_000) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Two causes, 40 findings behind each, clusters of ten among them, and the strongest of 500 columns of noise."""
     draws = np.random.default_rng(seed)
-    first = draws.choice([-1, 0, 1], PAIRS, p=[0.1, 0.4, 0.5])
-    second = draws.choice([-1, 0, 1], PAIRS, p=[0.1, 0.65, 0.25])
-    columns = [first, *(echoes(draws, first, 0.8) for _ in range(4)), second, *(echoes(draws, second, 0.8) for _ in range(4))]
-    return np.stack(columns, axis=1), np.arange(PAIRS), draws.normal(0.3, 1.0, (PAIRS, 1))
+    columns: list[np.ndarray] = []
+    names: list[str] = []
+    for number in range(2):
+        cause = draws.choice([-1, 0, 1], pairs, p=[0.15, 0.55, 0.3])
+        single = echoes(draws, cause, 36, 0.6)
+        columns += [single, single[:, :10].mean(axis=1, keepdims=True), single[:, 10:30].reshape(pairs, 2, 10).mean(axis=2)]
+        columns += [echoes(draws, cause, 1, 0.75)]
+        names += [f"feature/{36 * number + k}" for k in range(36)]
+        names += [f"cluster/{3 * number + k}" for k in range(3)] + [f"text/{number}"]
+    noise = draws.integers(-1, 2, (pairs, 500))
+    columns += [noise[:, [np.abs(noise.sum(axis=0)).argmax()]]]
+    return np.hstack(columns).astype(np.float64), np.repeat([0, 1, 2], [40, 40, 1]), [*names, "feature/99"]
 
 
-def integers(u: np.ndarray) -> Disparity:
-    return Disparity(Csr(u.astype(np.int64)), np.ones(u.shape[1], np.int64))
+@pytest.mark.parametrize("seed", range(4))
+def test_two_causes_behind_eighty_findings_are_two_lessons_that_hold(seed: int) -> None:
+    u, cause, names = planted(seed)
+    sums, adjustment, z = gathered(u)
+    assert names[int(np.abs(z).argmax())].startswith("cluster/")
+    groups, stability = stable_groups(sums, adjustment, z, np.array([kind_of(name) for name in names]), 0)
+    for own in (0, 1):
+        place = set(groups.lesson[cause == own].tolist())
+        assert place <= {1, 2}
+        assert len(place) == 1
+        (lesson,) = place
+        assert names[groups.leads[lesson - 1]] == f"text/{own}"
+        assert stability[lesson - 1] >= 0.95
+    # The strongest of 500 columns of noise belongs to nothing, or leads a lesson that does not hold.
+    told = groups.lesson[80]
+    assert told not in (1, 2)
+    assert told == 0 or stability[told - 1] < 0.8
 
 
-def test_ten_findings_of_two_lessons_are_two() -> None:
-    u, prompts, x = lesson_data()
-    found = distinct_lessons(integers(u), prompts, x)
-    assert found.leads.tolist() == [0, 5]
-    assert found.lesson.tolist() == [1] * 5 + [2] * 5
-    assert (found.z > 3).all()
-    assert (found.p < 1e-3).all()
+def test_stability_falls_with_the_evidence() -> None:
+    draws = np.random.default_rng(3)
+    shown: list[float] = []
+    for mean in (0.2, 0.125, 0.11):
+        u = draws.normal(0.0, 1.0, (1_000, 1))
+        u = (u - u.mean()) / u.std() + mean
+        sums, adjustment, z = gathered(u)
+        shown.append(float(stable_groups(sums, adjustment, z, np.array([1]), 0)[1][0]))
+    assert shown[0] > 0.9 > shown[1] > shown[2] > 0.3
 
 
-def test_the_second_lesson_enters_with_what_the_first_leaves_of_it() -> None:
-    u, prompts, x = lesson_data(1)
-    found = distinct_lessons(integers(u), prompts, x)
-    first, second = u[:, [found.leads[0]]], u[:, found.leads[1]]
-    design = np.hstack([x, first])
-    fit = Logit(np.ones(PAIRS), design).fit(disp=0, tol=1e-14, maxiter=100)
-    r = 1 - fit.predict(design)
-    w = r * (1 - r)
-    slope = np.linalg.solve((design * w[:, None]).T @ design, (design * w[:, None]).T @ second)
-    score = r * (second - design @ slope)
-    assert found.z[1] == pytest.approx(score.sum() / np.sqrt((score**2).sum()), rel=1e-9)
+def formatted(seed: int = 7, pairs: int = 900) -> PairShard:
+    """Two blocks that chosen responses express more, and one that rejected ones do."""
+    draws = np.random.default_rng(seed)
+    base = dataset(seed, pairs)
+    for features in (range(12), range(24, 36)):
+        base = express_more(base, features, draws.random(pairs) < 0.3, draws)
+    turned = replace(
+        base,
+        freq_chosen=base.freq_rejected,
+        freq_rejected=base.freq_chosen,
+        max_chosen=base.max_rejected,
+        max_rejected=base.max_chosen,
+    )
+    turned = express_more(turned, range(48, 60), draws.random(pairs) < 0.3, draws)
+    return replace(
+        turned,
+        freq_chosen=turned.freq_rejected,
+        freq_rejected=turned.freq_chosen,
+        max_chosen=turned.max_rejected,
+        max_rejected=turned.max_chosen,
+    )
 
 
-def test_a_lesson_of_the_other_sign_is_one_too() -> None:
-    u, prompts, x = lesson_data(2)
-    u[:, 5:] *= -1
-    found = distinct_lessons(integers(u), prompts, x)
-    assert found.leads.tolist() == [0, 5]
-    assert found.z[1] < 0
+def told(table: TestTable) -> dict[str, int]:
+    assert table.lesson is not None
+    names = [table.concepts[column].name for column in table.concept]
+    return dict(zip(names, table.lesson.tolist(), strict=True))
 
 
-def test_a_lesson_that_no_pair_contradicts_hides_no_other() -> None:
-    u, prompts, x = lesson_data(6)
-    always = (np.random.default_rng(6).random(PAIRS) < 0.5).astype(np.int64)
-    found = distinct_lessons(integers(np.hstack([always[:, None], u])), prompts, x)
-    assert found.leads[0] == 0
-    # What such a lesson does not decide is tested on its own pairs alone.
-    left = always == 0
-    alone = distinct_lessons(integers(u[left]), prompts[left], x[left])
-    assert found.leads[1] == alone.leads[0] + 1
-    assert found.z[1] == pytest.approx(alone.z[0], rel=1e-9)
-    assert found.lesson[:6].tolist() == [1, 2, 2, 2, 2, 2]
-
-
-def test_what_says_the_opposite_once_a_lesson_is_controlled_for_leads_nothing() -> None:
-    draws = np.random.default_rng(1)
-    cause, prompts = draws.integers(-1, 2, 2_000), np.arange(2_000)
-    follower = echoes(draws, cause, 0.7)
-    # Chosen for the cause and against the follower, which goes along with the cause so closely that it looks liked too.
-    chosen = np.where(draws.random(2_000) < 1 / (1 + np.exp(0.35 * follower - 1.2 * cause)), 1, -1)
-    u, x = np.stack([cause * chosen, follower * chosen], axis=1), np.zeros((2_000, 0))
-    assert distinct_lessons(integers(u[:, [1]]), prompts, x).z[0] > 5
-    given_cause = _given(integers(u), prompts, x, integers(u).values(), [0])
-    assert given_cause.p[1] < 1e-3
-    assert given_cause.z[1] < 0
-    found = distinct_lessons(integers(u), prompts, x)
-    assert found.leads.tolist() == [0]
-    assert found.lesson.tolist() == [1, 1]
-
-
-def test_a_twin_of_a_lesson_belongs_to_it_and_leads_nothing() -> None:
-    u, prompts, x = lesson_data(3)
-    found = distinct_lessons(integers(np.hstack([u, u[:, [0]]])), prompts, x)
-    assert found.lesson[-1] == found.lesson[0] == 1
-    assert len(found.leads) == 2
-
-
-def test_what_only_several_lessons_explain_together_belongs_to_none() -> None:
-    # Four lessons over pairs of their own, and a weak sum of them: no one of the four explains half of it.
-    quarter = np.arange(PAIRS) % 4
-    draws = np.random.default_rng(4)
-    moods = draws.choice([-1, 0, 1], PAIRS, p=[0.1, 0.2, 0.7])
-    parts = np.stack([np.where(quarter == part, moods, 0) for part in range(4)], axis=1)
-    mixed = np.where(draws.random(PAIRS) < 0.15, moods, 0)[:, None]
-    found = distinct_lessons(integers(np.hstack([parts, mixed])), np.arange(PAIRS), np.zeros((PAIRS, 0)))
-    assert sorted(found.leads.tolist()) == [0, 1, 2, 3]
-    assert found.lesson[4] == 0
-
-
-def test_pairs_of_one_prompt_count_once() -> None:
-    u, _, x = lesson_data(5)
-    alone = distinct_lessons(integers(u), np.arange(PAIRS), x)
-    shared = distinct_lessons(integers(np.repeat(u, 3, axis=0)), np.repeat(np.arange(PAIRS), 3), np.repeat(x, 3, axis=0))
-    assert shared.leads.tolist() == alone.leads.tolist()
-    np.testing.assert_allclose(shared.z, alone.z, rtol=1e-9)
-
-
-@pytest.mark.parametrize("pairs", [0, 1, 2])
-def test_few_pairs_teach_no_lesson_and_break_nothing(pairs: int) -> None:
-    u, prompts, x = lesson_data()
-    found = distinct_lessons(integers(u[:pairs]), prompts[:pairs], x[:pairs])
-    assert len(found.leads) == 0
-    assert found.lesson.tolist() == [0] * 10
-
-
-def test_no_findings_are_no_lessons() -> None:
-    found = distinct_lessons(integers(np.zeros((PAIRS, 0))), np.arange(PAIRS), np.zeros((PAIRS, 1)))
-    assert len(found.leads) == len(found.lesson) == 0
-
-
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), cut=st.integers(1, PAIRS - 1))
-def test_lessons_are_the_same_however_the_pairs_are_cut(seed: int, cut: int) -> None:
-    u, prompts, x = lesson_data(seed)
-    whole = distinct_lessons(integers(u), prompts, x)
-    cut_up = distinct_lessons(stacked([integers(u[:cut]), integers(u[cut:])]), prompts, x)
-    np.testing.assert_array_equal(whole.leads, cut_up.leads)
-    np.testing.assert_array_equal(whole.z, cut_up.z)
-    assert np.isfinite(whole.z).all()
-    assert (np.diff(np.sort(whole.leads)) > 0).all()
-    for place, lead in enumerate(whole.leads):
-        assert whole.lesson[lead] == place + 1
-
-
-def test_the_global_view_tells_a_clusters_features_from_another_lesson() -> None:
-    draws = np.random.default_rng(7)
-    base = dataset(7, 900)
-    planted = express_more(base, range(12), draws.random(900) < 0.3, draws)
-    planted = express_more(planted, range(24, 36), draws.random(900) < 0.3, draws)
-    options = AuditOptions(views=(ViewKind.GLOBAL,), max_t_flips=0, evidence=0)
-    table = run_views(split(planted, [300, 301]), concepts_of(planted), options)[ViewKind.GLOBAL]
+def test_the_global_view_tells_two_lessons_of_more_and_one_of_less() -> None:
+    planted = formatted()
+    table = run_views(split(planted, [300, 301]), concepts_of(planted), QUICK)[ViewKind.GLOBAL]
     assert table.lesson is not None
     assert table.lesson_z is not None
-    names = [table.concepts[column].name for column in table.concept]
-    leads = [names[row] for row in np.flatnonzero(table.lesson_z)]
-    assert leads[:2] in (["cluster/0", "cluster/2"], ["cluster/2", "cluster/0"])
-    of = dict(zip(names, table.lesson.tolist(), strict=True))
-    assert of["cluster/0"] != of["cluster/2"]
-    assert set(table.lesson[~table.finding].tolist()) == {0}
-    whole = run_views(split(planted, []), concepts_of(planted), options)[ViewKind.GLOBAL]
+    assert table.lesson_stability is not None
+    assert table.controlled is not None
+    lesson = told(table)
+    places = [lesson[f"cluster/{block}"] for block in (0, 2, 4)]
+    assert sorted(places) == [1, 2, 3]
+    for place, block, sign in zip(places, (0, 2, 4), (1, 1, -1), strict=True):
+        members = table.lesson == place
+        assert {lesson[f"feature/{12 * block + k}"] for k in range(12)} == {place}
+        assert (np.sign(table.controlled.estimate[members]) == sign).all()
+        (lead,) = np.flatnonzero(members & (table.lesson_z != 0))
+        assert table.concepts[table.concept[lead]].name.startswith("feature/"), "a cluster is stronger, and leads nothing"
+        assert np.sign(table.lesson_z[lead]) == sign
+        assert set(table.lesson_stability[members].tolist()) == {table.lesson_stability[lead]}
+        assert table.lesson_stability[lead] >= 0.95
+    assert not table.lesson[~table.finding].any()
+    assert not table.lesson_stability[table.lesson == 0].any()
+    assert table.lessons == int(table.lesson.max())
+    whole = run_views(split(planted, []), concepts_of(planted), QUICK)[ViewKind.GLOBAL]
     for mine, theirs in zip(everything(table), everything(whole), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_a_condition_has_lessons_of_its_own() -> None:
+    draws = np.random.default_rng(11)
+    pairs = 1_200
+    base = dataset(11, pairs)
+    inside = base.groups.toarray()[:, 0] == 1
+    base = express_more(base, range(40, 46), inside & (draws.random(pairs) < 0.4), draws)
+    base = express_more(base, range(60, 64), inside & (draws.random(pairs) < 0.4), draws)
+    options = replace(QUICK, views=(ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED), min_features=1)
+    given = tuple(Condition(f"metadata/topic={topic}") for topic in range(3))
+    tables = run_views(split(base, [500]), concepts_of(base), options, given=given)
+    for view, condition in ((ViewKind.FEATURE_CONDITIONED, "metadata/topic=0"), (ViewKind.PROMPT_CONDITIONED, "")):
+        table = tables[view]
+        assert table.lesson is not None
+        assert table.lesson_z is not None
+        assert table.lesson_stability is not None
+        shown = table.raw if table.controlled is None else table.controlled
+        for place in range(1, table.lessons + 1):
+            members = np.flatnonzero(table.lesson == place)
+            assert len(np.unique(table.condition[members])) == 1
+            assert len(np.unique(np.sign(shown.estimate[members]))) == 1
+            (lead,) = members[table.lesson_z[members] != 0]
+            assert table.lesson_z[lead] == shown.z[lead]
+        first = np.flatnonzero(table.lesson == 1)
+        names = {table.concepts[column].name for column in table.concept[first]}
+        assert names >= {f"feature/{feature}" for feature in range(40, 46)} or names >= {f"feature/{k}" for k in range(60, 64)}
+        assert table.lesson_stability[first[0]] >= 0.9
+        if condition:
+            assert {table.conditions[k].name for k in table.condition[first]} == {condition}
+
+
+def test_conditions_that_hold_nearly_the_same_pairs_are_one() -> None:
+    rows = np.arange(100)
+    assert same_conditions([rows, rows[:85], None, rows[:50], rows[5:], np.zeros(0, np.int64)]).tolist() == [0, 0, 2, 3, 0, 5]
+
+
 def test_a_dataset_without_findings_has_no_lessons() -> None:
     base = dataset(8, 300)
-    options = AuditOptions(views=(ViewKind.GLOBAL,), max_t_flips=0, evidence=0, q_level=1e-12)
-    table = run_views(split(base, [100]), concepts_of(base), options)[ViewKind.GLOBAL]
+    table = run_views(split(base, [100]), concepts_of(base), replace(QUICK, q_level=1e-12))[ViewKind.GLOBAL]
     assert table.lesson is not None
+    assert table.lesson_stability is not None
     assert not table.lesson.any()
+    assert not table.lesson_stability.any()
 
 
-def test_the_search_can_be_ended_between_steps() -> None:
+def test_nothing_controlled_groups_by_what_is_raw() -> None:
+    planted = formatted(9)
+    bare = replace(planted, nuisance=np.zeros((900, 0)))
+    table = run_views(split(bare, []), concepts_of(planted), QUICK)[ViewKind.GLOBAL]
+    lesson = told(table)
+    assert sorted(lesson[f"cluster/{block}"] for block in (0, 2, 4)) == [1, 2, 3]
+
+
+def test_the_search_can_be_ended_between_resamples() -> None:
     class Stopped(Exception):
         pass
 
@@ -183,10 +195,10 @@ def test_the_search_can_be_ended_between_steps() -> None:
     def check() -> None:
         nonlocal asked
         asked += 1
-        if asked == 2:
+        if asked == 3:
             raise Stopped
 
-    u, prompts, x = lesson_data()
+    u, _, names = planted(0, 400)
     with pytest.raises(Stopped):
-        distinct_lessons(integers(u), prompts, x, check=check)
-    assert asked == 2
+        stable_groups(*gathered(u), np.array([kind_of(name) for name in names]), 0, check=check)
+    assert asked == 3

@@ -61,6 +61,7 @@ COLUMNS = (
     Column("log_odds_z", pa.float64(), optional=True, blank=0.0),
     Column("lesson", pa.int64(), optional=True),
     Column("lesson_z", pa.float64(), optional=True, blank=0.0),
+    Column("lesson_stability", pa.float64(), optional=True),
 )
 EFFECT_COLUMNS = (
     *(Column(name, pa.float64()) for name in ("estimate", "low", "high", "z", "p", "q", "q_by")),

@@ -125,6 +125,7 @@ class HypothesisRow:
     log_odds_z: float | None = None
     lesson: int = 0
     lesson_z: float | None = None  # where it leads its lesson
+    lesson_stability: float | None = None  # of its lesson, in [0, 1]; None where none was looked for
 
     @property
     def effect(self) -> EffectRow:

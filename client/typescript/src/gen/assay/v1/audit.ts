@@ -441,7 +441,7 @@ export interface ViewSummary {
   reason: string;
   /** What was done otherwise than the options say, and why, in a sentence; "" where nothing was. */
   note: string;
-  /** Distinct lessons among the findings (Hypothesis.lesson). In the global view only. */
+  /** Lessons among the findings (Hypothesis.lesson). */
   lessons: number;
 }
 
@@ -583,13 +583,19 @@ export interface Hypothesis {
     | Decision
     | undefined;
   /**
-   * Place, from 1, of the distinct lesson that a finding of the global view belongs to: one data lesson raises every concept that
-   * goes along with it. The strongest finding leads lesson 1; the one that is strongest once that is controlled for too leads lesson 2,
-   * and so on. 0: not a finding, past the 512 strongest, or explained only by several lessons together.
+   * Place, from 1 in order of importance, of the lesson of its view that a finding belongs to: findings of one direction, and under one
+   * condition, that say the same thing. 0: not a finding, past the 512 strongest, or in the rest, which belongs to no lesson.
    */
   lesson: number;
-  /** Set where this hypothesis leads its lesson: its z once nuisances and the lessons before it are controlled for. */
-  lessonZ?: number | undefined;
+  /** Set where this hypothesis leads its lesson: in the global view its z beside the lessons of its direction before it, else its own z. */
+  lessonZ?:
+    | number
+    | undefined;
+  /**
+   * Share of 200 resamples of the prompts in which its lesson returned: a group that shares at least half with it, and the lead at
+   * p <= 0.05 in the same direction. 0 where it belongs to no lesson; unset where none was looked for.
+   */
+  lessonStability?: number | undefined;
 }
 
 /** One pair that speaks for or against a hypothesis. */
@@ -2373,6 +2379,7 @@ function createBaseHypothesis(): Hypothesis {
     decision: undefined,
     lesson: 0,
     lessonZ: undefined,
+    lessonStability: undefined,
   };
 }
 
@@ -2443,6 +2450,9 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     }
     if (message.lessonZ !== undefined) {
       writer.uint32(177).double(message.lessonZ);
+    }
+    if (message.lessonStability !== undefined) {
+      writer.uint32(185).double(message.lessonStability);
     }
     return writer;
   },
@@ -2636,6 +2646,14 @@ export const Hypothesis: MessageFns<Hypothesis> = {
             message.lessonZ = reader.double();
             continue;
           }
+          case 23: {
+            if (tag !== 185) {
+              break;
+            }
+
+            message.lessonStability = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2683,6 +2701,7 @@ export const Hypothesis: MessageFns<Hypothesis> = {
       : undefined;
     message.lesson = object.lesson ?? 0;
     message.lessonZ = object.lessonZ ?? undefined;
+    message.lessonStability = object.lessonStability ?? undefined;
     return message;
   },
 };
