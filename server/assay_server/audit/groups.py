@@ -21,12 +21,11 @@ from scipy import cluster, special
 from assay_server.audit.matrices import Bools, Floats, Ints
 
 LESSONS = 20  # a direction
-CORE = 0.25  # mean correlation at which cores are joined
-ENTRY_P = 1e-3  # what is left of a core must pass this, and 0.05 over all findings, for it to open a lesson
-LEVEL = 0.05
+CORE = 0.15  # mean correlation at which cores are joined
+ENTRY_P = 1e-3  # what is left of a core must pass this for it to open a lesson
 NEW = 0.5  # share of a core's z² that the lessons before it must leave
 MEMBER = 1 / 3  # share of a finding's z² that a lesson must explain for it to belong there
-ALIKE = 0.2  # or its correlation with the lesson's component
+ALIKE = 0.1  # or its correlation with the lesson's component
 LEAD = 0.5  # |z| of a lead, as a share of the strongest in its lesson
 
 _LAST = 3
@@ -64,7 +63,7 @@ def grouped(z: Floats, correlation: Floats, kinds: Ints) -> Groups:
     for sign in (1.0, -1.0):
         some = np.flatnonzero(np.sign(z) == sign)
         if len(some):
-            own, weight, opened = _one_direction(np.abs(z[some]), correlation[np.ix_(some, some)], len(z))
+            own, weight, opened = _one_direction(np.abs(z[some]), correlation[np.ix_(some, some)])
             lesson[some[own > 0]] = own[own > 0] + len(leads)
             for place, strength in enumerate(opened):
                 members = np.flatnonzero(own == place + 1)
@@ -79,7 +78,7 @@ def grouped(z: Floats, correlation: Floats, kinds: Ints) -> Groups:
     return Groups(place[lesson], np.array(leads, np.int64)[order], np.array(left, np.float64)[order])
 
 
-def _one_direction(z: Floats, correlation: Floats, findings: int) -> tuple[Ints, Floats, list[float]]:
+def _one_direction(z: Floats, correlation: Floats) -> tuple[Ints, Floats, list[float]]:
     """The lesson of each finding, the weights of the components [findings, lessons], and z at which each lesson opened."""
     core = _cores(correlation)
     weight = np.equal.outer(core, np.arange(core.max() + 1)).astype(np.float64)
@@ -87,7 +86,7 @@ def _one_direction(z: Floats, correlation: Floats, findings: int) -> tuple[Ints,
     weight /= np.sqrt(spread.diagonal())
     alone = weight.T @ z
     left, covariance = alone.copy(), weight.T @ correlation @ weight
-    bound = -float(special.ndtri(min(ENTRY_P, LEVEL / findings) / 2))
+    bound = -float(special.ndtri(ENTRY_P / 2))
     opened, entry = list[int](), list[float]()
     while len(opened) < LESSONS:
         variance = covariance.diagonal()

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
-from assay_server.audit.matrices import Bools, Floats
+from assay_server.audit.matrices import Floats
 from assay_server.audit.reason import Reason
 
 _TOLERANCE = 1e-12
 _MAX_STEPS = 100
 _FLAT = 1e-12
 _SUSPECT_MARGIN = 12.0
-_CERTAIN = 1e-6  # a margin over what a linear programme takes for 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +81,6 @@ def fit_nuisance(nuisance: ArrayLike) -> NuisanceFit:
     return NuisanceFit(gamma / scale, rank, steps, Reason.NONE)
 
 
-def decided_pairs(nuisance: ArrayLike) -> Bools:
-    """Pairs that a direction of γ without any conflict decides, [pairs]; none where there is no such direction.
-
-    Where a fit is SEPARATED, the likelihood has no maximum but a limit along that direction: these pairs are then certain, and
-    the others, on which it is 0, are fitted as if these were not there (Albert and Anderson 1984). They may be SEPARATED again.
-
-    Args:
-        nuisance: as in `fit_nuisance`.
-
-    Raises:
-        ValueError: see `nuisance_array`.
-    """
-    x = nuisance_array(nuisance)
-    if not x.size:
-        return np.zeros(len(x), np.bool_)
-    scale = np.sqrt(np.mean(np.square(x), axis=0))
-    x = x / np.where(scale > 0, scale, 1.0)
-    direction = _agreeing(x)
-    return np.zeros(len(x), np.bool_) if direction is None else x @ direction > _CERTAIN
-
-
 def _newton(x: Floats) -> tuple[Floats, int, bool]:
     gamma, height, higher = np.zeros(x.shape[1]), _log_likelihood(np.zeros(len(x))), 0.0
     for step in range(_MAX_STEPS):
@@ -125,14 +103,9 @@ def _newton(x: Floats) -> tuple[Floats, int, bool]:
 
 
 def _separated(x: Floats) -> bool:
-    """Whether some γ has x γ ≥ 0 everywhere and > 0 somewhere."""
-    return _agreeing(x) is not None
-
-
-def _agreeing(x: Floats) -> Floats | None:
-    """A γ with x γ ≥ 0 everywhere and > 0 somewhere, if there is one: maximise Σ x γ over the box |γ| ≤ 1."""
+    """Whether some γ has x γ ≥ 0 everywhere and > 0 somewhere: maximise Σ x γ over the box |γ| ≤ 1."""
     answer = optimize.linprog(-x.sum(axis=0), A_ub=-x, b_ub=np.zeros(len(x)), bounds=(-1, 1), method="highs")
-    return np.asarray(answer.x, np.float64) if answer.status == 0 and -answer.fun > 1e-9 * len(x) else None
+    return bool(answer.status == 0 and -answer.fun > 1e-9 * len(x))
 
 
 def _log_likelihood(margins: Floats) -> float:

@@ -1,14 +1,15 @@
 """Lessons of whole views: planted causes, their leads, their stability, and what stays in the rest."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind
-from assay_server.audit.groups import kind_of
+from assay_server.audit.groups import grouped, kind_of
 from assay_server.audit.lessons import same_conditions, stable_groups
 from assay_server.audit.matrices import Csr
-from assay_server.audit.resampling import Adjustment, BucketCollector, BucketSums
+from assay_server.audit.resampling import RESAMPLES, Adjustment, BucketCollector, BucketSums, resample_weights, scores
 from assay_server.audit.run import run_views
 from assay_server.audit.shards import PairShard
 
@@ -184,6 +185,19 @@ def test_nothing_controlled_groups_by_what_is_raw() -> None:
     table = run_views(split(bare, []), concepts_of(planted), QUICK)[ViewKind.GLOBAL]
     lesson = told(table)
     assert sorted(lesson[f"cluster/{block}"] for block in (0, 2, 4)) == [1, 2, 3]
+
+
+def test_resamples_of_512_findings_take_a_minute_at_most_whatever_the_pairs() -> None:
+    draws = np.random.default_rng(5)
+    cause = draws.choice([-1, 0, 1], (1_500, 12), p=[0.1, 0.75, 0.15])
+    u = np.where(draws.random((1_500, 512)) < 0.5, cause[:, np.arange(512) % 12], 0).astype(np.float64)
+    sums, adjustment, _ = gathered(u)
+    assert len(sums.totals) == 256, "more prompts make larger buckets, not more"
+    assert sums.products.nbytes < 140e6
+    started = time.process_time()
+    for found in scores(sums, adjustment, resample_weights(256, 0, 16)):
+        grouped(found.z, found.correlation, np.ones(512, np.int64))
+    assert (time.process_time() - started) * RESAMPLES / 16 < 60
 
 
 def test_the_search_can_be_ended_between_resamples() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from assay_server.audit.nuisance import decided_pairs, fit_nuisance
+from assay_server.audit.nuisance import fit_nuisance
 from assay_server.audit.reason import Reason
 
 
@@ -78,22 +78,3 @@ def test_no_pairs_or_bad_numbers_get_a_reason_or_an_error() -> None:
         fit_nuisance([np.nan])
     with pytest.raises(ValueError, match="finite"):
         fit_nuisance(np.zeros((2, 2, 2)))
-
-
-def test_pairs_that_no_conflict_speaks_against_are_decided_and_the_others_can_be_fitted() -> None:
-    draws = np.random.default_rng(3)
-    always, length = (np.arange(200) % 4 == 0).astype(float), draws.normal(0.3, 1, 200)
-    x = np.stack([always / 12, length], axis=1)
-    assert fit_nuisance(x).reason == Reason.SEPARATED
-    assert decided_pairs(x).tolist() == (always > 0).tolist()
-    rest = x[always == 0]
-    assert fit_nuisance(rest).reason == Reason.NONE
-    assert fit_nuisance(rest).gamma[1] == pytest.approx(fit_nuisance(length[always == 0]).gamma[0], rel=1e-9)
-
-
-def test_nothing_is_decided_where_every_direction_has_a_conflict() -> None:
-    draws = np.random.default_rng(4)
-    assert not decided_pairs(draws.normal(size=(50, 2))).any()
-    assert not decided_pairs(np.zeros((5, 1))).any()
-    assert decided_pairs(np.zeros((0, 1))).tolist() == []
-    assert decided_pairs(np.zeros((3, 0))).tolist() == [False] * 3
