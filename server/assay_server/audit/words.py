@@ -297,7 +297,7 @@ def _close(base: WordSums, sums: PromptSums) -> WordSums:
 
 def _reasons(sums: WordSums) -> Codes:
     """Why an n-gram cannot be compared: also where it occurs nowhere inside, or nowhere outside."""
-    parts = sums.y.reshape(-1, 2, sums.y.shape[1]).sum(axis=1)
+    parts = sums.y.reshape(len(sums.y) // 2, 2, sums.y.shape[1]).sum(axis=1)
     missing = (Reason.NO_DIFFERENCE,) if len(parts) == 1 else (Reason.FEW_INSIDE, Reason.FEW_OUTSIDE)
     reason = np.zeros(sums.y.shape[1], np.uint8)
     reason[sums.holding < 2] = Reason.ONE_PROMPT
@@ -312,7 +312,7 @@ def _reasons(sums: WordSums) -> Codes:
 def _smoothed(sums: WordSums, strength: float, stands: Bools) -> tuple[Floats, Floats]:
     """A = Y + α and N + α₀, [K, ngrams] each; 1 and 2 where nothing can be computed."""
     kinds, width = sums.y.shape
-    y, n = sums.y.reshape(-1, 2, width), sums.n.reshape(-1, 2, 1)
+    y, n = sums.y.reshape(kinds // 2, 2, width), sums.n.reshape(kinds // 2, 2, 1)
     rate = y.sum(axis=1, keepdims=True) / np.maximum(n.sum(axis=1, keepdims=True), 1)
     a, m = y + strength * n * rate, (1 + strength) * n * np.ones_like(rate)
     usable = stands & (a < m).all(axis=(0, 1))

@@ -20,7 +20,7 @@ from typing import Any
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.errors import DataLoss, FailedPrecondition, NotFound
 from assay_server.jobs.audits.tables import TableHead, exported, from_parquet, head_of, to_parquet
-from assay_server.jobs.audits.types import AuditInfo, AuditState, DecisionInfo, LabelLookup
+from assay_server.jobs.audits.types import AuditInfo, AuditState, DecisionInfo, LabelLookup, NamedText
 from assay_server.store.files import Files, damaged, sha256
 from assay_server.store.records import read_record
 
@@ -37,8 +37,9 @@ class AuditFiles:
         """Store an audit without tables; see ``finish`` for a finished one."""
         self._files.write_json(_record(info.name), {**asdict(info), "tables": {}})
 
-    def finish(self, info: AuditInfo, tables: Mapping[ViewKind, TestTable]) -> None:
-        """Store a finished audit: its tables first, then the record."""
+    def finish(self, info: AuditInfo, tables: Mapping[ViewKind, TestTable], names: Mapping[str, NamedText] | None = None) -> None:
+        """Store a finished audit: its tables and names first, then the record."""
+        self._files.write_json(f"{info.name}/names.json", {own: asdict(one) for own, one in (names or {}).items()})
         heads: dict[str, Any] = {}
         for view, table in tables.items():
             rows, conditions = to_parquet(table)
@@ -84,6 +85,13 @@ class AuditFiles:
         """All views as one Parquet file, concepts with their labels. Raises as ``tables``."""
         tables = [self._checked(_table(name, view), rows) for view, (_, rows, _) in self._heads(name).items()]
         return exported(tables, labels)
+
+    def names(self, name: str) -> dict[str, NamedText]:
+        """What the dataset calls an audit's concepts and conditions; none where that is not known."""
+        try:
+            return {own: read_record(NamedText, one) for own, one in self._files.read_json(f"{name}/names.json").items()}
+        except (FileNotFoundError, DataLoss):
+            return {}
 
     def write_concepts(self, name: str, record: Mapping[str, Any]) -> None:
         """Store the concepts of an audit as they are now."""
@@ -158,7 +166,7 @@ class AuditFiles:
                 record: dict[str, Any] = dict(raw["tables"][view.value])
                 digests = record.pop("sha256"), record.pop("conditions_sha256")
                 record["view"] = view
-                heads[view] = (TableHead(**record), *digests)
+                heads[view] = (read_record(TableHead, record), *digests)
         return heads
 
     def _checked(self, path: str, digest: str) -> bytes:

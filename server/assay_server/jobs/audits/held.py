@@ -20,7 +20,15 @@ from assay_server.errors import DataLoss
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.rows import hypothesis_rows
 from assay_server.jobs.audits.snapshots import from_record
-from assay_server.jobs.audits.types import AuditInfo, AuditResult, DecisionInfo, LabelLookup, LabelText, MarkedDirection
+from assay_server.jobs.audits.types import (
+    AuditInfo,
+    AuditResult,
+    DecisionInfo,
+    LabelLookup,
+    LabelText,
+    MarkedDirection,
+    NamedText,
+)
 
 HELD = 4
 
@@ -36,12 +44,14 @@ class _Stored:
         tables: by view.
         named: concepts and conditions of kept rows, each with its features once.
         directions: by name, of the concepts that are one.
+        names: what the dataset calls concepts and conditions.
     """
 
     fingerprint: str
     tables: Mapping[ViewKind, TestTable]
     named: tuple[tuple[str, tuple[int, ...]], ...]
     directions: Mapping[str, MarkedDirection]
+    names: Mapping[str, NamedText]
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +102,7 @@ class HeldResults:
             info.settings.statistics.keep,
             lambda name, features: called[name, tuple(features)],
             decisions,
+            stored.names,
         )
         result = AuditResult(info, stored.tables, rows, stored.directions)
         held.shown = labels, decisions, result
@@ -105,7 +116,7 @@ def _read(files: AuditFiles, info: AuditInfo) -> _Stored:
         for things, places in ((table.concepts, table.concept), (table.conditions, table.condition)):
             kept = set(places[:keep].tolist())
             named |= dict.fromkeys((one.name, tuple(one.features)) for place, one in enumerate(things) if place in kept)
-    return _Stored(info.result_fingerprint, tables, tuple(named), _directions(files, info.name))
+    return _Stored(info.result_fingerprint, tables, tuple(named), _directions(files, info.name), files.names(info.name))
 
 
 def _directions(files: AuditFiles, audit: str) -> dict[str, MarkedDirection]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from assay_server.audit.findings import Effects, TestTable, ViewKind
 from assay_server.audit.reason import Reason
 from assay_server.jobs.audits.tables import COLUMNS, EFFECT_COLUMNS, hypothesis_id, row_values
+from assay_server.jobs.audits.texts import text_name
 from assay_server.jobs.audits.types import (
     ConceptRow,
     ConditionRow,
@@ -15,6 +16,7 @@ from assay_server.jobs.audits.types import (
     HypothesisRow,
     LabelLookup,
     LabelText,
+    NamedText,
 )
 
 
@@ -29,18 +31,27 @@ def hypothesis_rows(
     keep: int,
     labels: LabelLookup,
     decisions: Iterable[DecisionInfo],
+    names: Mapping[str, NamedText] | None = None,
 ) -> tuple[HypothesisRow, ...]:
-    """The kept rows of all views, in order of view and rank, each with the last decision on it."""
+    """The kept rows of all views, in order of view and rank, each with the last decision on it.
+
+    ``names``: what the dataset calls concepts and conditions, by their names.
+    """
     last = {decision.hypothesis: decision for decision in decisions}
     rows: list[HypothesisRow] = []
     for view in ViewKind:
         if view in tables:
-            rows += _table_rows(audit, tables[view], keep, labels, last)
+            rows += _table_rows(audit, tables[view], keep, labels, last, names or {})
     return tuple(rows)
 
 
 def _table_rows(
-    audit: str, table: TestTable, keep: int, labels: LabelLookup, last: Mapping[str, DecisionInfo]
+    audit: str,
+    table: TestTable,
+    keep: int,
+    labels: LabelLookup,
+    last: Mapping[str, DecisionInfo],
+    names: Mapping[str, NamedText],
 ) -> Iterator[HypothesisRow]:
     concepts: dict[int, ConceptRow] = {}
     conditions: dict[int, ConditionRow | None] = {-1: None}
@@ -49,10 +60,12 @@ def _table_rows(
         if which not in concepts:
             concept = table.concepts[which]
             label = labels(concept.name, concept.features)
-            concepts[which] = ConceptRow(concept.name, concept.features, concept.size, label)
+            named = names.get(concept.name) or text_name(concept.name)
+            concepts[which] = ConceptRow(concept.name, concept.features, concept.size, label, named)
         if where not in conditions:
             condition = table.conditions[where]
-            conditions[where] = ConditionRow(condition.name, condition.features, labels(condition.name, condition.features))
+            label = labels(condition.name, condition.features)
+            conditions[where] = ConditionRow(condition.name, condition.features, label, names.get(condition.name))
         name = f"{audit}/hypotheses/{hypothesis_id(table.view, row + 1)}"
         yield HypothesisRow(
             name=name,

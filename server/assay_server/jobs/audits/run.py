@@ -23,11 +23,20 @@ from assay_server.audit.watch import Watch
 from assay_server.audit.words import LogOdds
 from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
 from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metadata_groups
+from assay_server.jobs.audits.dataset_names import dataset_names
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
 from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
 from assay_server.jobs.audits.texts import AuditTexts, TextColumns, with_odds
-from assay_server.jobs.audits.types import AuditInfo, AuditSettings, AuditState, ConceptFamily, Cost, NuisanceSummary
+from assay_server.jobs.audits.types import (
+    AuditInfo,
+    AuditSettings,
+    AuditState,
+    ConceptFamily,
+    Cost,
+    NamedText,
+    NuisanceSummary,
+)
 from assay_server.jobs.datasets.reader import DatasetReader
 from assay_server.jobs.datasets.scoring import total_cost
 from assay_server.jobs.datasets.shards import (
@@ -110,14 +119,14 @@ class AuditRunner:
             texts = partial(self._datasets.texts, dataset, progress)
             testing = _Testing(info.settings, self._store, dataset, features, texts, snapshot, self._info.d_sae, progress)
             try:
-                found, tables = await progress.in_thread(lambda testing=testing: testing.run(asked.get("stated")))
+                found, tables, called = await progress.in_thread(lambda testing=testing: testing.run(asked.get("stated")))
                 total = await asyncio.to_thread(_cost, dataset, features, scored, apart)
             except ShardGone:
                 continue
             progress.enter("writing")
             total = replace(total, testing_seconds=time.monotonic() - began, device=self._info.device)
             done = replace(info, state=AuditState.DONE, cost=total, ended=time.time(), **found)
-            await asyncio.to_thread(self._audits.finish, done, tables)
+            await asyncio.to_thread(self._audits.finish, done, tables, called)
             self._telemetry.audited(dataset.pairs, total.testing_seconds)
             return
         raise EngineFailure(
@@ -155,8 +164,8 @@ class _Testing:
         self._progress = progress
         self._watch = Watch(self._report, progress.check)
 
-    def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable]]:
-        """The ``AuditInfo`` fields that the tests give, and the tables."""
+    def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable], dict[str, NamedText]]:
+        """The ``AuditInfo`` fields that the tests give, the tables, and what the dataset calls what was found."""
         read = self._read_texts(stated)
         self._progress.enter("testing")
         groups = self._groups(stated)
@@ -182,7 +191,19 @@ class _Testing:
             "nuisance": self._nuisance(known),
             "result_fingerprint": fingerprint(tables),
         }
-        return found, tables
+        if read is None or stated is not None:
+            return found, tables, {}
+        called = dataset_names(
+            tables,
+            shards,
+            read[0],
+            self._datasets,
+            self._dataset,
+            tau=statistics.tau,
+            keep=statistics.keep,
+            check=self._progress.check,
+        )
+        return found, tables, called
 
     def _read_texts(self, stated: Mapping[str, Any] | None) -> tuple[AuditTexts, TextColumns] | None:
         families = self._settings.families

@@ -18,9 +18,10 @@ from assay_server.audit.matrices import Csr, Ints
 from assay_server.audit.ngrams import LONGEST, DocumentFrequencies, Streams, Vocabulary, counts, vocabulary_of, words_in
 from assay_server.audit.shards import ConceptSet
 from assay_server.audit.words import LogOdds, WordSums, log_odds, merge_word_sums, word_sums
-from assay_server.descriptors import DESCRIPTORS, INDEX, present
+from assay_server.descriptors import DESCRIPTORS, INDEX, NOUNS, present
 from assay_server.descriptors.words import BOUNDARY, words
 from assay_server.errors import DataLoss, NotFound
+from assay_server.jobs.audits.types import NamedText
 from assay_server.jobs.datasets.shards import ShardGone
 from assay_server.store.datasets import Dataset
 from assay_server.store.texts import Texts, TextShard, Words, word_hash
@@ -136,7 +137,7 @@ def check_text_concept(name: str, field: str) -> str:
     """
     kind, _, id = name.partition("/")
     if kind == "text":
-        if id.removeprefix("more-") not in INDEX:
+        if id not in INDEX and id.removeprefix("more-") not in INDEX:
             raise NotFound(f"There is no text descriptor {id!r}; docs/descriptors.md lists all {len(INDEX)}.", field=field)
         return name
     said = words(id)
@@ -148,6 +149,17 @@ def check_text_concept(name: str, field: str) -> str:
 def is_text_concept(name: str) -> bool:
     """Whether a concept is read from the text, without a model."""
     return name.startswith(("text/", "word/"))
+
+
+def text_name(name: str) -> NamedText | None:
+    """What a concept of the text is called; None for any other concept."""
+    kind, _, id = name.partition("/")
+    if kind == "word":
+        return NamedText(f"“{id}”", "words")
+    if kind != "text":
+        return None
+    noun = NOUNS.get(id) or NOUNS.get(id.removeprefix("more-"))
+    return NamedText(noun if id in INDEX else f"more {noun}", "descriptor") if noun else None
 
 
 def streams(texts: Words) -> Streams:

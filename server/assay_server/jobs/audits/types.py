@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,21 @@ class LabelText:
     detection_score: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NamedText:
+    """What a concept or a condition is called by what can be seen of it, which needs no model and no label.
+
+    Attributes:
+        text: a noun phrase, words, or a metadata value; "" where nothing is known.
+        kind: where the text comes from: "descriptor", "words", "label", "metadata", "tokens", or "" for nowhere.
+        share: how much of the concept the text covers, in [0, 1]; None where that was not measured.
+    """
+
+    text: str = ""
+    kind: Literal["descriptor", "words", "label", "metadata", "tokens", ""] = ""
+    share: float | None = None
+
+
 LabelLookup = Callable[[str, Sequence[int]], LabelText]
 """From a concept's or condition's name and its features, strongest first, to its label."""
 
@@ -47,6 +63,7 @@ class ConceptRow:
     features: tuple[int, ...]
     size: int
     label: LabelText
+    named: NamedText | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +86,7 @@ class ConditionRow:
     name: str
     features: tuple[int, ...]
     label: LabelText
+    named: NamedText | None = None
 
 
 @dataclass(frozen=True, slots=True)
