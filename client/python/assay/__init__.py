@@ -24,6 +24,10 @@ from assay.audits import (
     Correction,
     Cost,
     Dataset,
+    Explained,
+    ExplainedBlock,
+    LengthDirection,
+    LengthSummary,
     Nuisance,
     NuisanceSummary,
     SubjectRef,
@@ -65,7 +69,7 @@ from assay.errors import (
     Unsupported,
 )
 from assay.flow import Flow, RetryPolicy
-from assay.hypotheses import ConceptRef, Condition, Decision, DecisionMode, Effect, Evidence, Highlight, Hypothesis
+from assay.hypotheses import ConceptRef, Condition, Decision, DecisionMode, Effect, Evidence, Highlight, Hypothesis, LengthVerdict
 from assay.intervention_artifacts import (
     AblationBasis,
     CompiledIntervention,
@@ -173,6 +177,8 @@ __all__ = [
     "Evidence",
     "Examples",
     "ExpectedEffect",
+    "Explained",
+    "ExplainedBlock",
     "Feature",
     "FeatureCluster",
     "FeatureDifference",
@@ -196,6 +202,9 @@ __all__ = [
     "ItemError",
     "LabelSummary",
     "Lane",
+    "LengthDirection",
+    "LengthSummary",
+    "LengthVerdict",
     "Limits",
     "MaskUnit",
     "Message",

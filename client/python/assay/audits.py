@@ -50,6 +50,14 @@ class ConceptFamily(Enum):
     CLUSTERS = "clusters"
 
 
+class LengthDirection(Enum):
+    """Which responses are longer: the chosen, the rejected, or neither."""
+
+    LONGER = "longer"
+    SHORTER = "shorter"
+    NEITHER = "neither"
+
+
 class AuditState(Enum):
     """How far an audit is."""
 
@@ -241,6 +249,9 @@ class ViewSummary:
         reason: why the view tested nothing, in a sentence; "" otherwise.
         lessons: lessons among the findings.
         note: what was done otherwise than the options say, and why, in sentences; "" where nothing was.
+        explained: raw findings that what is controlled for explains, over all tests.
+        weakened: raw findings that are weaker once it is controlled for, or undecided.
+        unchanged: raw findings that stand as they are.
     """
 
     view: View | None
@@ -252,6 +263,9 @@ class ViewSummary:
     reason: str
     lessons: int = 0
     note: str = ""
+    explained: int = 0
+    weakened: int = 0
+    unchanged: int = 0
 
     @classmethod
     def from_proto(cls, message: audit_pb2.ViewSummary) -> "ViewSummary":
@@ -279,6 +293,78 @@ class NuisanceSummary:
     def from_proto(cls, message: audit_pb2.NuisanceSummary) -> "NuisanceSummary":
         """From the wire."""
         return cls(tuple(message.names), tuple(message.gamma), message.accuracy, message.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class LengthSummary:
+    """What the lengths of the responses alone say: lesson 0; the fields of ``assay.v1.LengthSummary``, where each is described.
+
+    `ratio` is the median of tokens chosen over rejected; `information_left` is None where nothing was fitted.
+    """
+
+    pairs: int
+    direction: LengthDirection | None
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    longer: float
+    shorter: float
+    accuracy: float
+    auc: float
+    auc_low: float
+    auc_high: float
+    p: float
+    information_left: float | None
+    reason: str
+
+    @classmethod
+    def from_proto(cls, message: audit_pb2.LengthSummary) -> "LengthSummary":
+        """From the wire."""
+        return cls(
+            **_plain(cls, message, "direction", "information_left"),
+            direction=from_wire(LengthDirection, audit_pb2.LengthSummary.Direction, "DIRECTION", message.direction),
+            information_left=message.information_left if message.HasField("information_left") else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedBlock:
+    """One set of differences that preference was predicted from; the fields of ``assay.v1.Explained.Block``."""
+
+    name: str
+    columns: int
+    auc: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_proto(cls, message: audit_pb2.Explained.Block) -> "ExplainedBlock":
+        """From the wire."""
+        return cls(**_plain(cls, message))
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """How much of the preference length, style and the SAE's features explain.
+
+    Attributes:
+        blocks: held-out AUCs, one for each set of differences.
+        over_style: AUC of the SAE's features over style minus that of style alone, with its bounds; None where not fitted.
+        pairs: that took part.
+        note: what was left out, and why; why nothing was fitted.
+    """
+
+    blocks: tuple[ExplainedBlock, ...]
+    over_style: tuple[float, float, float] | None
+    pairs: int
+    note: str
+
+    @classmethod
+    def from_proto(cls, message: audit_pb2.Explained) -> "Explained":
+        """From the wire."""
+        over = (message.over_style, message.over_style_low, message.over_style_high)
+        blocks = tuple(map(ExplainedBlock.from_proto, message.blocks))
+        return cls(blocks, over if message.HasField("over_style") else None, message.pairs, message.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +405,8 @@ class Audit:
     end_time: datetime | None
     error: str
     result_fingerprint: str
+    length: LengthSummary | None = None
+    explained: Explained | None = None
 
     @classmethod
     def from_proto(cls, message: audit_pb2.Audit) -> "Audit":
@@ -337,6 +425,8 @@ class Audit:
             end_time=utc(message, "end_time"),
             error=message.error,
             result_fingerprint=message.result_fingerprint,
+            length=LengthSummary.from_proto(message.length) if message.HasField("length") else None,
+            explained=Explained.from_proto(message.explained) if message.HasField("explained") else None,
         )
 
 

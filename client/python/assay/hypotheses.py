@@ -26,6 +26,14 @@ class DecisionMode(Enum):
     KEEP = "keep"
 
 
+class LengthVerdict(Enum):
+    """What controlling for nuisances (length, by default) leaves of a raw finding."""
+
+    EXPLAINED = "explained"
+    WEAKENED = "weakened"
+    UNCHANGED = "unchanged"
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """An effect and how sure it is.
@@ -214,6 +222,7 @@ class Hypothesis:
         lesson: place, from 1 in order of importance, of the lesson of its view that a finding belongs to; 0 for none.
         lesson_z: where it leads its lesson, its z (in the global view beside the lessons before it); None elsewhere.
         lesson_stability: share of resamples of the prompts in which its lesson returned; None where none was looked for.
+        length_verdict: what control leaves of it, where the raw effect is a finding; None elsewhere.
     """
 
     name: str
@@ -239,6 +248,7 @@ class Hypothesis:
     lesson: int = 0
     lesson_z: float | None = None
     lesson_stability: float | None = None
+    length_verdict: LengthVerdict | None = None
 
     @property
     def id(self) -> str:
@@ -277,6 +287,7 @@ class Hypothesis:
             lesson=message.lesson,
             lesson_z=message.lesson_z if message.HasField("lesson_z") else None,
             lesson_stability=message.lesson_stability if message.HasField("lesson_stability") else None,
+            length_verdict=from_wire(LengthVerdict, audit_pb2.LengthVerdict, "LENGTH_VERDICT", message.length_verdict),
         )
 
 

@@ -24,6 +24,7 @@ from scipy import sparse
 from assay_server.audit.contrast import Contrasts, GroupMoments, contrasts, group_moments, half_deltas, merge_group_moments
 from assay_server.audit.families import counts, family_codes
 from assay_server.audit.findings import AuditOptions, Condition, Effects, TestedConcept, TestTable, ViewKind
+from assay_server.audit.length import counted_verdicts, length_verdicts
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints, scaled_rows
 from assay_server.audit.nuisance import NuisanceFit
 from assay_server.audit.passes import BLOCK
@@ -118,6 +119,7 @@ def conditioned_table(
         finding, raw_finding = finding & by.consistent.ravel(), raw_finding & tested.raw.consistent.ravel()
     if not counted.any():
         return untested(view, _why_nothing(tested, by, eligible), controlled=controlled is not None)
+    verdicts = None if controlled is None else length_verdicts(raw, controlled, raw_finding, finding)
     first, second = (strength_ranks(np.abs(half).ravel(), counted) for half in halves)
     rank = strength_ranks(np.abs(by.delta).ravel(), counted)
     consistent, many = by.consistent.ravel(), len(concepts)
@@ -144,6 +146,8 @@ def conditioned_table(
         findings_raw=int(raw_finding.sum()),
         findings_controlled=int(finding.sum()),
         families=counts(codes, counted, raw_finding, finding),
+        length_verdict=verdicts,
+        length_counts=(0, 0, 0) if verdicts is None else counted_verdicts(verdicts),
     )
     strongest = np.lexsort((-table.delta_min, decisive.p, ~counted))[: min(int(counted.sum()), options.keep)]
     return in_order(ordered(table, strongest))

@@ -140,6 +140,8 @@ class TestTable:
     lesson_z: Floats | None = None  # of the row that leads a lesson: beside the lessons before (global), its own; 0 elsewhere
     lesson_stability: Floats | None = None  # of each row's lesson, in [0, 1]; 0 where it belongs to none
     families: tuple[FamilyCount, ...] = ()  # tests and findings by family; () where there is one correction for all
+    length_verdict: Codes | None = None  # length.LengthVerdict of each row; None where nothing is controlled for
+    length_counts: tuple[int, int, int] = (0, 0, 0)  # raw findings explained, weakened, unchanged; over all tests, kept or not
     members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions
 
     @property

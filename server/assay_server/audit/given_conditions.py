@@ -15,7 +15,7 @@ from scipy import special
 from assay_server.audit.conditioned import Contrasted, conditioned_table, in_order
 from assay_server.audit.families import attainable, family_codes
 from assay_server.audit.findings import AuditOptions, Condition, Effects, TestTable, ViewKind
-from assay_server.audit.matrices import Bools, Csr, Ints
+from assay_server.audit.matrices import Bools, Codes, Csr, Ints
 from assay_server.audit.passes import Survey
 from assay_server.audit.reason import Reason
 from assay_server.audit.shards import ConceptSet
@@ -116,4 +116,18 @@ def _stacked(first: TestTable, second: TestTable) -> TestTable:
     columns += ("rank_first_half", "rank_second_half", "rank_stable")
     both = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in columns}
     controlled = first.controlled and second.controlled and stack(first.controlled, second.controlled)
-    return replace(first, raw=stack(first.raw, second.raw), controlled=controlled, **both)
+    return replace(
+        first,
+        raw=stack(first.raw, second.raw),
+        controlled=controlled,
+        length_verdict=_verdicts(first, second),
+        length_counts=tuple(map(sum, zip(first.length_counts, second.length_counts, strict=True))),
+        **both,
+    )
+
+
+def _verdicts(first: TestTable, second: TestTable) -> Codes | None:
+    if first.controlled is None:
+        return None
+    none = np.zeros(0, np.uint8)  # a table that tested nothing has no verdicts
+    return np.concatenate([none if one.length_verdict is None else one.length_verdict for one in (first, second)])

@@ -26,6 +26,7 @@ from assay_server.audit.control import (
 from assay_server.audit.families import attainable, counts, family_codes
 from assay_server.audit.findings import AuditOptions, Effects, TestTable, ViewKind
 from assay_server.audit.intervals import mean_intervals
+from assay_server.audit.length import counted_verdicts, length_verdicts
 from assay_server.audit.matrices import Codes, Csr, Floats, Ints, added, squared_values
 from assay_server.audit.maxt import FlipSums, add_flip_sums, max_t, no_flip_sums
 from assay_server.audit.moments import Moments, merge_moments, moments
@@ -181,6 +182,7 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
     rank[order] = np.arange(1, len(order) + 1)
     first, second = (strength_ranks(np.abs(half), counted) for half in half_z)
     raw_found, is_found = (found(effect, options) for effect in (raw, decisive))
+    verdicts = None if controlled is None else length_verdicts(raw, controlled, raw_found, is_found)
     pairs, many = int(base.pairs.sum()), len(base.sizes)
     table = TestTable(
         view=ViewKind.GLOBAL,
@@ -205,6 +207,8 @@ def global_table(sums: GlobalSums, concepts: ConceptSet, options: AuditOptions, 
         findings_controlled=int(is_found.sum()),
         reason="" if counted.any() else _why_nothing(decisive, pairs),
         families=counts(codes, counted, raw_found, is_found),
+        length_verdict=verdicts,
+        length_counts=(0, 0, 0) if verdicts is None else counted_verdicts(verdicts),
     )
     return ordered(table, order)
 

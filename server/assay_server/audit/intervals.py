@@ -10,6 +10,7 @@ from scipy import special
 from assay_server.audit.matrices import Codes, Floats
 from assay_server.audit.moments import Moments
 from assay_server.audit.reason import Reason
+from assay_server.audit.shared_prompts import mean_freedom
 
 LEVEL = 0.95
 
@@ -28,8 +29,9 @@ class Intervals:
 def mean_intervals(sums: Moments, *, level: float = LEVEL) -> Intervals:
     """Mean u with a prompt-clustered Student interval, cut to [−1, 1] (METHOD.md §3.5).
 
-    Var = G/(G−1) · Σ_c (S_c − n_c·mean)² / n² over G prompts, with G − 1 degrees of freedom (Liang and Zeger 1986);
-    with one pair a prompt it is the textbook interval of a mean.
+    Var = f · Σ_c (S_c − n_c·mean)² / n² over prompts (Liang and Zeger 1986), with the factor f and the degrees of freedom that
+    their sizes give (`shared_prompts`): G/(G − 1) and G − 1 over G prompts of one size, and with one pair a prompt the textbook
+    interval.
 
     Raises:
         ValueError: level is outside (0, 1).
@@ -49,6 +51,7 @@ def mean_intervals(sums: Moments, *, level: float = LEVEL) -> Intervals:
         reason[:] = Reason.NO_PAIRS
     reason[sums.sizes == 0] = Reason.EMPTY_CONCEPT
     stands = reason == Reason.NONE
-    se = np.where(stands, np.sqrt(spread * (prompts / max(prompts - 1, 1))) / max(pairs, 1) / size, 0.0)
-    width = np.where(stands, float(special.stdtrit(max(prompts - 1, 1), (1 + level) / 2)) * se, 2.0)
+    factor, freedom = mean_freedom(pairs, sums.prompt_pairs_squared, sums.prompt_powers, prompts)
+    se = np.where(stands, np.sqrt(spread * factor) / max(pairs, 1) / size, 0.0)
+    width = np.where(stands, float(special.stdtrit(freedom, (1 + level) / 2)) * se, 2.0)
     return Intervals(mean, se, np.maximum(mean - width, -1.0), np.minimum(mean + width, 1.0), reason)

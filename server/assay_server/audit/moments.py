@@ -28,6 +28,7 @@ from assay_server.audit.matrices import (
     split_sums_by_prompt,
     squared_values,
 )
+from assay_server.audit.shared_prompts import size_powers
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Moments:
     squares: Ints  # [2, concepts] Σ (t_m·u)²
     prompts: int  # closed prompts
     prompt_pairs_squared: int  # Σ n_c² over closed prompts
+    prompt_powers: Floats  # [3] Σ n_c³, Σ n_c⁴, Σ n_c⁵ over closed prompts
     prompt_cross: Ints  # [concepts] Σ n_c S_c over closed prompts, S_c = Σ_{i∈c} t_m·u
     magnitudes: Csr  # [concepts, max |S| + 1] closed prompts with |S_c| equal to the column; column 0 is not counted
     open: PromptSums  # prompts of which more pairs may come
@@ -105,6 +107,7 @@ def moments(
         squares=_by_half(squares, side),
         prompts=0,
         prompt_pairs_squared=0,
+        prompt_powers=np.zeros(3),
         prompt_cross=np.zeros(concepts, np.int64),
         magnitudes=Csr((concepts, 1), dtype=np.int64),
         open=still_open,
@@ -149,6 +152,7 @@ def _close(base: Moments, sums: PromptSums) -> Moments:
         base,
         prompts=base.prompts + len(sums.ids),
         prompt_pairs_squared=base.prompt_pairs_squared + int((sums.pairs**2).sum()),
+        prompt_powers=base.prompt_powers + size_powers(sums.pairs),
         prompt_cross=base.prompt_cross + np.asarray(rows.T @ sums.pairs, np.int64),
         magnitudes=_add_wide(base.magnitudes, csr(counts)),
     )

@@ -33,6 +33,7 @@ class Survey:
     fit: NuisanceFit | None  # None where nothing is controlled for
     open_prompts: Ints  # prompts whose pairs lie in more than one block
     d_sae: int
+    tokens: Ints  # [pairs, 3] of the prompt, chosen and rejected spans
     response_spans: Ints  # [d_sae] chosen and rejected responses in which the feature fires
 
     @property
@@ -56,10 +57,10 @@ class Survey:
 
 def survey(shards: Shards, progress: Progress | None = None) -> Survey:
     """Read once what every view needs: rows, prompts and nuisances; and fit the nuisance model on all pairs."""
-    parts: list[tuple[Ints, Ints, Floats]] = []
+    parts: list[tuple[Ints, Ints, Floats, Ints]] = []
     spans = np.zeros(shards.d_sae, np.int64)
     for block in blocks(shards, "survey", progress):
-        parts.append((block.rows, block.prompts, block.nuisance))
+        parts.append((block.rows, block.prompts, block.nuisance, block.tokens))
         for fired in (block.freq_chosen, block.freq_rejected):
             spans += np.bincount(fired.indices, minlength=shards.d_sae)
     empty = np.zeros(0, np.int64)
@@ -73,6 +74,7 @@ def survey(shards: Shards, progress: Progress | None = None) -> Survey:
         fit=fit_nuisance(nuisance) if nuisance.shape[1] else None,
         open_prompts=_in_several_blocks(prompts),
         d_sae=shards.d_sae,
+        tokens=np.concatenate([np.zeros((0, 3), np.int64), *(part[3] for part in parts)]),
         response_spans=spans,
     )
 

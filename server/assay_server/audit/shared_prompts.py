@@ -4,18 +4,18 @@ Welch's error takes pairs as independent. Here the unit is the prompt: with x_c 
 and outside over n_in and n_out, the variance of Δ is Σ x_c² + Σ y_c² − 2 Σ x_c y_c, each side with its small-sample factor.
 Shards merge to the bit for integer values, provided that no shard splits a prompt.
 
-Prompts differ in size, and a few large ones are fewer independent draws than they look. With w_c the share of a side's pairs that
-prompt c holds and W_k = Σ w_c^k, let pairs of a prompt share one effect of unit variance, the least favourable case: the centred
-sums are R η with R = diag(w)(I − 1 wᵀ), and with C = R Rᵀ
+Prompts differ in size, and a few large ones are fewer independent draws than they look. With w_c the share of a side's pairs
+that prompt c holds and W_k = Σ w_c^k, let pairs of a prompt share one effect of unit variance, the least favourable case: the
+centred sums are R η with R = diag(w)(I − 1 wᵀ), and with C = R Rᵀ
 
     E Σ x_c² = tr C = W₂ − 2 W₃ + W₂²,    Var(mean) = W₂,
     ‖C‖² = W₂⁴ + 2 W₂ W₄ − 4 W₂² W₃ + 2 W₃² + W₄ (1 + 2 W₂) − 4 W₅,
 
 so the factor W₂ / tr C makes the squared error unbiased, and Satterthwaite's degrees of freedom are (tr C)² / ‖C‖² (Bell and
 McCaffrey 2002, with this working model in place of independent pairs). Where prompts are of one size these are G/(G − 1) and
-G − 1 over G prompts; with one pair a prompt it is Welch's test, exactly. Where pairs of a prompt are independent it errs towards
-caution. With ten to thirty prompts of very unequal sizes, G/(G − 1) and G − 1 would call up to a fifth of true nulls p ≤ 0.05
-(docs/statistics.md).
+G − 1 over G prompts; with one pair a prompt it is Welch's test, exactly. Where pairs of a prompt are independent it errs
+towards caution. With ten to thirty prompts of very unequal sizes, G/(G − 1) and G − 1 would call up to a fifth of true nulls p
+≤ 0.05 (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -202,6 +202,37 @@ def shared_errors(sums: SharedPromptSums, n_in: Ints, n_out: Ints, mean_in: Floa
     both = ab - mean_in * b_in - mean_out * a_out + mean_in * mean_out * in_out
     inside, outside = (np.where(part <= 1e-13 * np.abs(top), 0.0, part) for part, top in ((inside, aa), (outside, bb)))
     return SharedErrors(inside * weigh_in**2, outside * weigh_out**2, both * weigh_in * weigh_out, freedom_in, freedom_out)
+
+
+def side_freedom(sizes: ArrayLike) -> tuple[float, float]:
+    """The factor of a mean's squared error, clustered by prompt, and its degrees of freedom, see the module; 1 and 1 under two
+    prompts.
+
+    Args:
+        sizes: pairs of each prompt, [prompts].
+    """
+    n = np.asarray(sizes, np.float64)
+    return mean_freedom(int(n.sum()), int((n**2).sum()), size_powers(n), len(n))
+
+
+def size_powers(sizes: ArrayLike) -> Floats:
+    """Σ n³, Σ n⁴ and Σ n⁵ over prompts of n pairs, [3]: with Σ n and Σ n², what `mean_freedom` needs; it adds up over shards."""
+    n = np.asarray(sizes, np.float64)
+    return np.array([(n**k).sum() for k in _POWERS])
+
+
+def mean_freedom(pairs: int, squared: int, powers: Floats, prompts: int) -> tuple[float, float]:
+    """`side_freedom` from sums.
+
+    Args:
+        pairs: Σ n.
+        squared: Σ n².
+        powers: see `size_powers`.
+        prompts: how many there are.
+    """
+    sums = np.array([pairs]), np.array([squared]), powers[:, None], np.array([prompts])
+    factor, freedom = _small_sample(*sums)
+    return float(factor[0]), float(freedom[0])
 
 
 def _small_sample(pairs: Ints, squared: Ints, powers: Floats, prompts: Ints) -> tuple[Floats, Floats]:

@@ -46,9 +46,12 @@ def effects(
 ) -> Effects:
     """Effects with q-values over what was tested: by default wherever there is no reason against it; by family.
 
-    Where there is a second p, q is that of the larger: a finding passes both tests (the intersection-union test, Berger 1982).
+    Where there is a reason nothing says how sure the estimate is: it has no interval, both bounds are the estimate. Where there
+    is a second p, q is that of the larger: a finding passes both tests (the intersection-union test, Berger 1982).
     """
-    counted = reason == Reason.NONE if tested is None else tested
+    stands = reason == Reason.NONE
+    low, high = np.where(stands, low, estimate), np.where(stands, high, estimate)
+    counted = stands if tested is None else tested
     both = p if second_p is None else np.maximum(p, second_p)
     q, by = (q_values(both, procedure, tested=counted, families=families) for procedure in Procedure)
     return Effects(estimate, low, high, z, p, q, by, p_max_t, reason)
@@ -63,6 +66,8 @@ def ordered(table: TestTable, order: NDArray[np.intp]) -> TestTable:
     """The rows that `order` names, in that order."""
     picked = {name: getattr(table, name)[order] for name in _TABLE_COLUMNS}
     controlled = None if table.controlled is None else _rows(table.controlled, order)
+    if table.length_verdict is not None:
+        picked["length_verdict"] = table.length_verdict[order]
     return replace(table, raw=_rows(table.raw, order), controlled=controlled, **picked)
 
 

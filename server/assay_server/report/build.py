@@ -72,6 +72,7 @@ def build_report(
         pairs=pairs,
         highlights=highlights or {},
         decisions=tuple(decisions),
+        raw_first=result.raw_first,
     )
 
 

@@ -82,7 +82,8 @@ def _row(item: HypothesisRow, scale: Scale) -> Html:
     estimate = el("b", figures.signed(effect.estimate), class_="value")
     numbers = [el("span", estimate, " ", el("span", figures.interval(effect.low, effect.high), class_="ci"))]
     if item.controlled is not None:
-        numbers.append(el("span", " raw ", figures.signed(item.raw.estimate), class_="rawvalue"))
+        raw = "\N{EN DASH}" if item.raw.reason else figures.signed(item.raw.estimate)
+        numbers.append(el("span", " raw ", raw, class_="rawvalue"))
     if effect.reason:
         numbers = [el("span", "not tested: ", effect.reason, class_="ci")]
     return el(

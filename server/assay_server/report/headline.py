@@ -8,6 +8,7 @@ from __future__ import annotations
 from assay_server.audit.findings import ViewKind
 from assay_server.jobs.audits.types import HypothesisRow
 from assay_server.report import figures
+from assay_server.report.lengths import NOT_NOTHING, judged, lesson_zero, verdict_words
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report, View
 from assay_server.report.wording import (
@@ -28,13 +29,14 @@ TITLE_LIMIT = 90
 
 
 def headline(report: Report) -> Html:
-    """Title, lede, the strongest lessons, and the share of raw findings that nuisances explain."""
+    """Title, length as lesson 0, the strongest lessons, and what nuisances leave of the raw findings."""
     title = clip(report.title or report.dataset.name, TITLE_LIMIT)
     return el(
         "header",
         el("p", "Assay · Audit of a preference dataset", class_="eyebrow"),
         el("h1", "What ", el("span", "“", el("bdi", title), "”", class_="subject"), " would teach"),
         _facts(report),
+        *lesson_zero(report),
         *_lessons(report),
         *_shares(report),
         class_="masthead",
@@ -100,7 +102,8 @@ def _global(report: Report, view: View) -> list[Html]:
                 f"Over all {pairs}, none of {tested} tells chosen from rejected responses surely enough to be called a finding "
                 f"({level(report)}). If these pairs teach something general, this audit cannot see it.",
                 class_="lede",
-            )
+            ),
+            el("p", NOT_NOTHING, class_="aside"),
         ]
     items = strongest(view, NAMED_GLOBAL)
     lede = (
@@ -187,21 +190,23 @@ def _shares(report: Report) -> list[Html]:
         return [el("p", sentence, class_="aside")]
     if failed:
         return [el("p", f"{words.capitalize()} could not be controlled for: {_sentence(failed)}", class_="aside")]
-    if kept < raw:
-        verdict = el("strong", f"{figures.share(raw - kept, raw)} of the raw findings are only {words}.")
-        rest = f" Without that correction this report would claim {figures.count(raw)}; it claims {figures.count(kept)}."
+    if judged(views):
+        first, rest = verdict_words(report, views, words)
+        verdict = el("strong", first)
     else:
-        verdict = el("strong", f"{words.capitalize()} explains none of the findings away.")
-        rest = f" {figures.count(raw)} pass before it is controlled for, {figures.count(kept)} after."
+        verdict = el(
+            "strong", f"{figures.count(raw)} findings pass before {words} is controlled for, {figures.count(kept)} after."
+        )
+        rest = ""
     rows = [_bars(view, words) for view in views if view.summary.findings_raw or view.summary.findings_controlled]
     return [
         el(
             "section",
-            el("h2", f"How much is only {words}"),
+            el("h2", f"What {words} explains"),
             el("p", verdict, rest),
             el("table", *_bars_head(words), el("tbody", *rows, role="rowgroup"), class_="bars", role="table"),
             class_="only",
-            aria_label=f"How much is only {words}",
+            aria_label=f"What {words} explains",
         )
     ]
 

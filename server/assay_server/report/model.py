@@ -55,6 +55,7 @@ class Report:
         pairs: by dataset row; evidence whose pair is missing is counted, not shown.
         highlights: by hypothesis name and dataset row.
         decisions: of this audit, oldest first.
+        raw_first: the strongest rows of the global view by the raw effect.
     """
 
     info: AuditInfo
@@ -64,6 +65,7 @@ class Report:
     pairs: Mapping[int, Pair] = field(default_factory=dict[int, Pair])
     highlights: Mapping[tuple[str, int], Sides] = field(default_factory=dict[tuple[str, int], Sides])
     decisions: tuple[DecisionInfo, ...] = ()
+    raw_first: tuple[HypothesisRow, ...] = ()
 
     @property
     def title(self) -> str:

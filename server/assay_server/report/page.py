@@ -12,7 +12,8 @@ from functools import lru_cache
 from importlib.resources import files
 
 from assay_server.audit.findings import ViewKind
-from assay_server.report import figures, method
+from assay_server.report import explained, figures, method
+from assay_server.report.explained import explained_section
 from assay_server.report.forest import forest
 from assay_server.report.headline import headline
 from assay_server.report.heatmap import heatmap
@@ -55,7 +56,7 @@ def render_report(report: Report) -> str:
 
 def _sections(report: Report) -> list[Html]:
     parts: list[str] = [method.reading()]
-    parts += [_view(report, view) for view in report.views]
+    parts += [*explained_section(report), *(_view(report, view) for view in report.views)]
     parts += [_evidence(), _table(report), method.method(report), method.decisions(report), method.provenance(report)]
     return [part for part in parts if isinstance(part, Html)]
 
@@ -121,7 +122,8 @@ def _table(report: Report) -> Html:
 
 
 def _contents(report: Report) -> Html:
-    entries = [(view.kind.value, VIEW_TITLES[view.kind]) for view in report.views]
+    entries = [("explained", explained.TITLE)] if explained_section(report) else []
+    entries += [(view.kind.value, VIEW_TITLES[view.kind]) for view in report.views]
     entries += [
         ("pairs", "Pairs that show it"),
         ("hypotheses", "All hypotheses"),

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.types import AuditSettings, ConceptRow, ConditionRow, DecisionMode, HypothesisRow, Nuisance
+from assay_server.jobs.audits.types import (
+    AuditSettings,
+    ConceptRow,
+    ConditionRow,
+    DecisionMode,
+    EffectRow,
+    HypothesisRow,
+    Nuisance,
+)
 from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
@@ -69,15 +77,15 @@ def place(condition: ConditionRow | None, tail: str = "") -> Html:
     return el("span", " ", words, " ", el("bdi", title), tail, class_="where")
 
 
-def direction(hypothesis: HypothesisRow) -> str:
-    """ "more", "less" or "even": what the chosen responses carry of the concept."""
-    estimate = hypothesis.effect.estimate
+def direction(hypothesis: HypothesisRow, effect: EffectRow | None = None) -> str:
+    """ "more", "less" or "even": what the chosen responses carry of the concept, by the effect that decides or a given one."""
+    estimate = (effect or hypothesis.effect).estimate
     return "less" if estimate < 0 else "more" if estimate > 0 else "even"
 
 
-def arrow(hypothesis: HypothesisRow) -> Html:
+def arrow(hypothesis: HypothesisRow, effect: EffectRow | None = None) -> Html:
     """The direction as a mark and a word, so that colour is never alone."""
-    word = direction(hypothesis)
+    word = direction(hypothesis, effect)
     return el("span", _MARKS[word], " ", word, class_=f"dir {word}")
 
 

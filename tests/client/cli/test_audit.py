@@ -75,7 +75,7 @@ def test_an_audit_uploads_waits_writes_the_report_and_prints_the_findings(
         "audit", file, "--report", report, "--parquet", parquet, "--metadata", "topic", "--control", "length,format", "--seed", 3
     )
     assert code == 0, err
-    assert "9 findings raw, 4 once length is controlled for: 5 (56%) were only length" in out
+    assert "9 findings raw, 4 once length is controlled for" in out
     assert "label 3" in out
     assert "nothing was tested. Too few pairs." in out
     assert report.read_bytes() == parquet.read_bytes() == server.shelf.file

@@ -4,8 +4,20 @@ from typing import Any
 
 import pytest
 from assay import Audit, View
-from assay.cli.findings import aligned, evidence_lines, marked, note_lines, number, one_line, plain, summary_line, table
-from assay.hypotheses import Highlight, Hypothesis
+from assay.cli.findings import (
+    aligned,
+    evidence_lines,
+    explained_lines,
+    length_line,
+    marked,
+    note_lines,
+    number,
+    one_line,
+    plain,
+    summary_line,
+    table,
+)
+from assay.hypotheses import Highlight, Hypothesis, LengthVerdict
 from assay.v1 import audit_pb2
 
 
@@ -62,20 +74,56 @@ def test_what_the_data_holds_does_not_reach_the_terminal_as_commands(nasty: str)
     assert one_line(nasty).isprintable()
 
 
-def test_the_share_that_was_only_length_is_said() -> None:
+def test_what_length_explains_is_said_in_three_counts() -> None:
     view = audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, tests=3962, findings_raw=1485, findings_controlled=397)
+    assert "1,485 findings raw, 397 once length is controlled for" in summary_line(audit(views=[view]).views[0], audit())
+    view.explained, view.weakened, view.unchanged = 210, 920, 355
     one = audit(views=[view])
     said = summary_line(one.views[0], one)
-    assert "1,485 findings raw, 397 once length is controlled for: 1,088 (73%) were only length" in said
+    assert said.endswith("(length explains 210, leaves 355 unchanged, 920 weaker or undecided)")
     nothing = audit(views=[view], options=audit_pb2.AuditOptions(nuisances=[audit_pb2.NUISANCE_UNSPECIFIED]))
     assert summary_line(nothing.views[0], nothing).endswith("1,485 findings; nothing was controlled for")
     both = audit(views=[view], options=audit_pb2.AuditOptions(nuisances=[audit_pb2.NUISANCE_LENGTH, audit_pb2.NUISANCE_FORMAT]))
-    assert "were only length and format" in summary_line(both.views[0], both)
+    assert "length and format explain 210" in summary_line(both.views[0], both)
 
 
-def test_control_that_finds_more_is_not_called_a_negative_share() -> None:
-    view = audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, tests=10, findings_raw=0, findings_controlled=2)
-    assert "only" not in summary_line(audit(views=[view]).views[0], audit())
+def test_length_is_told_in_one_line() -> None:
+    told = audit_pb2.LengthSummary(
+        pairs=90,
+        direction=audit_pb2.LengthSummary.DIRECTION_LONGER,
+        ratio=1.2,
+        ratio_low=1.1,
+        ratio_high=1.3,
+        longer=0.6,
+        shorter=0.3,
+        accuracy=0.65,
+        auc=0.7,
+        auc_low=0.65,
+        auc_high=0.75,
+        information_left=0.9,
+    )
+    assert length_line(audit(length=told)) == (
+        "lesson 0, length: chosen is longer (longer in 60% of pairs, shorter in 30%), median ratio 1.20 [1.10, 1.30], "
+        "the longer one wins 65%, AUC 0.700 [0.650, 0.750]; control leaves 90% of the information"
+    )
+    told.reason = "all pairs\nshare one prompt"
+    assert length_line(audit(length=told)) == "lesson 0, length: not comparable. all pairs share one prompt"
+    assert length_line(audit()) == ""
+
+
+def test_what_is_explained_is_a_small_table() -> None:
+    told = audit_pb2.Explained(over_style=0.1, over_style_low=0.05, over_style_high=0.15, note="Half\ntook part.")
+    told.blocks.add(name="style", columns=5, auc=0.6, low=0.55, high=0.65)
+    lines = explained_lines(audit(explained=told))
+    assert lines[1].split() == ["style", "5", "0.600", "[0.550,", "0.650]"]
+    assert lines[2:] == ["the SAE adds +0.100 [+0.050, +0.150] to style", "Half took part."]
+    assert explained_lines(audit(explained=audit_pb2.Explained(note="Too few."))) == ["Too few."]
+    assert explained_lines(audit()) == []
+
+
+def test_a_verdict_is_read_from_the_wire() -> None:
+    assert hypothesis(length_verdict=audit_pb2.LENGTH_VERDICT_UNCHANGED).length_verdict is LengthVerdict.UNCHANGED
+    assert hypothesis().length_verdict is None
 
 
 def test_a_view_that_tested_nothing_says_why() -> None:

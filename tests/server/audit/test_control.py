@@ -17,6 +17,7 @@ from assay_server.audit.moments import moments
 from assay_server.audit.multiplicity import q_values
 from assay_server.audit.nuisance import fit_nuisance
 from assay_server.audit.reason import Reason
+from assay_server.audit.shared_prompts import side_freedom
 from assay_server.audit.signflip import sign_flip
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,20 +36,23 @@ def test_score_variance_and_p_equal_a_plain_loop() -> None:
     x = np.stack([drawn.length, np.random.default_rng(0).normal(size=len(drawn.length))], axis=1)
     fit, u = fit_nuisance(x), drawn.disparity.values().toarray()
     found = controlled_effect(sums_of(drawn, x))
-    r = 1 / (1 + np.exp(x @ fit.gamma))
+    r, prompts = 1 / (1 + np.exp(x @ fit.gamma)), len(np.unique(drawn.prompts))
     w = r * (1 - r)
     for m in range(u.shape[1]):
         slope = np.linalg.solve((x * w[:, None]).T @ x, (x * w[:, None]).T @ u[:, m])
         e = (u[:, m] - x @ slope) * r
         variance = sum(e[drawn.prompts == c].sum() ** 2 for c in np.unique(drawn.prompts))
         information = sum(w * (u[:, m] - x @ slope) ** 2)
+        variance *= prompts / (prompts - 2)  # two nuisances were fitted
         assert found.z[m] == pytest.approx(e.sum() / np.sqrt(variance), abs=1e-9)
         assert found.p[m] == pytest.approx(2 * stats.norm.sf(abs(found.z[m])), abs=1e-12)
         assert found.effect[m] == pytest.approx(e.sum() / information, abs=1e-9)
         assert found.mean[m] == pytest.approx(2 * e.mean(), abs=1e-9)
-        assert found.high[m] - found.low[m] == pytest.approx(
-            2 * stats.norm.ppf(0.975) * np.sqrt(variance) / information, abs=1e-9
-        )
+        squares = sum((e - e.mean())[drawn.prompts == c].sum() ** 2 for c in np.unique(drawn.prompts))
+        factor, freedom = side_freedom(np.unique(drawn.prompts, return_counts=True)[1])
+        width = stats.t.ppf(0.975, freedom) * np.sqrt(factor * prompts / (prompts - 2) * squares)
+        assert found.high[m] - found.low[m] == pytest.approx(2 * width / information, abs=1e-9)
+        assert found.mean_high[m] - found.mean[m] == pytest.approx(2 * width / len(e), abs=1e-9)
 
 
 def test_score_squared_over_information_equals_the_score_test_of_statsmodels() -> None:

@@ -10,6 +10,7 @@ from assay_server.audit.nuisance import fit_nuisance
 from assay_server.audit.reason import Reason
 from assay_server.audit.run import run_views
 from assay_server.audit.shards import PairShard
+from assay_server.audit.shared_prompts import side_freedom
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -56,9 +57,13 @@ def test_both_effects_equal_a_plain_loop_over_pairs_and_prompts() -> None:
         noise = np.sqrt(sum(part[shard.prompts == c].sum() ** 2 for c in np.unique(shard.prompts)))
         assert table.controlled is not None
         assert table.controlled.estimate[row] == pytest.approx(2 * part.sum() / len(u), abs=1e-9)
+        many, (_, of, sizes) = len(np.unique(shard.prompts)), np.unique(shard.prompts, return_inverse=True, return_counts=True)
+        noise *= np.sqrt(many / (many - 1))
         assert table.controlled.z[row] == pytest.approx(part.sum() / noise, abs=1e-9)
         assert table.controlled.p[row] == pytest.approx(2 * stats.norm.sf(abs(part.sum() / noise)), abs=1e-9)
-        width = stats.norm.ppf(0.975) * 2 * noise / len(u)
+        factor, freedom = side_freedom(sizes)
+        centred = factor * many / (many - 1) * (np.bincount(of, part - part.mean()) ** 2).sum()
+        width = stats.t.ppf(0.975, freedom) * 2 * np.sqrt(centred) / len(u)
         assert table.controlled.high[row] - table.controlled.low[row] == pytest.approx(2 * width, abs=1e-9)
         halves = [2 * (left * u)[shard.rows % 2 == half].mean() for half in (0, 1)]
         assert table.delta_min[row] == pytest.approx(min(map(abs, halves)), abs=1e-9)
@@ -71,6 +76,10 @@ def test_q_values_count_what_could_be_tested_and_nothing_else() -> None:
     table = audited(shard)
     dead = [row for name, row in by_name(table).items() if name in ("feature/5", "feature/77")]
     assert (table.raw.reason[dead] == Reason.NO_DIFFERENCE).all()
+    for shown in (table.raw, table.controlled):
+        assert shown is not None
+        assert np.array_equal(shown.low[dead], shown.estimate[dead]), "what was not tested has no interval"
+        assert np.array_equal(shown.high[dead], shown.estimate[dead])
     assert (table.raw.q[dead] == 1).all()
     counted = table.raw.reason == Reason.NONE
     assert not counted[dead].any()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -19,8 +21,8 @@ def test_with_one_pair_a_prompt_the_interval_is_that_of_a_mean() -> None:
         assert (found.low[m], found.high[m]) == pytest.approx((low, high), abs=1e-9)
 
 
-def test_with_shared_prompts_it_is_the_clustered_interval_of_statsmodels() -> None:
-    drawn = world(2)
+def test_with_prompts_of_one_size_it_is_the_clustered_interval_of_statsmodels() -> None:
+    drawn = replace(world(2), prompts=np.repeat(np.arange(40), 3))
     found, u = mean_intervals(moments(drawn.disparity, drawn.prompts)), drawn.disparity.values().toarray()
     for m in range(u.shape[1]):
         fit = sm.OLS(u[:, m], np.ones(len(u))).fit(cov_type="cluster", cov_kwds={"groups": drawn.prompts}, use_t=True)
@@ -39,6 +41,20 @@ def test_the_clustered_interval_covers_a_known_mean_and_the_naive_one_does_not()
             covered.append(found.low[0] <= 0 <= found.high[0])
     assert stats.binomtest(sum(clustered), 400, 0.95).pvalue > 0.01
     assert np.mean(naive) < np.mean(clustered)
+
+
+def test_with_few_prompts_of_unequal_sizes_the_interval_covers_and_one_of_as_many_equal_prompts_would_not() -> None:
+    draws, sizes = np.random.default_rng(6), np.array([24, 12, 8, 6, 4, 4, 3, 2, 2, 1, 1, 1])
+    ids, covered, plain = np.repeat(np.arange(12), sizes), 0, 0
+    for _ in range(600):
+        values = np.where(draws.random((12, 1))[ids] < 0.5, 1, -1)
+        found = mean_intervals(moments(Disparity(Csr(values), np.array([1])), ids))
+        sums = np.bincount(ids, values[:, 0] - values.mean())
+        width = stats.t.ppf(0.975, 11) * np.sqrt(12 / 11 * (sums**2).sum()) / len(ids)
+        covered += found.low[0] <= 0 <= found.high[0]
+        plain += abs(values.mean()) <= width
+    assert covered / 600 > 0.93
+    assert plain / 600 < 0.9
 
 
 def test_what_cannot_be_bounded_is_bounded_by_what_a_disparity_can_be() -> None:

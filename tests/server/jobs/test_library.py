@@ -35,9 +35,19 @@ async def test_pairs_become_a_dataset_and_a_dataset_findings(tmp_path: Path, sco
         assert done.views[0].tests > 20
         assert done.nuisance.names == ("log_tokens",)
         assert 0.5 < done.nuisance.accuracy <= 1
+        assert done.length is not None
+        assert done.length.pairs == 70 - UNUSABLE
+        assert done.length.longer + done.length.shorter <= 1
+        assert 0 < (done.length.information_left or 0) <= 1
+        assert done.explained is not None
+        assert "prompts are too few to hold some out" in done.explained.note
+        for view in done.views:
+            assert view.explained + view.weakened + view.unchanged == view.findings_raw
         assert (done.cost.pairs_scored, done.cost.cache_hits, done.cost.device) == (70, 0, "cpu")
         assert done.cost.tokens_read > 2000
         result = await library.audits.result(done.name)
+        assert result.info == done, "what was found of length comes back from its file"
+        assert result.raw_first[0].raw.p <= min(row.raw.p for row in result.hypotheses if row.view is ViewKind.GLOBAL)
         assert {row.view for row in result.hypotheses} == set(QUICK.statistics.views)
         assert any(row.condition and row.condition.name.startswith("metadata/topic=") for row in result.hypotheses)
         numbers = [row.raw.estimate for row in result.hypotheses] + [row.raw.p for row in result.hypotheses]

@@ -9,7 +9,10 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+from assay_server.audit.auc import Estimate
+from assay_server.audit.explained import Explained, ExplainedBlock
 from assay_server.audit.findings import Evidence, ViewKind
+from assay_server.audit.length import Direction
 from assay_server.jobs.audits.types import (
     AuditInfo,
     AuditSettings,
@@ -22,6 +25,7 @@ from assay_server.jobs.audits.types import (
     EffectRow,
     HypothesisRow,
     LabelText,
+    LengthSummary,
     NuisanceSummary,
     ViewSummary,
 )
@@ -33,6 +37,32 @@ from assay_server.subject.types import Message, Pair
 from tests.server.report.example_texts import CONCEPTS, TEXTS, TOPICS, WORDS
 
 AUDIT = "audits/5f2c0d1e9ab34c77"
+EXPLAINED = Explained(
+    blocks=(
+        ExplainedBlock("length", 1, 0.577, 0.553, 0.601),
+        ExplainedBlock("style", 5, 0.596, 0.572, 0.62),
+        ExplainedBlock("SAE", 3962, 0.697, 0.676, 0.719),
+        ExplainedBlock("SAE over style", 3962, 0.702, 0.68, 0.724),
+    ),
+    over_style=Estimate(0.106, 0.081, 0.132),
+    pairs=2309,
+    note="2 features that fire least were left out.",
+)
+LENGTH = LengthSummary(
+    pairs=2309,
+    direction=Direction.LONGER,
+    ratio=1.21,
+    ratio_low=1.17,
+    ratio_high=1.26,
+    longer=0.587,
+    shorter=0.402,
+    accuracy=0.5925,
+    auc=0.601,
+    auc_low=0.578,
+    auc_high=0.624,
+    p=3e-11,
+    information_left=0.957,
+)
 
 
 def lively(rows: int = 60, seed: int = 0) -> Report:
@@ -61,6 +91,8 @@ def lively(rows: int = 60, seed: int = 0) -> Report:
             nuisance=NuisanceSummary(("delta log length",), (0.412,), 0.596),
             cost=Cost(401_882, 188_204, 412, 2309, 204.1, 9.7, "cpu (float32, 2 threads)"),
             result_fingerprint="ab12" * 16,
+            length=LENGTH,
+            explained=EXPLAINED,
         ),
         dataset=DatasetInfo("datasets/0b6f27c1d1a94f0e8c55aa01", "demo pairs", "0b6f27c1" * 8, 2312, 3, 2208, (), 0.0, True),
         views=views,
@@ -102,7 +134,8 @@ def _global(rng: random.Random, rows: int) -> View:
     ]
     named = sorted(named + noise, key=lambda entry: -abs(entry[3]))
     items = tuple(_hypothesis(ViewKind.GLOBAL, rank, *entry, None, 2309, 0.02, rng) for rank, entry in enumerate(named, 1))
-    return View(ViewSummary(ViewKind.GLOBAL, 4_102, 1_485, 397, rows, 0), items)
+    counts = ViewSummary(ViewKind.GLOBAL, 4_102, 1_485, 397, rows, 0, explained=210, weakened=920, unchanged=355)
+    return View(counts, items)
 
 
 def _clusters(rng: random.Random, rows: int) -> View:

@@ -198,7 +198,7 @@ def test_on_paper_there_are_no_controls(open_report: Open) -> None:
     page = open_report(examples.lively())
     page.emulate_media(media="print")
     assert page.locator(".filters, .pager, nav, .readout").filter(visible=True).count() == 0
-    assert page.locator(".forest, h1, #method").filter(visible=True).count() == 5
+    assert page.locator(".forest, h1, #method").filter(visible=True).count() == 6
 
 
 def test_without_its_script_the_page_still_says_what_was_found(open_report: Open) -> None:

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 from assay_server.audit.findings import ViewKind
+from assay_server.audit.length import Direction
 from assay_server.jobs.audits.types import AuditSettings, ConceptRow, LabelText, Nuisance, NuisanceSummary, ViewSummary
+from assay_server.report import figures
 from assay_server.report.headline import headline, members, strongest
 from assay_server.report.model import Report, View
 
@@ -16,9 +18,12 @@ def words(report: Report) -> str:
     return " ".join(read(headline(report)).text.split())
 
 
-def with_counts(raw: int, controlled: int, *nuisances: Nuisance, reason: str = "") -> Report:
+def with_counts(
+    raw: int, controlled: int, *nuisances: Nuisance, verdicts: tuple[int, int, int] = (0, 0, 0), reason: str = ""
+) -> Report:
     report = examples.lively(rows=20)
-    summary = replace(report.views[0].summary, findings_raw=raw, findings_controlled=controlled)
+    counts = dict(zip(("explained", "weakened", "unchanged"), verdicts, strict=True))
+    summary = replace(report.views[0].summary, findings_raw=raw, findings_controlled=controlled, **counts)
     fit = NuisanceSummary(("delta log length",), (0.4,), 0.6, reason)
     info = replace(report.info, settings=AuditSettings(nuisances=nuisances), nuisance=fit if nuisances else NuisanceSummary())
     return replace(report, info=info, views=(replace(report.views[0], summary=summary),))
@@ -72,17 +77,56 @@ def test_what_is_no_finding_is_never_a_lesson() -> None:
     assert "would learn" not in text
 
 
-def test_the_share_of_raw_findings_that_is_only_length_is_said() -> None:
-    text = words(with_counts(1485, 397, LENGTH))
-    assert (
-        "73% of the raw findings are only length. Without that correction this report would claim 1,485; it claims 397." in text
-    )
+def test_length_is_lesson_zero_and_comes_before_every_other() -> None:
+    text = words(examples.lively())
+    for said in (
+        "Lesson 0, length: chosen responses are longer (longer in 59% of the pairs, shorter in 40%, p = 3",
+        "the median ratio of tokens is 1.21 [1.17, 1.26].",
+        "Taking the longer response gets 59% of the preferences right; the AUC of length alone is 0.601 [0.578, 0.624].",
+    ):
+        assert said in text
+    assert text.index("Lesson 0") < text.index("In 2,309 pairs")
+    assert "First of all" not in text
+
+
+def test_a_dataset_whose_lesson_is_length_says_so_first_and_shows_the_raw_order() -> None:
+    report = with_counts(1485, 3, LENGTH, verdicts=(900, 583, 2))
+    rows = report.views[0].hypotheses
+    report = replace(report, raw_first=(rows[3], replace(rows[0], name="audits/a/hypotheses/global-2000")))
+    text, markup = words(report), headline(report)
+    assert "First of all, 2,309 pairs teach length: longer responses win." in text
+    assert text.index("teach length") < text.index("In 2,309 pairs")
+    assert "Before length is controlled for, the strongest concepts over all pairs are:" in text
+    raw = figures.signed(rows[3].raw.estimate)
+    assert f"{raw} raw, {figures.signed(rows[3].effect.estimate)} controlled" in text
+    before = markup[: markup.index("concepts tell") if "concepts tell" in markup else markup.index("concept tells")]
+    assert before.count('class="open"') == 1, "a concept that the page does not hold is named without a link"
+
+
+def test_a_direction_that_cannot_be_told_or_compared_is_said() -> None:
+    report = examples.lively(20)
+    for length, said in (
+        (replace(examples.LENGTH, direction=Direction.NEITHER, p=0.4), "chosen responses are neither longer nor shorter"),
+        (
+            replace(examples.LENGTH, reason="all pairs share one prompt"),
+            "lengths could not be compared: all pairs share one prompt.",
+        ),
+    ):
+        assert said in words(replace(report, info=replace(report.info, length=length)))
+    assert "Lesson 0" not in words(replace(report, info=replace(report.info, length=None)))
+
+
+def test_what_length_explains_is_three_counts_and_the_information_that_is_left() -> None:
+    text = words(with_counts(1485, 397, LENGTH, verdicts=(210, 920, 355)))
+    assert "Of 1,485 raw findings, length explains 210, 355 stand unchanged, and 920 are weaker or undecided." in text
+    assert "The control leaves 96% of the information: the tests are about as sure as those of 2,210 pairs without it" in text
+    assert "only length" not in text
 
 
 @pytest.mark.parametrize(
     ("raw", "controlled", "nuisances", "reason", "said"),
     [
-        (10, 12, [LENGTH], "", "Length explains none of the findings away. 10 pass before it is controlled for, 12 after."),
+        (10, 12, [LENGTH], "", "10 findings pass before length is controlled for, 12 after."),
         (10, 10, [], "", "Nothing was controlled for."),
         (
             10,
@@ -91,7 +135,6 @@ def test_the_share_of_raw_findings_that_is_only_length_is_said() -> None:
             "the fit of the nuisance differences did not converge",
             "Length could not be controlled for: the fit of the nuisance differences did not converge.",
         ),
-        (9, 3, [LENGTH, FORMAT], "", "67% of the raw findings are only length and formatting."),
     ],
 )
 def test_other_outcomes_of_the_control_are_said_too(
@@ -100,8 +143,15 @@ def test_other_outcomes_of_the_control_are_said_too(
     assert said in words(with_counts(raw, controlled, *nuisances, reason=reason))
 
 
-def test_nothing_is_said_of_length_where_there_are_no_findings() -> None:
-    assert "only length" not in words(with_counts(0, 0, LENGTH))
+def test_formatting_is_named_beside_length() -> None:
+    text = words(with_counts(9, 3, LENGTH, FORMAT, verdicts=(1, 7, 1)))
+    assert "Of 9 raw findings, length and formatting explain 1, 1 stands unchanged, and 7 are weaker or undecided." in text
+
+
+def test_nothing_is_said_of_what_length_explains_where_there_are_no_findings() -> None:
+    text = words(with_counts(0, 0, LENGTH))
+    assert "explains" not in text
+    assert "Nothing found is not nothing taught" in text
 
 
 def test_a_reason_for_no_tests_is_the_lede() -> None:

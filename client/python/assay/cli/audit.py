@@ -8,13 +8,14 @@ ends it; the same command waits for it again.
 import argparse
 import json
 import shutil
+import textwrap
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from assay.audits import Audit, AuditOptions, ConceptFamily, Correction, Nuisance, View, ViewSummary
 from assay.cli.connect import add_flags, connect
-from assay.cli.findings import LEGEND, NUISANCES, note_lines, number, plain, summary_line, table
+from assay.cli.findings import LEGEND, NUISANCES, explained_lines, length_line, note_lines, number, plain, summary_line, table
 from assay.cli.interrupts import interrupts
 from assay.cli.reading import add_reading_flags, say
 from assay.cli.uploading import DATASET_HELP, dataset_of
@@ -159,6 +160,8 @@ def show(args: argparse.Namespace, client: Client, audit: Audit) -> None:
         print(json.dumps({"audit": plain(audit), "findings": {key.value: plain(rows) for key, rows in found.items()}}, indent=1))
         return
     width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
+    if line := length_line(audit):
+        print("\n".join([*textwrap.wrap(line, width), ""]))
     for view in audit.views:
         print("\n".join([summary_line(view, audit), *note_lines(view, width=width)]))
         rows = found.get(view.view, []) if view.view else []
@@ -167,6 +170,8 @@ def show(args: argparse.Namespace, client: Client, audit: Audit) -> None:
         elif view.view is not None and not view.reason:
             print(nearest(client, audit, view.view))
         print()
+    if lines := explained_lines(audit):
+        print("\n".join([*lines, ""]))
     if any(found.values()):
         print(LEGEND)
 

@@ -37,7 +37,7 @@ def controlled_for(audit: Audit) -> str:
 
 
 def summary_line(view: ViewSummary, audit: Audit) -> str:
-    """What one view tested and found, and how much of it was only length."""
+    """What one view tested and found, and what control leaves of the raw findings."""
     title = f"{view.view.value.replace('_', '-') if view.view else 'unknown'} view, {TITLES.get(view.view or View.STATED, '')}"
     if view.reason:
         return f"{title}: nothing was tested. {view.reason}"
@@ -45,10 +45,44 @@ def summary_line(view: ViewSummary, audit: Audit) -> str:
     what = controlled_for(audit)
     if not what:
         return f"{tested}, {view.findings_raw:,} findings; nothing was controlled for"
-    only = view.findings_raw - view.findings_controlled
     text = f"{tested}, {view.findings_raw:,} findings raw, {view.findings_controlled:,} once {what} is controlled for"
-    text += f": {only:,} ({100 * only / view.findings_raw:.0f}%) were only {what}" if only > 0 else ""
+    if view.explained + view.weakened + view.unchanged:
+        verb = "explain" if " and " in what else "explains"
+        text += f" ({what} {verb} {view.explained:,}, leaves {view.unchanged:,} unchanged, {view.weakened:,} weaker or undecided)"
     return text + (f"; they come down to {lessons_text(view)}" if view.lessons else "")
+
+
+def length_line(audit: Audit) -> str:
+    """Lesson 0: what length alone says; "" where it was not looked at."""
+    length = audit.length
+    if length is None or not length.pairs:
+        return ""
+    if length.reason:
+        return f"lesson 0, length: not comparable. {one_line(length.reason)}"
+    which = length.direction.value if length.direction else "unknown"
+    text = (
+        f"lesson 0, length: chosen is {'neither longer nor shorter' if which == 'neither' else which} "
+        f"(longer in {100 * length.longer:.0f}% of pairs, shorter in {100 * length.shorter:.0f}%), "
+        f"median ratio {length.ratio:.2f} [{length.ratio_low:.2f}, {length.ratio_high:.2f}], "
+        f"the longer one wins {100 * length.accuracy:.0f}%, AUC {length.auc:.3f} [{length.auc_low:.3f}, {length.auc_high:.3f}]"
+    )
+    if length.information_left is None or not controlled_for(audit):
+        return text
+    return f"{text}; control leaves {100 * length.information_left:.0f}% of the information"
+
+
+def explained_lines(audit: Audit) -> list[str]:
+    """How much of the preference is explained, as a small table; [] where nothing was fitted."""
+    found = audit.explained
+    if found is None:
+        return []
+    rows = [["explained by", "columns", "held-out AUC"]]
+    rows += [[one.name, f"{one.columns:,}", f"{one.auc:.3f} [{one.low:.3f}, {one.high:.3f}]"] for one in found.blocks]
+    lines = aligned(rows, left={0}) if found.blocks else []
+    if found.over_style is not None:
+        value, low, high = found.over_style
+        lines.append(f"the SAE adds {value:+.3f} [{low:+.3f}, {high:+.3f}] to style")
+    return [*lines, *([one_line(found.note)] if found.note else [])]
 
 
 def note_lines(view: ViewSummary, *, width: int) -> list[str]:

@@ -36,6 +36,13 @@ class ConceptFamily(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CONCEPT_FAMILY_UNSPECIFIED: _ClassVar[ConceptFamily]
     CONCEPT_FAMILY_FEATURES: _ClassVar[ConceptFamily]
     CONCEPT_FAMILY_CLUSTERS: _ClassVar[ConceptFamily]
+
+class LengthVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LENGTH_VERDICT_UNSPECIFIED: _ClassVar[LengthVerdict]
+    LENGTH_VERDICT_EXPLAINED: _ClassVar[LengthVerdict]
+    LENGTH_VERDICT_WEAKENED: _ClassVar[LengthVerdict]
+    LENGTH_VERDICT_UNCHANGED: _ClassVar[LengthVerdict]
 VIEW_UNSPECIFIED: View
 VIEW_GLOBAL: View
 VIEW_FEATURE_CONDITIONED: View
@@ -50,6 +57,10 @@ NUISANCE_FORMAT: Nuisance
 CONCEPT_FAMILY_UNSPECIFIED: ConceptFamily
 CONCEPT_FAMILY_FEATURES: ConceptFamily
 CONCEPT_FAMILY_CLUSTERS: ConceptFamily
+LENGTH_VERDICT_UNSPECIFIED: LengthVerdict
+LENGTH_VERDICT_EXPLAINED: LengthVerdict
+LENGTH_VERDICT_WEAKENED: LengthVerdict
+LENGTH_VERDICT_UNCHANGED: LengthVerdict
 
 class Dataset(_message.Message):
     __slots__ = ("name", "display_name", "fingerprint", "pairs", "unusable_pairs", "prompts", "metadata_keys", "create_time", "scored")
@@ -120,7 +131,7 @@ class AuditOptions(_message.Message):
     def __init__(self, views: _Optional[_Iterable[_Union[View, str]]] = ..., families: _Optional[_Iterable[_Union[ConceptFamily, str]]] = ..., concepts: _Optional[_Iterable[str]] = ..., tau: _Optional[float] = ..., q_level: _Optional[float] = ..., interval_level: _Optional[float] = ..., correction: _Optional[_Union[Correction, str]] = ..., nuisances: _Optional[_Iterable[_Union[Nuisance, str]]] = ..., max_t_flips: _Optional[int] = ..., data_clusters: _Optional[int] = ..., silent_percentile: _Optional[float] = ..., min_features: _Optional[int] = ..., min_inside: _Optional[int] = ..., min_firings: _Optional[int] = ..., prompt_clusters: _Optional[int] = ..., response_clusters: _Optional[int] = ..., top_share: _Optional[float] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., evidence: _Optional[int] = ...) -> None: ...
 
 class Audit(_message.Message):
-    __slots__ = ("name", "dataset", "display_name", "state", "options", "subject", "views", "nuisance", "cost", "create_time", "end_time", "error", "result_fingerprint")
+    __slots__ = ("name", "dataset", "display_name", "state", "options", "subject", "views", "nuisance", "cost", "create_time", "end_time", "error", "result_fingerprint", "length", "explained")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Audit.State]
@@ -146,6 +157,8 @@ class Audit(_message.Message):
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     RESULT_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     name: str
     dataset: str
     display_name: str
@@ -159,7 +172,9 @@ class Audit(_message.Message):
     end_time: _timestamp_pb2.Timestamp
     error: str
     result_fingerprint: str
-    def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Audit.State, str]] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., subject: _Optional[_Union[SubjectRef, _Mapping]] = ..., views: _Optional[_Iterable[_Union[ViewSummary, _Mapping]]] = ..., nuisance: _Optional[_Union[NuisanceSummary, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., result_fingerprint: _Optional[str] = ...) -> None: ...
+    length: LengthSummary
+    explained: Explained
+    def __init__(self, name: _Optional[str] = ..., dataset: _Optional[str] = ..., display_name: _Optional[str] = ..., state: _Optional[_Union[Audit.State, str]] = ..., options: _Optional[_Union[AuditOptions, _Mapping]] = ..., subject: _Optional[_Union[SubjectRef, _Mapping]] = ..., views: _Optional[_Iterable[_Union[ViewSummary, _Mapping]]] = ..., nuisance: _Optional[_Union[NuisanceSummary, _Mapping]] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., error: _Optional[str] = ..., result_fingerprint: _Optional[str] = ..., length: _Optional[_Union[LengthSummary, _Mapping]] = ..., explained: _Optional[_Union[Explained, _Mapping]] = ...) -> None: ...
 
 class SubjectRef(_message.Message):
     __slots__ = ("model_id", "model_fingerprint", "sae_id", "sae_fingerprint", "tokenizer_fingerprint", "template_fingerprint", "hook", "dtype")
@@ -182,7 +197,7 @@ class SubjectRef(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., sae_id: _Optional[str] = ..., sae_fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., template_fingerprint: _Optional[str] = ..., hook: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class ViewSummary(_message.Message):
-    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note", "lessons")
+    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note", "lessons", "explained", "weakened", "unchanged")
     VIEW_FIELD_NUMBER: _ClassVar[int]
     TESTS_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_RAW_FIELD_NUMBER: _ClassVar[int]
@@ -192,6 +207,9 @@ class ViewSummary(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     LESSONS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    WEAKENED_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     view: View
     tests: int
     findings_raw: int
@@ -201,7 +219,10 @@ class ViewSummary(_message.Message):
     reason: str
     note: str
     lessons: int
-    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., lessons: _Optional[int] = ...) -> None: ...
+    explained: int
+    weakened: int
+    unchanged: int
+    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., lessons: _Optional[int] = ..., explained: _Optional[int] = ..., weakened: _Optional[int] = ..., unchanged: _Optional[int] = ...) -> None: ...
 
 class NuisanceSummary(_message.Message):
     __slots__ = ("names", "gamma", "accuracy", "reason")
@@ -214,6 +235,77 @@ class NuisanceSummary(_message.Message):
     accuracy: float
     reason: str
     def __init__(self, names: _Optional[_Iterable[str]] = ..., gamma: _Optional[_Iterable[float]] = ..., accuracy: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LengthSummary(_message.Message):
+    __slots__ = ("pairs", "direction", "ratio", "ratio_low", "ratio_high", "longer", "shorter", "accuracy", "auc", "auc_low", "auc_high", "p", "information_left", "reason")
+    class Direction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        DIRECTION_UNSPECIFIED: _ClassVar[LengthSummary.Direction]
+        DIRECTION_LONGER: _ClassVar[LengthSummary.Direction]
+        DIRECTION_SHORTER: _ClassVar[LengthSummary.Direction]
+        DIRECTION_NEITHER: _ClassVar[LengthSummary.Direction]
+    DIRECTION_UNSPECIFIED: LengthSummary.Direction
+    DIRECTION_LONGER: LengthSummary.Direction
+    DIRECTION_SHORTER: LengthSummary.Direction
+    DIRECTION_NEITHER: LengthSummary.Direction
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    RATIO_FIELD_NUMBER: _ClassVar[int]
+    RATIO_LOW_FIELD_NUMBER: _ClassVar[int]
+    RATIO_HIGH_FIELD_NUMBER: _ClassVar[int]
+    LONGER_FIELD_NUMBER: _ClassVar[int]
+    SHORTER_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    AUC_FIELD_NUMBER: _ClassVar[int]
+    AUC_LOW_FIELD_NUMBER: _ClassVar[int]
+    AUC_HIGH_FIELD_NUMBER: _ClassVar[int]
+    P_FIELD_NUMBER: _ClassVar[int]
+    INFORMATION_LEFT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    pairs: int
+    direction: LengthSummary.Direction
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    longer: float
+    shorter: float
+    accuracy: float
+    auc: float
+    auc_low: float
+    auc_high: float
+    p: float
+    information_left: float
+    reason: str
+    def __init__(self, pairs: _Optional[int] = ..., direction: _Optional[_Union[LengthSummary.Direction, str]] = ..., ratio: _Optional[float] = ..., ratio_low: _Optional[float] = ..., ratio_high: _Optional[float] = ..., longer: _Optional[float] = ..., shorter: _Optional[float] = ..., accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., auc_low: _Optional[float] = ..., auc_high: _Optional[float] = ..., p: _Optional[float] = ..., information_left: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Explained(_message.Message):
+    __slots__ = ("blocks", "over_style", "over_style_low", "over_style_high", "pairs", "note")
+    class Block(_message.Message):
+        __slots__ = ("name", "columns", "auc", "low", "high")
+        NAME_FIELD_NUMBER: _ClassVar[int]
+        COLUMNS_FIELD_NUMBER: _ClassVar[int]
+        AUC_FIELD_NUMBER: _ClassVar[int]
+        LOW_FIELD_NUMBER: _ClassVar[int]
+        HIGH_FIELD_NUMBER: _ClassVar[int]
+        name: str
+        columns: int
+        auc: float
+        low: float
+        high: float
+        def __init__(self, name: _Optional[str] = ..., columns: _Optional[int] = ..., auc: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    OVER_STYLE_FIELD_NUMBER: _ClassVar[int]
+    OVER_STYLE_LOW_FIELD_NUMBER: _ClassVar[int]
+    OVER_STYLE_HIGH_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    blocks: _containers.RepeatedCompositeFieldContainer[Explained.Block]
+    over_style: float
+    over_style_low: float
+    over_style_high: float
+    pairs: int
+    note: str
+    def __init__(self, blocks: _Optional[_Iterable[_Union[Explained.Block, _Mapping]]] = ..., over_style: _Optional[float] = ..., over_style_low: _Optional[float] = ..., over_style_high: _Optional[float] = ..., pairs: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
 
 class Cost(_message.Message):
     __slots__ = ("tokens_read", "tokens_shared", "cache_hits", "pairs_scored", "scoring_seconds", "testing_seconds", "device")
@@ -282,7 +374,7 @@ class Effect(_message.Message):
     def __init__(self, estimate: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., z: _Optional[float] = ..., p: _Optional[float] = ..., q: _Optional[float] = ..., q_by: _Optional[float] = ..., p_max_t: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision", "lesson", "lesson_z", "lesson_stability")
+    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision", "lesson", "lesson_z", "lesson_stability", "length_verdict")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
@@ -306,6 +398,7 @@ class Hypothesis(_message.Message):
     LESSON_FIELD_NUMBER: _ClassVar[int]
     LESSON_Z_FIELD_NUMBER: _ClassVar[int]
     LESSON_STABILITY_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_VERDICT_FIELD_NUMBER: _ClassVar[int]
     name: str
     view: View
     concept: ConceptRef
@@ -329,7 +422,8 @@ class Hypothesis(_message.Message):
     lesson: int
     lesson_z: float
     lesson_stability: float
-    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., lesson: _Optional[int] = ..., lesson_z: _Optional[float] = ..., lesson_stability: _Optional[float] = ...) -> None: ...
+    length_verdict: LengthVerdict
+    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., lesson: _Optional[int] = ..., lesson_z: _Optional[float] = ..., lesson_stability: _Optional[float] = ..., length_verdict: _Optional[_Union[LengthVerdict, str]] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("row", "pair", "disparity", "chosen", "rejected")

@@ -76,7 +76,10 @@ class _Sums:
         self.pairs_squared += int((sums.pairs**2).sum())
 
     def shift(self, telling: Ints) -> Shift:
-        """Var = G/(G−1) · Σ_c (S_c − n_c·mean)² / n² over G prompts (Liang and Zeger 1986), as ``intervals.mean_intervals``."""
+        """Var = G/(G−1) · Σ_c (S_c − n_c·mean)² / n² over G prompts (Liang and Zeger 1986).
+
+        As ``intervals.mean_intervals`` where prompts have equally many pairs, which rollouts have.
+        """
         pairs, whole = max(self.pairs, 1), self.total / max(self.pairs, 1)
         spread = self.square - 2 * whole * self.cross + whole**2 * self.pairs_squared
         error = clustered(spread, self.square, self.prompts) / (pairs * np.maximum(self.sizes, 1))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from assay_server.audit.findings import TestTable, ViewKind
 from assay_server.errors import DataLoss
 from assay_server.jobs.audits.files import AuditFiles
-from assay_server.jobs.audits.rows import hypothesis_rows
+from assay_server.jobs.audits.rows import hypothesis_rows, raw_first, raw_rows
 from assay_server.jobs.audits.snapshots import from_record
 from assay_server.jobs.audits.types import (
     AuditInfo,
@@ -42,7 +42,7 @@ class _Stored:
     Attributes:
         fingerprint: of its tables.
         tables: by view.
-        named: concepts and conditions of kept rows, each with its features once.
+        named: concepts and conditions of kept rows and of the first by raw effect, each with its features once.
         directions: by name, of the concepts that are one.
         names: what the dataset calls concepts and conditions.
     """
@@ -96,15 +96,13 @@ class HeldResults:
         if held.shown is not None and held.shown[0] == labels and held.shown[1] == decisions and held.shown[2].info == info:
             return held.shown[2]
         called = dict(zip(stored.named, labels, strict=True))
-        rows = hypothesis_rows(
-            info.name,
-            stored.tables,
-            info.settings.statistics.keep,
-            lambda name, features: called[name, tuple(features)],
-            decisions,
-            stored.names,
-        )
-        result = AuditResult(info, stored.tables, rows, stored.directions)
+
+        def label(name: str, features: Sequence[int]) -> LabelText:
+            return called[name, tuple(features)]
+
+        tables, keep = stored.tables, info.settings.statistics.keep
+        rows = hypothesis_rows(info.name, tables, keep, label, decisions, stored.names)
+        result = AuditResult(info, tables, rows, stored.directions, raw_rows(info.name, tables, label, stored.names))
         held.shown = labels, decisions, result
         return result
 
@@ -112,9 +110,10 @@ class HeldResults:
 def _read(files: AuditFiles, info: AuditInfo) -> _Stored:
     tables, keep = files.tables(info.name), info.settings.statistics.keep
     named: dict[tuple[str, tuple[int, ...]], None] = {}
-    for table in tables.values():
+    for view, table in tables.items():
+        shown = raw_first(table).tolist() if view is ViewKind.GLOBAL else []
         for things, places in ((table.concepts, table.concept), (table.conditions, table.condition)):
-            kept = set(places[:keep].tolist())
+            kept = {*places[:keep].tolist(), *places[shown].tolist()}
             named |= dict.fromkeys((one.name, tuple(one.features)) for place, one in enumerate(things) if place in kept)
     return _Stored(info.result_fingerprint, tables, tuple(named), _directions(files, info.name), files.names(info.name))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from assay_server.audit.findings import Effects, TestTable, ViewKind
+from assay_server.audit.matrices import Ints
 from assay_server.audit.reason import Reason
 from assay_server.jobs.audits.tables import COLUMNS, EFFECT_COLUMNS, hypothesis_id, row_values
 from assay_server.jobs.audits.texts import text_name
@@ -18,6 +21,8 @@ from assay_server.jobs.audits.types import (
     LabelText,
     NamedText,
 )
+
+RAW_FIRST = 5
 
 
 def no_labels(name: str, features: Sequence[int]) -> LabelText:
@@ -41,21 +46,41 @@ def hypothesis_rows(
     rows: list[HypothesisRow] = []
     for view in ViewKind:
         if view in tables:
-            rows += _table_rows(audit, tables[view], keep, labels, last, names or {})
+            places = range(min(keep, len(tables[view].concept)))
+            rows += _table_rows(audit, tables[view], places, labels, last, names or {})
     return tuple(rows)
+
+
+def raw_first(table: TestTable, limit: int = RAW_FIRST) -> Ints:
+    """The rows of a table that are strongest by the raw effect: findings by raw p, then |estimate|, at most `limit`."""
+    raw = table.raw
+    order = np.lexsort((-np.abs(raw.estimate), raw.p))
+    return order[raw.p[order] < 1][:limit].astype(np.int64)
+
+
+def raw_rows(
+    audit: str, tables: Mapping[ViewKind, TestTable], labels: LabelLookup, names: Mapping[str, NamedText] | None = None
+) -> tuple[HypothesisRow, ...]:
+    """The rows of `raw_first` in the global view, kept or not; none where nothing is controlled for, as the order is then the
+    same.
+    """
+    table = tables.get(ViewKind.GLOBAL)
+    if table is None or table.controlled is None:
+        return ()
+    return tuple(_table_rows(audit, table, raw_first(table).tolist(), labels, {}, names or {}))
 
 
 def _table_rows(
     audit: str,
     table: TestTable,
-    keep: int,
+    places: Iterable[int],
     labels: LabelLookup,
     last: Mapping[str, DecisionInfo],
     names: Mapping[str, NamedText],
 ) -> Iterator[HypothesisRow]:
     concepts: dict[int, ConceptRow] = {}
     conditions: dict[int, ConditionRow | None] = {-1: None}
-    for row in range(min(keep, len(table.concept))):
+    for row in places:
         which, where = int(table.concept[row]), int(table.condition[row])
         if which not in concepts:
             concept = table.concepts[which]

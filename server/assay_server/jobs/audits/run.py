@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
+from assay_server.audit.length import length_lesson
 from assay_server.audit.passes import Survey, survey
 from assay_server.audit.run import run_views, test_stated
 from assay_server.audit.shards import ConceptSet
@@ -24,6 +25,7 @@ from assay_server.audit.words import LogOdds
 from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
 from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metadata_groups
 from assay_server.jobs.audits.dataset_names import dataset_names
+from assay_server.jobs.audits.explaining import explain, style_differences
 from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
 from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
@@ -34,6 +36,7 @@ from assay_server.jobs.audits.types import (
     AuditState,
     ConceptFamily,
     Cost,
+    LengthSummary,
     NamedText,
     NuisanceSummary,
 )
@@ -182,13 +185,17 @@ class _Testing:
             tables = run_views(shards, concepts, statistics, given=given, watch=self._watch, known=known)
             if odds is not None and ViewKind.GLOBAL in tables:
                 tables[ViewKind.GLOBAL] = with_odds(tables[ViewKind.GLOBAL], odds, concepts)
+            style = style_differences(shards.feature_shards())
+            share = explain(shards, known, statistics, style, watch=self._watch)
         else:
             concepts = self._with_texts(self._snapshot.columns([], self._d_sae), NoColumns() if read is None else read[1], None)
-            tables = {ViewKind.STATED: self._stated(stated, shards, concepts, statistics, known)}
+            tables, share = {ViewKind.STATED: self._stated(stated, shards, concepts, statistics, known)}, None
         found = {
             "settings": replace(self._settings, statistics=statistics),
             "views": tuple(summary_of(table, statistics.keep) for table in tables.values()),
             "nuisance": self._nuisance(known),
+            "length": _length(known, statistics),
+            "explained": share,
             "result_fingerprint": fingerprint(tables),
         }
         if read is None or stated is not None:
@@ -280,6 +287,28 @@ class _Testing:
     def _report(self, phase: str, done: int, total: int) -> None:
         known = _PHASES.get(phase) or ("grouping" if phase.startswith("prompt ") else "testing")
         self._progress.at(known, done, total)
+
+
+def _length(known: Survey, options: AuditOptions) -> LengthSummary:
+    lesson = length_lesson(
+        known.tokens, known.prompts, fit=known.fit, nuisance=known.nuisance, level=options.interval_level, seed=options.seed
+    )
+    return LengthSummary(
+        pairs=lesson.pairs,
+        direction=lesson.direction,
+        ratio=lesson.ratio.value,
+        ratio_low=lesson.ratio.low,
+        ratio_high=lesson.ratio.high,
+        longer=lesson.longer,
+        shorter=lesson.shorter,
+        accuracy=lesson.accuracy,
+        auc=lesson.auc.value,
+        auc_low=lesson.auc.low,
+        auc_high=lesson.auc.high,
+        p=lesson.p,
+        information_left=lesson.information_left,
+        reason=lesson.reason.text,
+    )
 
 
 def _cost(dataset: Dataset, features: Features, scored: Sequence[int], apart: Sequence[ShardCost]) -> Cost:

@@ -62,6 +62,7 @@ COLUMNS = (
     Column("lesson", pa.int64(), optional=True),
     Column("lesson_z", pa.float64(), optional=True, blank=0.0),
     Column("lesson_stability", pa.float64(), optional=True),
+    Column("length_verdict", pa.uint8(), optional=True),
 )
 EFFECT_COLUMNS = (
     *(Column(name, pa.float64()) for name in ("estimate", "low", "high", "z", "p", "q", "q_by")),
@@ -74,7 +75,7 @@ _REASONS = {reason.text: int(reason) for reason in Reason}
 # The order in which a fingerprint reads a head.
 _HEAD = (
     *("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note"),
-    *("concepts", "nuisances", "lessons", "families"),
+    *("concepts", "nuisances", "lessons", "families", "explained", "weakened", "unchanged"),
 )
 
 
@@ -93,6 +94,7 @@ class TableHead(ViewSummary):
 
 def summary_of(table: TestTable, keep: int) -> ViewSummary:
     """A table's counts; the first ``keep`` rows are hypotheses."""
+    explained, weakened, unchanged = table.length_counts
     return ViewSummary(
         view=table.view,
         tests=table.tests,
@@ -104,6 +106,9 @@ def summary_of(table: TestTable, keep: int) -> ViewSummary:
         note=table.note,
         lessons=table.lessons,
         families=table.families,
+        explained=explained,
+        weakened=weakened,
+        unchanged=unchanged,
     )
 
 
@@ -189,6 +194,7 @@ def from_arrow(arrow: Any, conditions: Any, head: TableHead) -> TestTable:
         reason=head.reason,
         note=head.note,
         families=head.families,
+        length_counts=(head.explained, head.weakened, head.unchanged),
         evidence=tuple(_evidence(arrow)),
         members=tuple(np.array(rows, np.int64) for rows in members if rows is not None),
     )

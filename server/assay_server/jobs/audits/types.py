@@ -13,8 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from assay_server.audit.explained import Explained
 from assay_server.audit.families import FamilyCount
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
+from assay_server.audit.length import Direction
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair
 
@@ -144,6 +146,7 @@ class HypothesisRow:
     lesson: int = 0
     lesson_z: float | None = None  # where it leads its lesson
     lesson_stability: float | None = None  # of its lesson, in [0, 1]; None where none was looked for
+    length_verdict: int = 0  # audit.length.LengthVerdict
 
     @property
     def effect(self) -> EffectRow:
@@ -228,6 +231,9 @@ class ViewSummary:
     note: str = ""
     lessons: int = 0
     families: tuple[FamilyCount, ...] = ()
+    explained: int = 0
+    weakened: int = 0
+    unchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +243,26 @@ class NuisanceSummary:
     names: tuple[str, ...] = ()
     gamma: tuple[float, ...] = ()
     accuracy: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LengthSummary:
+    """Lesson 0, what length alone says: ``audit.length.LengthLesson``; fields as in ``assay.v1.LengthSummary``."""
+
+    pairs: int = 0
+    direction: Direction = Direction.NEITHER
+    ratio: float = 1.0
+    ratio_low: float = 1.0
+    ratio_high: float = 1.0
+    longer: float = 0.0
+    shorter: float = 0.0
+    accuracy: float = 0.5
+    auc: float = 0.5
+    auc_low: float = 0.0
+    auc_high: float = 1.0
+    p: float = 1.0
+    information_left: float | None = None
     reason: str = ""
 
 
@@ -273,6 +299,8 @@ class AuditInfo:
     ended: float | None = None
     error: str = ""
     result_fingerprint: str = ""
+    length: LengthSummary | None = None  # None until it is done, and in audits older than the field
+    explained: Explained | None = None  # likewise; None too where one hypothesis was stated
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,13 +308,14 @@ class AuditResult:
     """A finished audit: its tables as computed, and the kept rows of all views, in order of view and rank.
 
     A table may hold more rows than are kept (the global one has every test). ``directions`` holds, by name, the concepts that
-    are directions.
+    are directions. ``raw_first`` holds the strongest rows of the global view by the raw effect, kept or not.
     """
 
     info: AuditInfo
     tables: Mapping[ViewKind, TestTable]
     hypotheses: tuple[HypothesisRow, ...]
     directions: Mapping[str, MarkedDirection] = field(default_factory=dict[str, MarkedDirection])
+    raw_first: tuple[HypothesisRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

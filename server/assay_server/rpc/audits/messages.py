@@ -6,6 +6,8 @@ from typing import Any
 
 from assay.v1 import audit_pb2, pair_pb2
 
+from assay_server.audit.explained import Explained
+from assay_server.audit.length import Direction
 from assay_server.audit.multiplicity import Procedure
 from assay_server.jobs.audits.tables import COLUMNS
 from assay_server.jobs.audits.types import (
@@ -19,6 +21,7 @@ from assay_server.jobs.audits.types import (
     EvidencePair,
     HypothesisDetail,
     HypothesisRow,
+    LengthSummary,
     ViewSummary,
 )
 from assay_server.jobs.datasets.types import DatasetInfo
@@ -32,6 +35,7 @@ from assay_server.subject.types import Pair
 MAX_NAMED_FEATURES = 64
 
 _STATES = EnumMap(audit_pb2.Audit.State, AuditState)
+_DIRECTIONS = EnumMap(audit_pb2.LengthSummary.Direction, Direction)
 
 
 def dataset(info: DatasetInfo) -> audit_pb2.Dataset:
@@ -60,6 +64,8 @@ def audit(info: AuditInfo) -> audit_pb2.Audit:
         subject=subject(info.subject),
         views=[_view(summary) for summary in info.views],
         nuisance=audit_pb2.NuisanceSummary(**asdict(info.nuisance)),
+        length=None if info.length is None else _length(info.length),
+        explained=None if info.explained is None else _explained(info.explained),
         cost=audit_pb2.Cost(**asdict(info.cost)),
         create_time=instant(info.created),
         end_time=None if info.ended is None else instant(info.ended),
@@ -141,6 +147,23 @@ def pair(item: Pair) -> pair_pb2.Pair:
 def _sendable(text: str) -> str:
     """Lone surrogates, which a JSON file can spell, become "?": protobuf carries UTF-8 only. Offsets are unchanged."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _length(summary: LengthSummary) -> audit_pb2.LengthSummary:
+    record: dict[str, Any] = {**asdict(summary), "direction": _DIRECTIONS.number(summary.direction)}
+    return audit_pb2.LengthSummary(**record)
+
+
+def _explained(found: Explained) -> audit_pb2.Explained:
+    over = found.over_style
+    return audit_pb2.Explained(
+        blocks=[audit_pb2.Explained.Block(**asdict(block)) for block in found.blocks],
+        over_style=None if over is None else over.value,
+        over_style_low=None if over is None else over.low,
+        over_style_high=None if over is None else over.high,
+        pairs=found.pairs,
+        note=found.note,
+    )
 
 
 def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:

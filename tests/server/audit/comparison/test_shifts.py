@@ -69,8 +69,8 @@ def test_the_imitation_gap_is_the_difference_of_the_shares_of_responses_that_fea
     assert imitation_gap(FiringCounts(3, 0.1), before, members, sizes)[:3] == pytest.approx([0.0, -1.0, -1 / 3])
 
 
-def test_it_agrees_with_what_audits_say_of_the_same_pairs() -> None:
-    pairs = drawn_pairs(1, LEAN)
+def test_with_one_pair_a_prompt_it_agrees_with_what_audits_say_of_the_same_pairs() -> None:
+    pairs = drawn_pairs(1, LEAN, prompts=90)
     shift, audited = pairs.rollouts().shift, mean_intervals(moments(*pairs.part(slice(None))), level=0.9)
     low, high = shift.interval(0.9)
     for mine, theirs in ((shift.mean, audited.mean), (shift.error, audited.se), (low, audited.low), (high, audited.high)):

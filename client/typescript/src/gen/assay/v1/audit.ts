@@ -199,6 +199,56 @@ export function conceptFamilyToNumber(object: ConceptFamily): number {
   }
 }
 
+/** What controlling for nuisances (length, by default) leaves of a raw finding. r is the raw estimate, turned to be positive. */
+export enum LengthVerdict {
+  /** UNSPECIFIED - No raw finding, or nothing was controlled for. */
+  UNSPECIFIED = "LENGTH_VERDICT_UNSPECIFIED",
+  /** EXPLAINED - The controlled interval lies within a third of r around 0: at least two thirds of the effect go with the nuisances. */
+  EXPLAINED = "LENGTH_VERDICT_EXPLAINED",
+  /** WEAKENED - Neither of the others: weaker, or undecided. */
+  WEAKENED = "LENGTH_VERDICT_WEAKENED",
+  /** UNCHANGED - Still a finding, the controlled estimate is at least 0.8 r, and its interval lies above r / 2. */
+  UNCHANGED = "LENGTH_VERDICT_UNCHANGED",
+  UNRECOGNIZED = "UNRECOGNIZED",
+}
+
+export function lengthVerdictFromJSON(object: any): LengthVerdict {
+  switch (object) {
+    case 0:
+    case "LENGTH_VERDICT_UNSPECIFIED":
+      return LengthVerdict.UNSPECIFIED;
+    case 1:
+    case "LENGTH_VERDICT_EXPLAINED":
+      return LengthVerdict.EXPLAINED;
+    case 2:
+    case "LENGTH_VERDICT_WEAKENED":
+      return LengthVerdict.WEAKENED;
+    case 3:
+    case "LENGTH_VERDICT_UNCHANGED":
+      return LengthVerdict.UNCHANGED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return LengthVerdict.UNRECOGNIZED;
+  }
+}
+
+export function lengthVerdictToNumber(object: LengthVerdict): number {
+  switch (object) {
+    case LengthVerdict.UNSPECIFIED:
+      return 0;
+    case LengthVerdict.EXPLAINED:
+      return 1;
+    case LengthVerdict.WEAKENED:
+      return 2;
+    case LengthVerdict.UNCHANGED:
+      return 3;
+    case LengthVerdict.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
 /** Preference pairs that the server keeps. Equal pairs in equal order are one dataset, however often they are uploaded. */
 export interface Dataset {
   /** Resource name: "datasets/{id}", the id being the first 24 digits of `fingerprint`. */
@@ -344,6 +394,12 @@ export interface Audit {
   error: string;
   /** SHA-256 over everything that was found, hexadecimal: equal for equal dataset, subject and options. */
   resultFingerprint: string;
+  /** Lesson 0: what the lengths of the responses alone say. Unset until it is done, and in audits older than this field. */
+  length:
+    | LengthSummary
+    | undefined;
+  /** How much of the preference is explained. Unset until it is done, where one hypothesis was stated, and in older audits. */
+  explained: Explained | undefined;
 }
 
 /** How far an audit is. */
@@ -443,6 +499,12 @@ export interface ViewSummary {
   note: string;
   /** Lessons among the findings (Hypothesis.lesson). */
   lessons: number;
+  /** Raw findings that what is controlled for explains (LengthVerdict), over all tests. 0 where nothing is controlled for. */
+  explained: number;
+  /** Raw findings that are weaker once it is controlled for, or of which the data cannot say. */
+  weakened: number;
+  /** Raw findings that stand as they are. */
+  unchanged: number;
 }
 
 /** The nuisance model of an audit: P(chosen preferred) = sigmoid(gamma . x). */
@@ -455,6 +517,129 @@ export interface NuisanceSummary {
   accuracy: number;
   /** Why there is no fit; "" otherwise. */
   reason: string;
+}
+
+/** What the lengths of the responses alone say, before any concept is looked at. */
+export interface LengthSummary {
+  /** Usable pairs. */
+  pairs: number;
+  /** Which responses are longer. */
+  direction: LengthSummary_Direction;
+  /** Tokens of the chosen over tokens of the rejected response: the median over pairs. */
+  ratio: number;
+  /** Bounds of `ratio` at AuditOptions.interval_level, prompts varying independently. */
+  ratioLow: number;
+  /** See ratio_low. */
+  ratioHigh: number;
+  /** Share of pairs in which the chosen response has more tokens. */
+  longer: number;
+  /** Share in which it has fewer. */
+  shorter: number;
+  /** Share of pairs that "the longer response wins" gets right, ties counting half. */
+  accuracy: number;
+  /** Area under the curve of the difference of log lengths, every pair shown in both orders; 0.5: length says nothing. */
+  auc: number;
+  /** Bounds of `auc`, as those of `ratio`. */
+  aucLow: number;
+  /** See auc_low. */
+  aucHigh: number;
+  /** Two-sided, of longer against shorter by sign flips, pairs of one prompt flipping together. */
+  p: number;
+  /**
+   * How much of the pairs' information the nuisance model leaves: mean of 4 s (1 - s), s its predictions. 1: it says nothing,
+   * 0: it decides every preference. Unset where nothing was fitted.
+   */
+  informationLeft?:
+    | number
+    | undefined;
+  /** Why lengths could not be compared, in a sentence; "" otherwise. */
+  reason: string;
+}
+
+/** Which responses are longer. */
+export enum LengthSummary_Direction {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED = "DIRECTION_UNSPECIFIED",
+  /** LONGER - The chosen ones, at p <= 0.05. */
+  LONGER = "DIRECTION_LONGER",
+  /** SHORTER - The rejected ones. */
+  SHORTER = "DIRECTION_SHORTER",
+  /** NEITHER - Neither. */
+  NEITHER = "DIRECTION_NEITHER",
+  UNRECOGNIZED = "UNRECOGNIZED",
+}
+
+export function lengthSummary_DirectionFromJSON(object: any): LengthSummary_Direction {
+  switch (object) {
+    case 0:
+    case "DIRECTION_UNSPECIFIED":
+      return LengthSummary_Direction.UNSPECIFIED;
+    case 1:
+    case "DIRECTION_LONGER":
+      return LengthSummary_Direction.LONGER;
+    case 2:
+    case "DIRECTION_SHORTER":
+      return LengthSummary_Direction.SHORTER;
+    case 3:
+    case "DIRECTION_NEITHER":
+      return LengthSummary_Direction.NEITHER;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return LengthSummary_Direction.UNRECOGNIZED;
+  }
+}
+
+export function lengthSummary_DirectionToNumber(object: LengthSummary_Direction): number {
+  switch (object) {
+    case LengthSummary_Direction.UNSPECIFIED:
+      return 0;
+    case LengthSummary_Direction.LONGER:
+      return 1;
+    case LengthSummary_Direction.SHORTER:
+      return 2;
+    case LengthSummary_Direction.NEITHER:
+      return 3;
+    case LengthSummary_Direction.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** How much of the preference length, style and the SAE's features explain: AUCs on prompts that were held out, ten-fold. */
+export interface Explained {
+  /** One for each set of differences that preference was predicted from, in order. */
+  blocks: Explained_Block[];
+  /** AUC of the SAE's features over style, minus that of style alone. Unset where one of them was not fitted. */
+  overStyle?:
+    | number
+    | undefined;
+  /** Bounds of `over_style` at AuditOptions.interval_level. */
+  overStyleLow?:
+    | number
+    | undefined;
+  /** See over_style_low. */
+  overStyleHigh?:
+    | number
+    | undefined;
+  /** Pairs that took part. */
+  pairs: number;
+  /** What was left out, and why; why nothing was fitted. */
+  note: string;
+}
+
+/** One set of differences, chosen minus rejected. */
+export interface Explained_Block {
+  /** "length", "style", "SAE findings", "SAE", "SAE over style", ... */
+  name: string;
+  /** Differences that were fitted. */
+  columns: number;
+  /** Area under the curve over both orders of every pair, held out; 0.5: it says nothing. */
+  auc: number;
+  /** Bounds of `auc`: prompts drawn with replacement, models as they are. */
+  low: number;
+  /** See low. */
+  high: number;
 }
 
 /** What an audit cost. */
@@ -595,7 +780,11 @@ export interface Hypothesis {
    * Share of 200 resamples of the prompts in which its lesson returned: a group that shares at least half with it, and the lead at
    * p <= 0.05 in the same direction. 0 where it belongs to no lesson; unset where none was looked for.
    */
-  lessonStability?: number | undefined;
+  lessonStability?:
+    | number
+    | undefined;
+  /** What controlling for nuisances leaves of it, where the raw effect is a finding. */
+  lengthVerdict: LengthVerdict;
 }
 
 /** One pair that speaks for or against a hypothesis. */
@@ -1229,6 +1418,8 @@ function createBaseAudit(): Audit {
     endTime: undefined,
     error: "",
     resultFingerprint: "",
+    length: undefined,
+    explained: undefined,
   };
 }
 
@@ -1272,6 +1463,12 @@ export const Audit: MessageFns<Audit> = {
     }
     if (message.resultFingerprint !== "") {
       writer.uint32(106).string(message.resultFingerprint);
+    }
+    if (message.length !== undefined) {
+      LengthSummary.encode(message.length, writer.uint32(114).fork()).join();
+    }
+    if (message.explained !== undefined) {
+      Explained.encode(message.explained, writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -1393,6 +1590,22 @@ export const Audit: MessageFns<Audit> = {
             message.resultFingerprint = reader.string();
             continue;
           }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.length = LengthSummary.decode(reader, reader.uint32());
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.explained = Explained.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1429,6 +1642,12 @@ export const Audit: MessageFns<Audit> = {
     message.endTime = object.endTime ?? undefined;
     message.error = object.error ?? "";
     message.resultFingerprint = object.resultFingerprint ?? "";
+    message.length = (object.length !== undefined && object.length !== null)
+      ? LengthSummary.fromPartial(object.length)
+      : undefined;
+    message.explained = (object.explained !== undefined && object.explained !== null)
+      ? Explained.fromPartial(object.explained)
+      : undefined;
     return message;
   },
 };
@@ -1592,6 +1811,9 @@ function createBaseViewSummary(): ViewSummary {
     reason: "",
     note: "",
     lessons: 0,
+    explained: 0,
+    weakened: 0,
+    unchanged: 0,
   };
 }
 
@@ -1623,6 +1845,15 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     }
     if (message.lessons !== 0) {
       writer.uint32(72).int32(message.lessons);
+    }
+    if (message.explained !== 0) {
+      writer.uint32(80).int64(message.explained);
+    }
+    if (message.weakened !== 0) {
+      writer.uint32(88).int64(message.weakened);
+    }
+    if (message.unchanged !== 0) {
+      writer.uint32(96).int64(message.unchanged);
     }
     return writer;
   },
@@ -1712,6 +1943,30 @@ export const ViewSummary: MessageFns<ViewSummary> = {
             message.lessons = reader.int32();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.explained = longToNumber(reader.int64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.weakened = longToNumber(reader.int64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.unchanged = longToNumber(reader.int64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1738,6 +1993,9 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     message.reason = object.reason ?? "";
     message.note = object.note ?? "";
     message.lessons = object.lessons ?? 0;
+    message.explained = object.explained ?? 0;
+    message.weakened = object.weakened ?? 0;
+    message.unchanged = object.unchanged ?? 0;
     return message;
   },
 };
@@ -1843,6 +2101,450 @@ export const NuisanceSummary: MessageFns<NuisanceSummary> = {
     message.gamma = object.gamma?.map((e) => e) || [];
     message.accuracy = object.accuracy ?? 0;
     message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseLengthSummary(): LengthSummary {
+  return {
+    pairs: 0,
+    direction: LengthSummary_Direction.UNSPECIFIED,
+    ratio: 0,
+    ratioLow: 0,
+    ratioHigh: 0,
+    longer: 0,
+    shorter: 0,
+    accuracy: 0,
+    auc: 0,
+    aucLow: 0,
+    aucHigh: 0,
+    p: 0,
+    informationLeft: undefined,
+    reason: "",
+  };
+}
+
+export const LengthSummary: MessageFns<LengthSummary> = {
+  encode(message: LengthSummary, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pairs !== 0) {
+      writer.uint32(8).int64(message.pairs);
+    }
+    if (message.direction !== LengthSummary_Direction.UNSPECIFIED) {
+      writer.uint32(16).int32(lengthSummary_DirectionToNumber(message.direction));
+    }
+    if (message.ratio !== 0) {
+      writer.uint32(25).double(message.ratio);
+    }
+    if (message.ratioLow !== 0) {
+      writer.uint32(33).double(message.ratioLow);
+    }
+    if (message.ratioHigh !== 0) {
+      writer.uint32(41).double(message.ratioHigh);
+    }
+    if (message.longer !== 0) {
+      writer.uint32(49).double(message.longer);
+    }
+    if (message.shorter !== 0) {
+      writer.uint32(57).double(message.shorter);
+    }
+    if (message.accuracy !== 0) {
+      writer.uint32(65).double(message.accuracy);
+    }
+    if (message.auc !== 0) {
+      writer.uint32(73).double(message.auc);
+    }
+    if (message.aucLow !== 0) {
+      writer.uint32(81).double(message.aucLow);
+    }
+    if (message.aucHigh !== 0) {
+      writer.uint32(89).double(message.aucHigh);
+    }
+    if (message.p !== 0) {
+      writer.uint32(97).double(message.p);
+    }
+    if (message.informationLeft !== undefined) {
+      writer.uint32(105).double(message.informationLeft);
+    }
+    if (message.reason !== "") {
+      writer.uint32(114).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LengthSummary {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLengthSummary();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pairs = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.direction = lengthSummary_DirectionFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.ratio = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.ratioLow = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.ratioHigh = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.longer = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.shorter = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.accuracy = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.auc = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.aucLow = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 89) {
+              break;
+            }
+
+            message.aucHigh = reader.double();
+            continue;
+          }
+          case 12: {
+            if (tag !== 97) {
+              break;
+            }
+
+            message.p = reader.double();
+            continue;
+          }
+          case 13: {
+            if (tag !== 105) {
+              break;
+            }
+
+            message.informationLeft = reader.double();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<LengthSummary>): LengthSummary {
+    return LengthSummary.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LengthSummary>): LengthSummary {
+    const message = createBaseLengthSummary();
+    message.pairs = object.pairs ?? 0;
+    message.direction = object.direction ?? LengthSummary_Direction.UNSPECIFIED;
+    message.ratio = object.ratio ?? 0;
+    message.ratioLow = object.ratioLow ?? 0;
+    message.ratioHigh = object.ratioHigh ?? 0;
+    message.longer = object.longer ?? 0;
+    message.shorter = object.shorter ?? 0;
+    message.accuracy = object.accuracy ?? 0;
+    message.auc = object.auc ?? 0;
+    message.aucLow = object.aucLow ?? 0;
+    message.aucHigh = object.aucHigh ?? 0;
+    message.p = object.p ?? 0;
+    message.informationLeft = object.informationLeft ?? undefined;
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseExplained(): Explained {
+  return { blocks: [], overStyle: undefined, overStyleLow: undefined, overStyleHigh: undefined, pairs: 0, note: "" };
+}
+
+export const Explained: MessageFns<Explained> = {
+  encode(message: Explained, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.blocks) {
+      Explained_Block.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.overStyle !== undefined) {
+      writer.uint32(17).double(message.overStyle);
+    }
+    if (message.overStyleLow !== undefined) {
+      writer.uint32(25).double(message.overStyleLow);
+    }
+    if (message.overStyleHigh !== undefined) {
+      writer.uint32(33).double(message.overStyleHigh);
+    }
+    if (message.pairs !== 0) {
+      writer.uint32(40).int64(message.pairs);
+    }
+    if (message.note !== "") {
+      writer.uint32(50).string(message.note);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Explained {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplained();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.blocks.push(Explained_Block.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.overStyle = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.overStyleLow = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.overStyleHigh = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.pairs = longToNumber(reader.int64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.note = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Explained>): Explained {
+    return Explained.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Explained>): Explained {
+    const message = createBaseExplained();
+    message.blocks = object.blocks?.map((e) => Explained_Block.fromPartial(e)) || [];
+    message.overStyle = object.overStyle ?? undefined;
+    message.overStyleLow = object.overStyleLow ?? undefined;
+    message.overStyleHigh = object.overStyleHigh ?? undefined;
+    message.pairs = object.pairs ?? 0;
+    message.note = object.note ?? "";
+    return message;
+  },
+};
+
+function createBaseExplained_Block(): Explained_Block {
+  return { name: "", columns: 0, auc: 0, low: 0, high: 0 };
+}
+
+export const Explained_Block: MessageFns<Explained_Block> = {
+  encode(message: Explained_Block, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.columns !== 0) {
+      writer.uint32(16).int64(message.columns);
+    }
+    if (message.auc !== 0) {
+      writer.uint32(25).double(message.auc);
+    }
+    if (message.low !== 0) {
+      writer.uint32(33).double(message.low);
+    }
+    if (message.high !== 0) {
+      writer.uint32(41).double(message.high);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Explained_Block {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExplained_Block();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.columns = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.auc = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.low = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.high = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Explained_Block>): Explained_Block {
+    return Explained_Block.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Explained_Block>): Explained_Block {
+    const message = createBaseExplained_Block();
+    message.name = object.name ?? "";
+    message.columns = object.columns ?? 0;
+    message.auc = object.auc ?? 0;
+    message.low = object.low ?? 0;
+    message.high = object.high ?? 0;
     return message;
   },
 };
@@ -2380,6 +3082,7 @@ function createBaseHypothesis(): Hypothesis {
     lesson: 0,
     lessonZ: undefined,
     lessonStability: undefined,
+    lengthVerdict: LengthVerdict.UNSPECIFIED,
   };
 }
 
@@ -2453,6 +3156,9 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     }
     if (message.lessonStability !== undefined) {
       writer.uint32(185).double(message.lessonStability);
+    }
+    if (message.lengthVerdict !== LengthVerdict.UNSPECIFIED) {
+      writer.uint32(224).int32(lengthVerdictToNumber(message.lengthVerdict));
     }
     return writer;
   },
@@ -2654,6 +3360,14 @@ export const Hypothesis: MessageFns<Hypothesis> = {
             message.lessonStability = reader.double();
             continue;
           }
+          case 28: {
+            if (tag !== 224) {
+              break;
+            }
+
+            message.lengthVerdict = lengthVerdictFromJSON(reader.int32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2702,6 +3416,7 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     message.lesson = object.lesson ?? 0;
     message.lessonZ = object.lessonZ ?? undefined;
     message.lessonStability = object.lessonStability ?? undefined;
+    message.lengthVerdict = object.lengthVerdict ?? LengthVerdict.UNSPECIFIED;
     return message;
   },
 };

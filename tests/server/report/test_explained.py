@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from assay_server.audit.auc import Estimate
+from assay_server.audit.explained import Explained
+from assay_server.report.explained import TITLE, explained_section
+from assay_server.report.markup import join
+from assay_server.report.model import Report
+from assay_server.report.page import render_report
+
+from tests.server.report import examples
+from tests.server.report.test_markup import read
+
+
+def with_shares(found: Explained | None) -> Report:
+    report = examples.lively(20)
+    return replace(report, info=replace(report.info, explained=found))
+
+
+def words(report: Report) -> str:
+    return " ".join(read(join(explained_section(report))).text.split())
+
+
+def test_every_block_is_a_row_with_its_interval_and_the_gain_over_style_comes_first() -> None:
+    text = words(examples.lively(20))
+    assert "The SAE adds +0.106 [+0.081, +0.132] to the AUC of style." in text
+    assert "SAE over style0.702 [0.680, 0.724]columns 3,962" in text
+    assert text.endswith("2 features that fire least were left out.")
+    assert "nothing sure" not in text
+    unsure = replace(examples.EXPLAINED, over_style=Estimate(0.01, -0.02, 0.04))
+    assert "[−0.020, +0.040] to the AUC of style. The interval holds zero: nothing sure." in words(with_shares(unsure))
+
+
+def test_the_page_has_the_section_and_its_link_where_anything_was_fitted() -> None:
+    page = render_report(examples.lively(20))
+    assert 'href="#explained"' in page
+    assert TITLE in page
+    bare = render_report(with_shares(None))
+    assert 'id="explained"' not in bare
+    assert 'href="#explained"' not in bare
+
+
+def test_a_reason_why_nothing_was_fitted_is_said() -> None:
+    assert "30 prompts are too few" in words(with_shares(Explained(note="30 prompts are too few")))
