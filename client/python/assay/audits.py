@@ -102,6 +102,7 @@ _PLAIN_OPTIONS = (
     "top_share",
     "keep",
     "evidence",
+    "local",
 )
 _COUNTS = ("data_clusters", "prompt_clusters", "response_clusters", "seed")
 
@@ -132,6 +133,7 @@ class AuditOptions:
         seed: of every random choice (0).
         keep: hypotheses that are kept with their evidence, a view (1000, at most 10,000).
         evidence: pairs of evidence a hypothesis, on each side (5, at most 50).
+        local: whether features that tau hides are tested by their largest activation too, as "feature/17@max" (yes).
     """
 
     views: Sequence[View] = ()
@@ -155,6 +157,7 @@ class AuditOptions:
     seed: int = 0
     keep: int | None = None
     evidence: int | None = None
+    local: bool | None = None
 
     def to_proto(self) -> audit_pb2.AuditOptions:
         """The wire form; ValueError where a number does not fit its field."""

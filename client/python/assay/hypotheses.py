@@ -82,7 +82,8 @@ class ConceptRef:
     """What a hypothesis is about.
 
     Attributes:
-        name: "feature/17", "cluster/3", "response-cluster/5" or the name of a stored concept.
+        name: "feature/17", "cluster/3", "response-cluster/5" or the name of a stored concept; "feature/17@max" is the feature,
+            present where its largest activation reaches a threshold instead of on enough tokens.
         label: a few words; "" where none is known.
         label_method: how the label was made.
         detection_score: how well it predicts where its features fire, 0.5 being chance; None where not measured.
@@ -143,6 +144,8 @@ class Evidence:
         disparity: the concept's signed disparity u in it, in [-1, 1].
         chosen: where the concept fires in the chosen response; empty without `highlights`.
         rejected: where it fires in the rejected response.
+        strength: the concept's activation difference in it, chosen minus rejected, which evidence is ordered by; None in older
+            audits.
     """
 
     row: int
@@ -150,12 +153,14 @@ class Evidence:
     disparity: float
     chosen: tuple[Highlight, ...]
     rejected: tuple[Highlight, ...]
+    strength: float | None = None
 
     @classmethod
     def from_proto(cls, message: audit_pb2.Evidence) -> "Evidence":
         """From the wire."""
         sides = [tuple(Highlight(one.start, one.end, one.value) for one in side) for side in (message.chosen, message.rejected)]
-        return cls(message.row, pair_from_proto(message.pair), message.disparity, sides[0], sides[1])
+        strength = message.strength if message.HasField("strength") else None
+        return cls(message.row, pair_from_proto(message.pair), message.disparity, sides[0], sides[1], strength)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +228,12 @@ class Hypothesis:
         lesson_z: where it leads its lesson, its z (in the global view beside the lessons before it); None elsewhere.
         lesson_stability: share of resamples of the prompts in which its lesson returned; None where none was looked for.
         length_verdict: what control leaves of it, where the raw effect is a finding; None elsewhere.
+        only_chosen: pairs (inside the condition, where there is one) in which the chosen response expresses it more; None in
+            older audits, as for the next three.
+        only_rejected: pairs in which the rejected response does.
+        carried_by: share of those pairs that makes half of the effect, taken from the largest activation difference in its
+            direction; None where they show no effect in that direction.
+        left_without_top: share of the effect left without the 5% of pairs with the largest activation difference.
     """
 
     name: str
@@ -249,6 +260,10 @@ class Hypothesis:
     lesson_z: float | None = None
     lesson_stability: float | None = None
     length_verdict: LengthVerdict | None = None
+    only_chosen: int | None = None
+    only_rejected: int | None = None
+    carried_by: float | None = None
+    left_without_top: float | None = None
 
     @property
     def id(self) -> str:
@@ -288,6 +303,10 @@ class Hypothesis:
             lesson_z=message.lesson_z if message.HasField("lesson_z") else None,
             lesson_stability=message.lesson_stability if message.HasField("lesson_stability") else None,
             length_verdict=from_wire(LengthVerdict, audit_pb2.LengthVerdict, "LENGTH_VERDICT", message.length_verdict),
+            only_chosen=message.only_chosen if message.HasField("only_chosen") else None,
+            only_rejected=message.only_rejected if message.HasField("only_rejected") else None,
+            carried_by=message.carried_by if message.HasField("carried_by") else None,
+            left_without_top=message.left_without_top if message.HasField("left_without_top") else None,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from assay_server.audit.matrices import Csr, Ints, csr, dense_row
+from assay_server.audit.matrices import Csr, Floats, Ints, csr, dense_row
 
 TAU = 0.01
 
@@ -80,6 +80,20 @@ def disparity(differences: Csr, concepts: Csr | None = None) -> Disparity:
     return Disparity(csr(differences.astype(np.int64) @ concepts), sizes)
 
 
+def presence_difference(max_chosen: Any, max_rejected: Any, features: Csr, thresholds: Floats) -> Csr:
+    """1{max_c >= θ} − 1{max_r >= θ} of single features, int64 CSR [pairs, concepts] of ±1 (METHOD.md §3.5, local concepts).
+
+    Args:
+        max_chosen: largest activations in the chosen response, CSR [pairs, features].
+        max_rejected: the same in the rejected response.
+        features: 0/1 membership [features, concepts], one feature each.
+        thresholds: θ > 0 of each concept, [concepts].
+    """
+    picked = (Csr(csr(side).astype(np.float64) @ features.astype(np.float64)) for side in (max_chosen, max_rejected))
+    chosen, rejected = (_at_least(csr(side), thresholds) for side in picked)
+    return csr(chosen - rejected)
+
+
 def activity(freq_chosen: Any, freq_rejected: Any, concepts: Csr | None = None) -> Csr:
     """s[i, m] = Σ_{g∈T_m} (freq_c + freq_r), float64: what pairs are grouped by, never tested (METHOD.md §3).
 
@@ -109,6 +123,13 @@ def _fires(frequencies: Csr, tau: float) -> Csr:
     before = np.concatenate([[0], np.cumsum(keep)])
     parts = (np.ones(int(before[-1]), np.int64), frequencies.indices[keep], before[frequencies.indptr])
     return Csr(parts, shape=frequencies.shape)
+
+
+def _at_least(values: Csr, thresholds: Floats) -> Csr:
+    keep = values.data >= thresholds[values.indices]
+    before = np.concatenate([[0], np.cumsum(keep)])
+    parts = (np.ones(int(before[-1]), np.int64), values.indices[keep], before[values.indptr])
+    return Csr(parts, shape=values.shape)
 
 
 def _pool(values: Csr, concepts: Csr | None) -> Csr:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from assay_server.audit.matrices import Bools, Floats, Ints
+from assay_server.audit.shards import BY_MAX
 
 
 class Family(IntEnum):
@@ -39,7 +40,6 @@ _TITLES = {
     Family.SOURCE: "sources",
 }
 _PREFIXES = {"text/": Family.TEXT, "word/": Family.WORDS, "source/": Family.SOURCE}
-LOCAL_SUFFIX = "@max"
 _GIVEN = len(Family)
 
 
@@ -65,7 +65,7 @@ class FamilyCount:
 def family_of(name: str) -> Family:
     """The family of a concept, by its name."""
     prefix = name[: name.find("/") + 1]
-    return _PREFIXES.get(prefix, Family.LOCAL if name.endswith(LOCAL_SUFFIX) else Family.SAE)
+    return _PREFIXES.get(prefix, Family.LOCAL if name.endswith(BY_MAX) else Family.SAE)
 
 
 def family_codes(names: Iterable[str], *, given: bool = False) -> Ints:

@@ -48,6 +48,7 @@ class AuditOptions:
     seed: int = 0
     keep: int = 1000
     evidence: int = 5
+    local: bool = True  # features that tau hides are tested by their maximum too
 
 
 def resolved(options: AuditOptions, pairs: int) -> AuditOptions:
@@ -97,12 +98,14 @@ class TestedConcept:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Pairs for and against one hypothesis, most telling first."""
+    """Pairs for and against one hypothesis, most telling first: the largest activation difference on each side."""
 
     supporting: Ints  # dataset rows
     supporting_u: Floats
     contradicting: Ints
     contradicting_u: Floats
+    supporting_strength: Floats | None = None  # activation difference, chosen minus rejected; None in older results
+    contradicting_strength: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +145,12 @@ class TestTable:
     families: tuple[FamilyCount, ...] = ()  # tests and findings by family; () where there is one correction for all
     length_verdict: Codes | None = None  # length.LengthVerdict of each row; None where nothing is controlled for
     length_counts: tuple[int, int, int] = (0, 0, 0)  # raw findings explained, weakened, unchanged; over all tests, kept or not
+    only_chosen: Ints | None = (
+        None  # pairs (inside the condition, where there is one) with u > 0; -1 beyond the first `keep` rows
+    )
+    only_rejected: Ints | None = None  # with u < 0; likewise
+    carried_by: Floats | None = None  # share of those pairs, strongest first, that makes half of the effect; -1: not known
+    left_without_top: Floats | None = None  # share of the effect left without the strongest 5% of them; -1: not known
     members: tuple[Ints, ...] = ()  # [conditions] dataset rows inside each, ascending; () where the view forms no conditions
 
     @property

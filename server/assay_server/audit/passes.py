@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from assay_server.audit.disparity import Disparity, disparity, firing_difference
-from assay_server.audit.matrices import Csr, Floats, Ints, csr
+from assay_server.audit.disparity import TAU, Disparity, disparity, firing_difference, presence_difference
+from assay_server.audit.matrices import Csr, Floats, Ints, csr, scaled_rows
+from assay_server.audit.maxima import Maxima, Presence
 from assay_server.audit.nuisance import NuisanceFit, fit_nuisance
 from assay_server.audit.shards import ConceptSet, PairShard, Shards
 from assay_server.audit.watch import Progress
@@ -35,6 +36,8 @@ class Survey:
     d_sae: int
     tokens: Ints  # [pairs, 3] of the prompt, chosen and rejected spans
     response_spans: Ints  # [d_sae] chosen and rejected responses in which the feature fires
+    scale: Floats  # [d_sae] median of the feature's non-zero maxima in responses; 1 where it never fires
+    presence: Presence  # of features by their maxima
 
     @property
     def pairs(self) -> int:
@@ -55,14 +58,19 @@ class Survey:
         return float(((margins > 0) + 0.5 * (margins == 0)).mean())
 
 
-def survey(shards: Shards, progress: Progress | None = None) -> Survey:
-    """Read once what every view needs: rows, prompts and nuisances; and fit the nuisance model on all pairs."""
+def survey(shards: Shards, progress: Progress | None = None, *, tau: float = TAU) -> Survey:
+    """Read once what every view needs: rows, prompts, nuisances and the sizes of maxima; and fit the nuisance model on all pairs.
+
+    ``tau``: the frequency up to which a feature is hidden from the frequency rule.
+    """
     parts: list[tuple[Ints, Ints, Floats, Ints]] = []
-    spans = np.zeros(shards.d_sae, np.int64)
+    spans, maxima = np.zeros(shards.d_sae, np.int64), Maxima(shards.d_sae, tau)
     for block in blocks(shards, "survey", progress):
         parts.append((block.rows, block.prompts, block.nuisance, block.tokens))
         for fired in (block.freq_chosen, block.freq_rejected):
             spans += np.bincount(fired.indices, minlength=shards.d_sae)
+        maxima.add(block.max_chosen, block.freq_chosen)
+        maxima.add(block.max_rejected, block.freq_rejected)
     empty = np.zeros(0, np.int64)
     rows = np.concatenate([empty, *(part[0] for part in parts)])
     prompts = np.concatenate([empty, *(part[1] for part in parts)])
@@ -76,6 +84,8 @@ def survey(shards: Shards, progress: Progress | None = None) -> Survey:
         d_sae=shards.d_sae,
         tokens=np.concatenate([np.zeros((0, 3), np.int64), *(part[3] for part in parts)]),
         response_spans=spans,
+        scale=maxima.scale(),
+        presence=maxima.presence(),
     )
 
 
@@ -108,18 +118,46 @@ def places(block: PairShard, known: Survey) -> Ints:
 def disparities(block: PairShard, concepts: ConceptSet, tau: float) -> Disparity:
     """u of every concept: those made of features first, then directions, whose size is 1.
 
+    A feature by max counts where its maximum reaches its threshold, everything else by frequency and tau.
+
     Raises:
         ValueError: there are not as many names as columns.
     """
-    directions = block.directions if concepts.directions is None else Csr(block.directions[:, concepts.directions])
+    directions = _directions(block.directions, concepts)
     columns = concepts.members.shape[1] + directions.shape[1]
     if len(concepts.names) != columns:
         raise ValueError(f"{len(concepts.names)} concepts are named, but {columns} columns are tested")
-    found = disparity(firing_difference(block.freq_chosen, block.freq_rejected, tau), concepts.members)
-    if not directions.shape[1]:
+    by_frequency = concepts.members.shape[1] - len(concepts.thresholds)
+    members, local = (Csr(concepts.members[:, part]) for part in (slice(by_frequency), slice(by_frequency, None)))
+    found = disparity(firing_difference(block.freq_chosen, block.freq_rejected, tau), members)
+    parts, sizes = [found.numerators], [found.sizes]
+    if len(concepts.thresholds):
+        parts.append(presence_difference(block.max_chosen, block.max_rejected, local, concepts.thresholds))
+    if directions.shape[1]:
+        parts.append(directions.astype(np.int64))
+    if len(parts) == 1:
         return found
-    both = csr(sparse.hstack([found.numerators, directions.astype(np.int64)], format="csr"))
-    return Disparity(both, np.concatenate([found.sizes, np.ones(directions.shape[1], np.int64)]))
+    sizes += [np.ones(part.shape[1], np.int64) for part in parts[1:]]
+    return Disparity(csr(sparse.hstack(parts, format="csr")), np.concatenate(sizes))
+
+
+def _directions(columns: Csr, concepts: ConceptSet) -> Csr:
+    return columns if concepts.directions is None else Csr(columns[:, concepts.directions])
+
+
+def strengths(block: PairShard, concepts: ConceptSet, scale: Floats) -> Csr:
+    """Activation differences of every concept, float64 [pairs, concepts], positive where the chosen response is stronger.
+
+    Of a concept made of features: the sum over them of (max_chosen − max_rejected) / scale. Of a direction: its column of
+    `direction_strengths`; u where there is none.
+    """
+    difference = Csr(block.max_chosen.astype(np.float64) - block.max_rejected.astype(np.float64))
+    members = concepts.members.astype(np.float64)
+    made = csr(difference @ scaled_rows(members, 1.0 / scale))
+    own = _directions(block.directions if block.direction_strengths is None else block.direction_strengths, concepts)
+    if not own.shape[1]:
+        return made
+    return csr(sparse.hstack([made, own.astype(np.float64)], format="csr"))
 
 
 def concept_subset(concepts: ConceptSet, columns: Ints) -> ConceptSet:
@@ -128,23 +166,24 @@ def concept_subset(concepts: ConceptSet, columns: Ints) -> ConceptSet:
     Raises:
         ValueError: the columns do not ascend.
     """
-    made = concepts.members.shape[1]
     if (np.diff(columns) <= 0).any():
         raise ValueError("columns must ascend")
-    others = columns[columns >= made] - made
-    names = tuple(concepts.names[column] for column in columns)
+    made = concepts.members.shape[1]
+    others, made_of, first = columns[columns >= made] - made, columns[columns < made], made - len(concepts.thresholds)
     return ConceptSet(
-        names,
-        Csr(concepts.members[:, columns[columns < made]]),
-        others if concepts.directions is None else concepts.directions[others],
-        None if concepts.second_p is None else concepts.second_p[columns],
+        names=tuple(concepts.names[column] for column in columns),
+        members=Csr(concepts.members[:, made_of]),
+        thresholds=concepts.thresholds[made_of[made_of >= first] - first],
+        directions=others if concepts.directions is None else concepts.directions[others],
+        second_p=None if concepts.second_p is None else concepts.second_p[columns],
     )
 
 
 def _cut(shard: PairShard, first: int, last: int) -> PairShard:
     if first == 0 and last == len(shard.rows):
         return shard
-    return replace(shard, **{field.name: getattr(shard, field.name)[first:last] for field in fields(shard)})
+    held = {field.name: getattr(shard, field.name) for field in fields(shard)}
+    return replace(shard, **{name: None if column is None else column[first:last] for name, column in held.items()})
 
 
 def _joined(parts: list[PairShard]) -> PairShard:
@@ -153,6 +192,8 @@ def _joined(parts: list[PairShard]) -> PairShard:
 
     def join(name: str) -> Any:
         columns = [getattr(part, name) for part in parts]
+        if columns[0] is None:
+            return None
         return np.concatenate(columns) if isinstance(columns[0], np.ndarray) else Csr(sparse.vstack(columns, format="csr"))
 
     return replace(parts[0], **{field.name: join(field.name) for field in fields(PairShard)})

@@ -7,10 +7,14 @@ dataset, so that evidence can be found again and halves (even and odd rows) do n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+
 from assay_server.audit.matrices import Csr, Floats, Ints
+
+BY_MAX = "@max"  # ends the name of a feature by max: "feature/17@max"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +35,7 @@ class PairShard:
     nuisance: Floats  # [pairs, nuisances] differences, chosen minus rejected; no columns where nothing is controlled
     directions: Csr  # [pairs, other concepts] int64 in {-1, 0, 1}: which response shows it (a direction, a descriptor, a word)
     groups: Csr  # [pairs, given groups] 0/1 int64: conditions that are known beforehand (metadata values, stated ones)
+    direction_strengths: Csr | None = None  # like directions, float64: how far the two responses are apart; None: not known
 
 
 class Shards(Protocol):
@@ -51,9 +56,15 @@ class Shards(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ConceptSet:
-    """The concepts that are tested: columns of `members` first, then those of `PairShard.directions`."""
+    """The concepts that are tested: columns of `members` first, then those of `PairShard.directions`.
 
-    names: tuple[str, ...]  # "feature/17", "cluster/3", "concepts/...", "text/bold", "word/sorry"; one per column
+    The last columns of `members`, one feature each, count as present by max instead of frequency: see `thresholds`.
+    """
+
+    names: tuple[
+        str, ...
+    ]  # "feature/17", "cluster/3", "concepts/...", "feature/17@max", "text/bold", "word/sorry"; one per column
     members: Csr  # [d_sae, concepts by features] 0/1 int64
+    thresholds: Floats = field(default_factory=lambda: np.zeros(0))  # [features by max] present from this max on
     directions: Ints | None = None  # the columns of `PairShard.directions` that stand behind the last names; None: all of them
     second_p: Floats | None = None  # [concepts] p of another test that a finding must pass too (log-odds of words); 0 elsewhere

@@ -45,6 +45,7 @@ _OPTION_TITLES = {
     "seed": "Seed",
     "keep": "Hypotheses kept a view",
     "evidence": "Evidence pairs a side",
+    "local": "Features that tau hides by their maximum too",
 }
 
 

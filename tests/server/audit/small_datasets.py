@@ -26,7 +26,8 @@ class Dataset:
 
 
 def picked(shard: PairShard, rows: np.ndarray | slice) -> PairShard:
-    return replace(shard, **{field.name: getattr(shard, field.name)[rows] for field in fields(shard)})
+    held = {field.name: getattr(shard, field.name) for field in fields(shard)}
+    return replace(shard, **{name: None if column is None else column[rows] for name, column in held.items()})
 
 
 def split(shard: PairShard, cuts: Sequence[int], order: Sequence[int] | None = None) -> Dataset:
@@ -54,6 +55,7 @@ def swapped(shard: PairShard, where: np.ndarray) -> PairShard:
         max_rejected=strongest[1],
         nuisance=shard.nuisance * sign,
         directions=Csr(shard.directions.toarray() * sign),
+        direction_strengths=None if shard.direction_strengths is None else Csr(shard.direction_strengths.toarray() * sign),
     )
 
 

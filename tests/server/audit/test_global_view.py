@@ -165,7 +165,8 @@ def test_pairs_of_one_prompt_and_constant_features_say_why_they_tell_nothing() -
     together = audited(replace(shard, prompts=np.zeros(40, np.int64)), replace(ONLY, max_t_flips=64))
     assert together.tests == 0
     assert together.reason == Reason.ONE_PROMPT.text
-    same = audited(replace(shard, freq_rejected=shard.freq_chosen, directions=shard.directions * 0))
+    alike = replace(shard, freq_rejected=shard.freq_chosen, max_rejected=shard.max_chosen, directions=shard.directions * 0)
+    same = audited(alike)
     assert same.reason == Reason.NO_DIFFERENCE.text
     decided = audited(replace(shard, nuisance=np.ones((40, 1))))
     assert decided.reason == Reason.SEPARATED.text
@@ -197,3 +198,20 @@ def test_parts_are_merged_in_order_and_each_is_copied_a_few_times_only(parts: in
     assert merging.finish() == list(range(parts))
     assert max(copied) <= 2 * (parts - 1).bit_length()
     assert _Merging(merge).finish() is None
+
+
+def test_evidence_comes_from_the_whole_file_with_the_largest_activation_differences_of_different_prompts() -> None:
+    shard = dataset(8, 1_500)
+    table = audited(shard, replace(ONLY, max_t_flips=0, keep=60))
+    rows = np.concatenate([one.supporting for one in table.evidence])
+    assert (rows < 100).mean() < 0.15
+    difference = shard.max_chosen.toarray().astype(float) - shard.max_rejected.toarray()
+    for place, one in enumerate(table.evidence):
+        assert len(np.unique(shard.prompts[one.supporting])) == len(one.supporting) == 5
+        concept = table.concepts[table.concept[place]]
+        assert (np.diff(np.abs(one.supporting_strength)) <= 0).all()
+        if concept.size == 1 and concept.features:
+            # Every firing passes tau in this dataset, so u has the sign of a difference wherever one side alone fires.
+            feature, sign = concept.features[0], np.sign(one.supporting_u[0])
+            alone = np.sign((shard.freq_chosen.toarray() > 0).astype(int) - (shard.freq_rejected.toarray() > 0))[:, feature]
+            assert sign * difference[one.supporting[0], feature] == (sign * difference[:, feature])[alone == sign].max()

@@ -4,20 +4,22 @@ import numpy as np
 import pytest
 from assay_server.audit.disparity import membership
 from assay_server.audit.matrices import Csr
-from assay_server.audit.passes import blocks, concept_subset, disparities, survey
+from assay_server.audit.passes import blocks, concept_subset, disparities, strengths, survey
 from assay_server.audit.shards import ConceptSet, PairShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.server.audit.small_datasets import concepts_of, dataset, everything, split
 
-SHARD = dataset(3, 60)
+PLAIN = dataset(3, 60)
+SHARD = replace(PLAIN, direction_strengths=Csr(PLAIN.directions.toarray() * np.linspace(0.5, 2, 60)[:, None]))
 
 
 def same(left: PairShard, right: PairShard) -> bool:
     arrays = [
         (a, b) if isinstance(a, np.ndarray) else (a.toarray(), b.toarray())
         for a, b in ((getattr(left, name), getattr(right, name)) for name in PairShard.__dataclass_fields__)
+        if a is not None
     ]
     return all(np.array_equal(a, b) for a, b in arrays)
 
@@ -87,3 +89,13 @@ def test_other_columns_may_be_left_out_and_taken_again() -> None:
     few = concept_subset(concept_subset(concepts, np.array([1, 3])), np.array([1]))
     assert few.names == ("word/c",)
     assert np.array_equal(disparities(shard, few, 0.01).numerators.toarray(), others[:, 2:])
+
+
+def test_strengths_are_scaled_differences_of_maxima_over_a_concepts_features_and_what_directions_say() -> None:
+    concepts, scale = concepts_of(SHARD), np.linspace(0.5, 4.0, 80)
+    found = strengths(SHARD, concepts, scale).toarray()
+    difference = (SHARD.max_chosen.toarray().astype(float) - SHARD.max_rejected.toarray()) / scale
+    assert np.allclose(found[:, :80], difference)
+    assert np.allclose(found[:, 82], difference[:, 24:36].sum(axis=1))
+    assert np.array_equal(found[:, -1], SHARD.direction_strengths.toarray()[:, 0])
+    assert np.array_equal(strengths(PLAIN, concepts, scale).toarray()[:, -1], SHARD.directions.toarray()[:, 0])

@@ -85,7 +85,7 @@ class Dataset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., pairs: _Optional[int] = ..., unusable_pairs: _Optional[int] = ..., prompts: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scored: bool = ...) -> None: ...
 
 class AuditOptions(_message.Message):
-    __slots__ = ("views", "families", "concepts", "tau", "q_level", "interval_level", "correction", "nuisances", "max_t_flips", "data_clusters", "silent_percentile", "min_features", "min_inside", "min_firings", "prompt_clusters", "response_clusters", "top_share", "metadata_keys", "seed", "keep", "evidence")
+    __slots__ = ("views", "families", "concepts", "tau", "q_level", "interval_level", "correction", "nuisances", "max_t_flips", "data_clusters", "silent_percentile", "min_features", "min_inside", "min_firings", "prompt_clusters", "response_clusters", "top_share", "metadata_keys", "seed", "keep", "evidence", "local")
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     FAMILIES_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
@@ -107,6 +107,7 @@ class AuditOptions(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_FIELD_NUMBER: _ClassVar[int]
     views: _containers.RepeatedScalarFieldContainer[View]
     families: _containers.RepeatedScalarFieldContainer[ConceptFamily]
     concepts: _containers.RepeatedScalarFieldContainer[str]
@@ -128,7 +129,8 @@ class AuditOptions(_message.Message):
     seed: int
     keep: int
     evidence: int
-    def __init__(self, views: _Optional[_Iterable[_Union[View, str]]] = ..., families: _Optional[_Iterable[_Union[ConceptFamily, str]]] = ..., concepts: _Optional[_Iterable[str]] = ..., tau: _Optional[float] = ..., q_level: _Optional[float] = ..., interval_level: _Optional[float] = ..., correction: _Optional[_Union[Correction, str]] = ..., nuisances: _Optional[_Iterable[_Union[Nuisance, str]]] = ..., max_t_flips: _Optional[int] = ..., data_clusters: _Optional[int] = ..., silent_percentile: _Optional[float] = ..., min_features: _Optional[int] = ..., min_inside: _Optional[int] = ..., min_firings: _Optional[int] = ..., prompt_clusters: _Optional[int] = ..., response_clusters: _Optional[int] = ..., top_share: _Optional[float] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., evidence: _Optional[int] = ...) -> None: ...
+    local: bool
+    def __init__(self, views: _Optional[_Iterable[_Union[View, str]]] = ..., families: _Optional[_Iterable[_Union[ConceptFamily, str]]] = ..., concepts: _Optional[_Iterable[str]] = ..., tau: _Optional[float] = ..., q_level: _Optional[float] = ..., interval_level: _Optional[float] = ..., correction: _Optional[_Union[Correction, str]] = ..., nuisances: _Optional[_Iterable[_Union[Nuisance, str]]] = ..., max_t_flips: _Optional[int] = ..., data_clusters: _Optional[int] = ..., silent_percentile: _Optional[float] = ..., min_features: _Optional[int] = ..., min_inside: _Optional[int] = ..., min_firings: _Optional[int] = ..., prompt_clusters: _Optional[int] = ..., response_clusters: _Optional[int] = ..., top_share: _Optional[float] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., evidence: _Optional[int] = ..., local: bool = ...) -> None: ...
 
 class Audit(_message.Message):
     __slots__ = ("name", "dataset", "display_name", "state", "options", "subject", "views", "nuisance", "cost", "create_time", "end_time", "error", "result_fingerprint", "length", "explained")
@@ -374,7 +376,7 @@ class Effect(_message.Message):
     def __init__(self, estimate: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., z: _Optional[float] = ..., p: _Optional[float] = ..., q: _Optional[float] = ..., q_by: _Optional[float] = ..., p_max_t: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision", "lesson", "lesson_z", "lesson_stability", "length_verdict")
+    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision", "lesson", "lesson_z", "lesson_stability", "length_verdict", "only_chosen", "only_rejected", "carried_by", "left_without_top")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
@@ -399,6 +401,10 @@ class Hypothesis(_message.Message):
     LESSON_Z_FIELD_NUMBER: _ClassVar[int]
     LESSON_STABILITY_FIELD_NUMBER: _ClassVar[int]
     LENGTH_VERDICT_FIELD_NUMBER: _ClassVar[int]
+    ONLY_CHOSEN_FIELD_NUMBER: _ClassVar[int]
+    ONLY_REJECTED_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_BY_FIELD_NUMBER: _ClassVar[int]
+    LEFT_WITHOUT_TOP_FIELD_NUMBER: _ClassVar[int]
     name: str
     view: View
     concept: ConceptRef
@@ -423,21 +429,27 @@ class Hypothesis(_message.Message):
     lesson_z: float
     lesson_stability: float
     length_verdict: LengthVerdict
-    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., lesson: _Optional[int] = ..., lesson_z: _Optional[float] = ..., lesson_stability: _Optional[float] = ..., length_verdict: _Optional[_Union[LengthVerdict, str]] = ...) -> None: ...
+    only_chosen: int
+    only_rejected: int
+    carried_by: float
+    left_without_top: float
+    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., lesson: _Optional[int] = ..., lesson_z: _Optional[float] = ..., lesson_stability: _Optional[float] = ..., length_verdict: _Optional[_Union[LengthVerdict, str]] = ..., only_chosen: _Optional[int] = ..., only_rejected: _Optional[int] = ..., carried_by: _Optional[float] = ..., left_without_top: _Optional[float] = ...) -> None: ...
 
 class Evidence(_message.Message):
-    __slots__ = ("row", "pair", "disparity", "chosen", "rejected")
+    __slots__ = ("row", "pair", "disparity", "chosen", "rejected", "strength")
     ROW_FIELD_NUMBER: _ClassVar[int]
     PAIR_FIELD_NUMBER: _ClassVar[int]
     DISPARITY_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
     row: int
     pair: _pair_pb2.Pair
     disparity: float
     chosen: _containers.RepeatedCompositeFieldContainer[Highlight]
     rejected: _containers.RepeatedCompositeFieldContainer[Highlight]
-    def __init__(self, row: _Optional[int] = ..., pair: _Optional[_Union[_pair_pb2.Pair, _Mapping]] = ..., disparity: _Optional[float] = ..., chosen: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ...) -> None: ...
+    strength: float
+    def __init__(self, row: _Optional[int] = ..., pair: _Optional[_Union[_pair_pb2.Pair, _Mapping]] = ..., disparity: _Optional[float] = ..., chosen: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ..., rejected: _Optional[_Iterable[_Union[Highlight, _Mapping]]] = ..., strength: _Optional[float] = ...) -> None: ...
 
 class Highlight(_message.Message):
     __slots__ = ("start", "end", "value")

@@ -182,7 +182,8 @@ class AuditFiles:
 def _read_info(raw: Mapping[str, Any]) -> AuditInfo:
     record, settings = {field.name: raw[field.name] for field in fields(AuditInfo) if field.name in raw}, raw["settings"]
     known = {field.name for field in fields(AuditOptions)}  # older files hold others too
-    statistics = {name: value for name, value in settings["statistics"].items() if name in known}
+    told = {"local": False, **settings["statistics"]}  # an option that older audits did not have
+    statistics = {name: value for name, value in told.items() if name in known}
     return read_record(AuditInfo, {**record, "settings": {**settings, "statistics": statistics}})
 
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from assay_server.audit.findings import ViewKind
+from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.audit.matrices import Floats, Ints
 from assay_server.errors import DataLoss, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.audits.concepts import concept_set
@@ -202,8 +202,8 @@ class AuditJobs:
         pairs = await self._datasets.pairs_at(dataset, wanted)
         return HypothesisDetail(
             row,
-            _shown(pairs, evidence.supporting, evidence.supporting_u),
-            _shown(pairs, evidence.contradicting, evidence.contradicting_u),
+            _shown(pairs, evidence.supporting, evidence.supporting_u, evidence.supporting_strength),
+            _shown(pairs, evidence.contradicting, evidence.contradicting_u, evidence.contradicting_strength),
             direction,
         )
 
@@ -254,7 +254,7 @@ class AuditJobs:
         check_request_id(request_id)
         id = request_id or secrets.token_hex(6)
         name = f"audits/{id}" if kind == AUDIT else f"audits/test-{id}"
-        arguments = {"audit": name, "dataset": dataset, "settings": asdict(settings), "asked": _asked(kind, record)}
+        arguments = {"audit": name, "dataset": dataset, "settings": _told(settings), "asked": _asked(kind, record)}
         async with self._creating:
             known = self._operations.find(kind, request_id)
             if known is None:
@@ -292,8 +292,18 @@ class AuditJobs:
             raise _no_hypothesis(name)
 
 
-def _shown(pairs: dict[int, Pair], rows: Ints, values: Floats) -> tuple[EvidencePair, ...]:
-    return tuple(EvidencePair(int(row), pairs[int(row)], float(u)) for row, u in zip(rows, values, strict=True))
+def _shown(pairs: dict[int, Pair], rows: Ints, values: Floats, strengths: Floats | None) -> tuple[EvidencePair, ...]:
+    told = [None] * len(rows) if strengths is None else strengths.tolist()
+    each = zip(rows.tolist(), values.tolist(), told, strict=True)
+    return tuple(EvidencePair(row, pairs[row], u, strength) for row, u, strength in each)
+
+
+def _told(settings: AuditSettings) -> dict[str, Any]:
+    """Settings as an operation keeps them: an option that older requests could not name is left out at its default."""
+    told = asdict(settings)
+    if told["statistics"]["local"] == AuditOptions().local:
+        del told["statistics"]["local"]
+    return told
 
 
 def _asked(kind: str, record: dict[str, Any]) -> Any:

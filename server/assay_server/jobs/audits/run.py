@@ -173,7 +173,7 @@ class _Testing:
         self._progress.enter("testing")
         groups = self._groups(stated)
         shards = self._shards(groups, NoColumns() if read is None else read[1])
-        known = survey(shards, self._report)
+        known = survey(shards, self._report, tau=self._settings.statistics.tau)
         statistics = resolved(self._settings.statistics, shards.pairs)
         if stated is None:
             given = groups.conditions if isinstance(groups, MetadataGroups) else ()
@@ -184,7 +184,7 @@ class _Testing:
                 concepts = self._with_texts(concepts, read[1], odds)
             tables = run_views(shards, concepts, statistics, given=given, watch=self._watch, known=known)
             if odds is not None and ViewKind.GLOBAL in tables:
-                tables[ViewKind.GLOBAL] = with_odds(tables[ViewKind.GLOBAL], odds, concepts)
+                tables[ViewKind.GLOBAL] = with_odds(tables[ViewKind.GLOBAL], odds)
             style = style_differences(shards.feature_shards())
             share = explain(shards, known, statistics, style, watch=self._watch)
         else:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from assay_server.audit.concentration import UNKNOWN
 from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
 from assay_server.audit.reason import Reason
 from assay_server.jobs.audits.types import LabelLookup, ViewSummary
@@ -63,6 +64,10 @@ COLUMNS = (
     Column("lesson_z", pa.float64(), optional=True, blank=0.0),
     Column("lesson_stability", pa.float64(), optional=True),
     Column("length_verdict", pa.uint8(), optional=True),
+    Column("only_chosen", pa.int64(), optional=True, blank=UNKNOWN),
+    Column("only_rejected", pa.int64(), optional=True, blank=UNKNOWN),
+    Column("carried_by", pa.float64(), optional=True, blank=UNKNOWN),
+    Column("left_without_top", pa.float64(), optional=True, blank=UNKNOWN),
 )
 EFFECT_COLUMNS = (
     *(Column(name, pa.float64()) for name in ("estimate", "low", "high", "z", "p", "q", "q_by")),
@@ -154,7 +159,9 @@ def to_arrow(table: TestTable) -> Any:
         where = [getattr(one, side).tolist() for one in table.evidence]
         values = [getattr(one, f"{side}_u").tolist() for one in table.evidence]
         columns[f"{side}_rows"] = pa.array([*where, *blank], pa.list_(pa.int64()))
+        strength = [None if (of := getattr(one, f"{side}_strength")) is None else of.tolist() for one in table.evidence]
         columns[f"{side}_disparities"] = pa.array([*values, *blank], pa.list_(pa.float64()))
+        columns[f"{side}_strengths"] = pa.array([*strength, *blank], pa.list_(pa.float64()))
     return pa.table(columns)
 
 
@@ -275,17 +282,21 @@ def _effects(arrow: Any, prefix: str) -> Effects:
 
 
 def _evidence(arrow: Any) -> list[Evidence]:
-    lists = {f"{side}_{what}": arrow[f"{side}_{what}"].to_pylist() for side in _SIDES for what in ("rows", "disparities")}
+    def lists(what: str) -> list[list[Any]]:
+        return [_lists(arrow, f"{side}_{what}") for side in _SIDES]
+
+    columns = zip(*lists("rows"), *lists("disparities"), *lists("strengths"), strict=True)
     return [
-        Evidence(
-            np.array(lists["supporting_rows"][row], np.int64),
-            np.array(lists["supporting_disparities"][row], np.float64),
-            np.array(lists["contradicting_rows"][row], np.int64),
-            np.array(lists["contradicting_disparities"][row], np.float64),
-        )
-        for row in range(arrow.num_rows)
-        if lists["supporting_rows"][row] is not None
+        Evidence(pro.astype(np.int64), pro_u, con.astype(np.int64), con_u, pro_strength, con_strength)
+        for pro, con, pro_u, con_u, pro_strength, con_strength in columns
+        if pro is not None
     ]
+
+
+def _lists(arrow: Any, name: str) -> list[Any]:
+    """A column of lists as float arrays, None where there is none, or in a file that is older than the column."""
+    told = arrow[name].to_pylist() if name in arrow.column_names else [None] * arrow.num_rows
+    return [None if one is None else np.array(one, np.float64) for one in told]
 
 
 def _places(names: Sequence[str | None], order: Sequence[str]) -> Any:

@@ -16,7 +16,6 @@ from scipy import sparse
 from assay_server.audit.findings import TestTable
 from assay_server.audit.matrices import Csr, Ints
 from assay_server.audit.ngrams import LONGEST, DocumentFrequencies, Streams, Vocabulary, counts, vocabulary_of, words_in
-from assay_server.audit.shards import ConceptSet
 from assay_server.audit.words import LogOdds, WordSums, log_odds, merge_word_sums, word_sums
 from assay_server.descriptors import DESCRIPTORS, INDEX, NOUNS, present
 from assay_server.descriptors.words import BOUNDARY, words
@@ -210,8 +209,8 @@ def _in_several(prompts: Ints, dataset: Dataset) -> Ints:
     return ids[shards > 1]
 
 
-def with_odds(table: TestTable, odds: LogOdds, concepts: ConceptSet) -> TestTable:
+def with_odds(table: TestTable, odds: LogOdds) -> TestTable:
     """The table with the log-odds of its words; words are the last concepts."""
-    before = np.zeros(len(concepts.names) - len(odds.delta))
+    before = np.zeros(len(table.concepts) - len(odds.delta))
     delta, z = (np.concatenate([before, part])[table.concept] for part in (odds.delta, odds.z))
     return replace(table, log_odds=delta, log_odds_z=z)

@@ -147,6 +147,10 @@ class HypothesisRow:
     lesson_z: float | None = None  # where it leads its lesson
     lesson_stability: float | None = None  # of its lesson, in [0, 1]; None where none was looked for
     length_verdict: int = 0  # audit.length.LengthVerdict
+    only_chosen: int | None = None
+    only_rejected: int | None = None
+    carried_by: float | None = None
+    left_without_top: float | None = None
 
     @property
     def effect(self) -> EffectRow:
@@ -156,11 +160,12 @@ class HypothesisRow:
 
 @dataclass(frozen=True, slots=True)
 class EvidencePair:
-    """One pair that speaks for or against a hypothesis; ``disparity`` is the concept's u in it."""
+    """One pair for or against a hypothesis; ``disparity`` is the concept's u in it, ``strength`` its activation difference."""
 
     row: int
     pair: Pair
     disparity: float
+    strength: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

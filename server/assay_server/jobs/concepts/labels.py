@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from assay_server.audit.shards import BY_MAX
 from assay_server.errors import AssayError, FailedPrecondition, InvalidItem
 from assay_server.jobs.audits.types import LabelText
 from assay_server.jobs.concepts.clusters import ClusterJobs
@@ -193,7 +194,7 @@ class LabelJobs:
                 return LabelText(self._concepts.get(name).display_name, "display-name")
             except AssayError:
                 return LabelText()  # deleted since, damaged, or another subject's
-        kind, _, id = name.partition("/")
+        kind, _, id = name.removesuffix(BY_MAX).partition("/")
         if kind == "feature" and id.isdigit() and int(id) < self._scorer.info.d_sae:
             entry = self._labels.get(int(id))
             return LabelText(entry.label, entry.label_method, entry.detection_score)

@@ -152,6 +152,7 @@ class DatasetShards:
         chosen, rejected = shard.spans[SpanName.CHOSEN], shard.spans[SpanName.REJECTED]
         prompt = shard.spans[SpanName.PROMPT]
         tokens = np.stack([prompt.tokens, chosen.tokens, rejected.tokens], axis=1)[keep]
+        directions, strengths = self._columns(index, shard.rows, keep)
         return PairShard(
             rows=shard.rows[keep],
             prompts=shard.prompts[keep],
@@ -162,17 +163,18 @@ class DatasetShards:
             max_chosen=self._matrix(chosen, chosen.max, keep),
             max_rejected=self._matrix(rejected, rejected.max, keep),
             nuisance=nuisance_columns(shard, self.spec.nuisances)[keep],
-            directions=self._columns(index, shard.rows, keep),
+            directions=directions,
             groups=self._groups(index, shard.rows, keep),
+            direction_strengths=strengths,
         )
 
     def _matrix(self, span: SpanColumns, values: NDArray[np.float32], keep: Ints) -> Csr:
         matrix = Csr((values, span.features, span.indptr), shape=(len(span.tokens), self.d_sae))
         return matrix if len(keep) == len(span.tokens) else matrix[keep]
 
-    def _columns(self, index: int, rows: Ints, keep: Ints) -> Csr:
-        others = self.spec.others.columns(rows[keep])[0]
-        return Csr(sparse.hstack([self._directions(index, keep), others], format="csr"))
+    def _columns(self, index: int, rows: Ints, keep: Ints) -> tuple[Csr, Csr]:
+        own, (others, more) = self._directions(index, keep), self.spec.others.columns(rows[keep])
+        return Csr(sparse.hstack([own, others], format="csr")), Csr(sparse.hstack([own, more], format="csr"))
 
     def _directions(self, index: int, keep: Ints) -> Csr:
         if not self.spec.thresholds:

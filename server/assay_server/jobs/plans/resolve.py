@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assay_server.audit.shards import BY_MAX
 from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
 from assay_server.interventions.apply import pair_digest
 from assay_server.interventions.compile import ScoredShard, Specification
@@ -154,8 +155,9 @@ def decisions_of(audits: AuditJobs, find: FindConcept, look_up: LabelLookup, inf
         detail = await audits.hypothesis(decision.hypothesis)
         concept = detail.hypothesis.concept
         label = concept.label.text or look_up(concept.name, concept.features).text
-        if concept.name.startswith(("feature/", "cluster/", "concepts/")):
-            target = target_of(concept.name, find(concept.name, field), label)
+        name = concept.name.removesuffix(BY_MAX)  # how a feature was tested does not matter to what is done about it
+        if name.startswith(("feature/", "cluster/", "concepts/")):
+            target = target_of(name, find(name, field), label)
             _require_unchanged(target, detail, field)
         else:  # a cluster that the audit made for itself: its features as it names them
             features = np.unique(np.array(concept.features, np.int64))

@@ -86,6 +86,7 @@ def settings(used: AuditSettings) -> audit_pb2.AuditOptions:
         nuisances=[NUISANCES.number(nuisance) for nuisance in used.nuisances] or [audit_pb2.NUISANCE_UNSPECIFIED],
         metadata_keys=used.metadata_keys,
         seed=statistics.seed,
+        local=statistics.local,
     )
     for name in OPTION_NUMBERS:
         value = getattr(statistics, name)
@@ -197,6 +198,7 @@ def _evidence(evidence: EvidencePair, highlights: Mapping[int, Sides]) -> audit_
         row=evidence.row,
         pair=pair(evidence.pair),
         disparity=evidence.disparity,
+        strength=evidence.strength,
         chosen=[audit_pb2.Highlight(**asdict(highlight)) for highlight in chosen],
         rejected=[audit_pb2.Highlight(**asdict(highlight)) for highlight in rejected],
     )

@@ -167,6 +167,7 @@ def read_settings(
         views=(ViewKind.STATED,) if stated else _read_views(options, path),
         yekutieli=CORRECTIONS.read(options.correction, f"{path}.correction") is Procedure.BENJAMINI_YEKUTIELI,
         seed=options.seed,
+        local=options.local if options.HasField("local") else AuditOptions().local,
         **numbers,
     )
     default = AuditSettings()

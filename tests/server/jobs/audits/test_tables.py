@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from assay_server.audit.concentration import UNKNOWN
 from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
 from assay_server.audit.reason import Reason
 from assay_server.jobs.audits.tables import (
@@ -57,12 +58,29 @@ def make_table(
         findings_controlled=2,
         reason="" if rows else "there was nothing to test",
         evidence=tuple(
-            Evidence(rng.integers(0, 50, 3), rng.normal(size=3), rng.integers(0, 50, i), rng.normal(size=i))
+            Evidence(
+                rng.integers(0, 50, 3),
+                rng.normal(size=3),
+                rng.integers(0, 50, i),
+                rng.normal(size=i),
+                rng.normal(size=3) if controlled else None,
+                rng.normal(size=i) if controlled else None,
+            )
             for i in range(min(rows, 5))
         ),
         note="some pairs are silent",
+        only_chosen=_blank_from(3, rng.integers(0, 99, rows)),
+        only_rejected=_blank_from(3, rng.integers(0, 99, rows)),
+        carried_by=_blank_from(2, rng.random(rows)),
+        left_without_top=_blank_from(2, rng.random(rows)) if controlled else None,
         members=tuple(np.sort(rng.choice(99, 5 * i, replace=False)) for i in range(3)) if conditioned else (),
     )
+
+
+def _blank_from(first: int, column: Any) -> Any:
+    """As the audit leaves what it does not know; None, as it is read back, where it knows nothing."""
+    column[first:] = UNKNOWN
+    return column if len(column) else None
 
 
 def same(one: Any, other: Any) -> bool:

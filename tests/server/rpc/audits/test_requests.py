@@ -106,7 +106,14 @@ def test_every_number_of_the_options_is_bounded_or_any_number_at_all() -> None:
     kinds = {
         field.name for field in audit_pb2.AuditOptions.DESCRIPTOR.fields if not field.is_repeated and field.enum_type is None
     }
-    assert kinds - set(OUT) == {"seed"}
+    assert kinds - set(OUT) == {"seed", "local"}
+
+
+def test_features_by_max_are_tested_unless_they_are_turned_off() -> None:
+    assert read_settings(audit_pb2.AuditOptions(), BOUNDS).statistics.local
+    off = read_settings(audit_pb2.AuditOptions(local=False), BOUNDS)
+    assert not off.statistics.local
+    assert read_settings(messages.settings(off), BOUNDS) == off
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in NUMBERS for value in OUT[name]])

@@ -351,7 +351,14 @@ export interface AuditOptions {
     | number
     | undefined;
   /** Pairs of evidence a hypothesis, on each side. Default: 5; at most 50. */
-  evidence?: number | undefined;
+  evidence?:
+    | number
+    | undefined;
+  /**
+   * Whether features that show on few tokens of long responses, which tau hides, are tested by their largest activation too, as
+   * "feature/17@max". Default: true.
+   */
+  local?: boolean | undefined;
 }
 
 /** One audit of one dataset by one subject. */
@@ -662,7 +669,10 @@ export interface Cost {
 
 /** What a hypothesis is about. */
 export interface ConceptRef {
-  /** "feature/17", "cluster/3", "response-cluster/5" or the resource name of a stored concept. */
+  /**
+   * "feature/17", "cluster/3", "response-cluster/5" or the resource name of a stored concept. "feature/17@max": the feature, present
+   * where its largest activation reaches a threshold instead of on enough tokens (see AuditOptions.local).
+   */
   name: string;
   /** A few words for people; never part of a test. */
   label: string;
@@ -785,6 +795,26 @@ export interface Hypothesis {
     | undefined;
   /** What controlling for nuisances leaves of it, where the raw effect is a finding. */
   lengthVerdict: LengthVerdict;
+  /** Pairs (inside the condition, where there is one) in which the chosen response expresses it more: u > 0. Unset in older audits. */
+  onlyChosen?:
+    | number
+    | undefined;
+  /** Pairs in which the rejected response does: u < 0. */
+  onlyRejected?:
+    | number
+    | undefined;
+  /**
+   * Whether few pairs carry the effect: the share of those pairs, in [0, 1], that makes half of it when they are taken from the
+   * largest activation difference in its direction. Unset where what was compared shows no effect in that direction.
+   */
+  carriedBy?:
+    | number
+    | undefined;
+  /**
+   * The share of the effect, in [0, 1], that is left without the 5% of pairs with the largest activation difference in its direction;
+   * 0 where it is gone or turns round. Unset as carried_by is.
+   */
+  leftWithoutTop?: number | undefined;
 }
 
 /** One pair that speaks for or against a hypothesis. */
@@ -801,6 +831,11 @@ export interface Evidence {
   chosen: Highlight[];
   /** With highlights: where it fires in the rejected response. */
   rejected: Highlight[];
+  /**
+   * The concept's activation difference in it, which evidence is ordered by: the sum over its features of the largest activation in
+   * the chosen response less that in the rejected one, each in units of the feature's median. Unset in older audits.
+   */
+  strength?: number | undefined;
 }
 
 /** A stretch of a text on which a concept fires. */
@@ -1067,6 +1102,7 @@ function createBaseAuditOptions(): AuditOptions {
     seed: 0,
     keep: undefined,
     evidence: undefined,
+    local: undefined,
   };
 }
 
@@ -1146,6 +1182,9 @@ export const AuditOptions: MessageFns<AuditOptions> = {
     }
     if (message.evidence !== undefined) {
       writer.uint32(168).int32(message.evidence);
+    }
+    if (message.local !== undefined) {
+      writer.uint32(176).bool(message.local);
     }
     return writer;
   },
@@ -1361,6 +1400,14 @@ export const AuditOptions: MessageFns<AuditOptions> = {
             message.evidence = reader.int32();
             continue;
           }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.local = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1399,6 +1446,7 @@ export const AuditOptions: MessageFns<AuditOptions> = {
     message.seed = object.seed ?? 0;
     message.keep = object.keep ?? undefined;
     message.evidence = object.evidence ?? undefined;
+    message.local = object.local ?? undefined;
     return message;
   },
 };
@@ -3083,6 +3131,10 @@ function createBaseHypothesis(): Hypothesis {
     lessonZ: undefined,
     lessonStability: undefined,
     lengthVerdict: LengthVerdict.UNSPECIFIED,
+    onlyChosen: undefined,
+    onlyRejected: undefined,
+    carriedBy: undefined,
+    leftWithoutTop: undefined,
   };
 }
 
@@ -3159,6 +3211,18 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     }
     if (message.lengthVerdict !== LengthVerdict.UNSPECIFIED) {
       writer.uint32(224).int32(lengthVerdictToNumber(message.lengthVerdict));
+    }
+    if (message.onlyChosen !== undefined) {
+      writer.uint32(192).int64(message.onlyChosen);
+    }
+    if (message.onlyRejected !== undefined) {
+      writer.uint32(200).int64(message.onlyRejected);
+    }
+    if (message.carriedBy !== undefined) {
+      writer.uint32(209).double(message.carriedBy);
+    }
+    if (message.leftWithoutTop !== undefined) {
+      writer.uint32(217).double(message.leftWithoutTop);
     }
     return writer;
   },
@@ -3368,6 +3432,38 @@ export const Hypothesis: MessageFns<Hypothesis> = {
             message.lengthVerdict = lengthVerdictFromJSON(reader.int32());
             continue;
           }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.onlyChosen = longToNumber(reader.int64());
+            continue;
+          }
+          case 25: {
+            if (tag !== 200) {
+              break;
+            }
+
+            message.onlyRejected = longToNumber(reader.int64());
+            continue;
+          }
+          case 26: {
+            if (tag !== 209) {
+              break;
+            }
+
+            message.carriedBy = reader.double();
+            continue;
+          }
+          case 27: {
+            if (tag !== 217) {
+              break;
+            }
+
+            message.leftWithoutTop = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3417,12 +3513,16 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     message.lessonZ = object.lessonZ ?? undefined;
     message.lessonStability = object.lessonStability ?? undefined;
     message.lengthVerdict = object.lengthVerdict ?? LengthVerdict.UNSPECIFIED;
+    message.onlyChosen = object.onlyChosen ?? undefined;
+    message.onlyRejected = object.onlyRejected ?? undefined;
+    message.carriedBy = object.carriedBy ?? undefined;
+    message.leftWithoutTop = object.leftWithoutTop ?? undefined;
     return message;
   },
 };
 
 function createBaseEvidence(): Evidence {
-  return { row: 0, pair: undefined, disparity: 0, chosen: [], rejected: [] };
+  return { row: 0, pair: undefined, disparity: 0, chosen: [], rejected: [], strength: undefined };
 }
 
 export const Evidence: MessageFns<Evidence> = {
@@ -3441,6 +3541,9 @@ export const Evidence: MessageFns<Evidence> = {
     }
     for (const v of message.rejected) {
       Highlight.encode(v!, writer.uint32(42).fork()).join();
+    }
+    if (message.strength !== undefined) {
+      writer.uint32(49).double(message.strength);
     }
     return writer;
   },
@@ -3498,6 +3601,14 @@ export const Evidence: MessageFns<Evidence> = {
             message.rejected.push(Highlight.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.strength = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3520,6 +3631,7 @@ export const Evidence: MessageFns<Evidence> = {
     message.disparity = object.disparity ?? 0;
     message.chosen = object.chosen?.map((e) => Highlight.fromPartial(e)) || [];
     message.rejected = object.rejected?.map((e) => Highlight.fromPartial(e)) || [];
+    message.strength = object.strength ?? undefined;
     return message;
   },
 };
