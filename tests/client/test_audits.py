@@ -17,6 +17,7 @@ from assay import (
     DeadlineExceeded,
     DecisionMode,
     Examples,
+    FamilySummary,
     FromCluster,
     FromDataset,
     FromLabels,
@@ -79,7 +80,16 @@ AUDIT = audit_pb2.Audit(
     dataset="datasets/one",
     state=audit_pb2.Audit.STATE_DONE,
     options=audit_pb2.AuditOptions(views=[audit_pb2.VIEW_GLOBAL], tau=0.01, max_t_flips=0),
-    views=[audit_pb2.ViewSummary(view=audit_pb2.VIEW_GLOBAL, tests=100, findings_raw=9, findings_controlled=4, note="As told.")],
+    views=[
+        audit_pb2.ViewSummary(
+            view=audit_pb2.VIEW_GLOBAL,
+            tests=100,
+            findings_raw=9,
+            findings_controlled=4,
+            note="As told.",
+            families=[audit_pb2.FamilySummary(title="words", given=True, tests=60, findings_raw=5, findings_controlled=1)],
+        )
+    ],
     nuisance=audit_pb2.NuisanceSummary(names=["length"], gamma=[0.25], accuracy=0.6),
     cost=audit_pb2.Cost(tokens_read=12, device="cpu"),
 )
@@ -103,6 +113,7 @@ def test_an_audit_is_waited_for_and_tells_how_far_it_is(server: ScriptedServer, 
     assert audit.options.q_level is None
     assert audit.views[0].findings_raw - audit.views[0].findings_controlled == 5
     assert audit.views[0].note == "As told."
+    assert audit.views[0].families == (FamilySummary("words", given=True, tests=60, findings_raw=5, findings_controlled=1),)
     assert audit.nuisance.gamma == (0.25,)
     assert [(one.phase, one.pairs_done) for one in seen][:2] == [("waiting", 0), ("scoring", 1)]
     assert hash(audit) == hash(audit)
@@ -161,6 +172,7 @@ def test_a_hypothesis_comes_with_evidence_both_effects_and_its_decision(server: 
     full = hypothesis(3)
     full.controlled.estimate, full.controlled.p_max_t = 0.25, 0.5
     full.condition.name = "metadata/topic=cooking"
+    full.log_odds, full.log_odds_z = -0.5, -4.0
     full.decision.mode = audit_pb2.Decision.MODE_KEEP
     evidence = full.supporting.add(row=4, disparity=1.0)
     evidence.pair.CopyFrom(Pair(chat("Why?"), "So.", "No.", id="x", metadata={"topic": "cooking"}).to_proto())
@@ -174,10 +186,12 @@ def test_a_hypothesis_comes_with_evidence_both_effects_and_its_decision(server: 
     assert found.decision.mode is DecisionMode.KEEP
     assert found.supporting[0].pair == Pair(chat("Why?"), "So.", "No.", id="x", metadata={"topic": "cooking"})
     assert found.supporting[0].chosen[0].end == 2
+    assert (found.log_odds, found.log_odds_z) == (-0.5, -4.0)
     server.shelf.hypotheses[0] = hypothesis(1)
     plain = call(server.address, "hypothesis", "audits/one/hypotheses/h1")
     assert (plain.condition, plain.controlled, plain.decision) == (None, None, None)
     assert plain.effect is plain.raw
+    assert (plain.log_odds, plain.log_odds_z) == (None, None)
 
 
 def test_a_hypothesis_whose_evidence_is_over_grpcs_4_mib_is_read(server: ScriptedServer, call: Call) -> None:
@@ -301,7 +315,7 @@ def test_concepts_and_clusters_are_listed_and_deleted(server: ScriptedServer, ca
 def test_options_survive_the_wire_and_unknown_members_do_not_break_it() -> None:
     options = AuditOptions(
         views=(View.GLOBAL, View.STATED),
-        families=(ConceptFamily.CLUSTERS,),
+        families=tuple(ConceptFamily),
         concepts=("concepts/a",),
         tau=0.0,
         correction=Correction.BENJAMINI_YEKUTIELI,

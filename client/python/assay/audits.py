@@ -41,13 +41,16 @@ class Nuisance(Enum):
 
     LENGTH = "length"
     FORMAT = "format"
+    PROVENANCE = "provenance"
 
 
 class ConceptFamily(Enum):
-    """Which concepts are tested: every feature by itself, or the SAE's clusters of features."""
+    """Which concepts are tested: SAE features by themselves, clusters of them, text descriptors, words and phrases."""
 
     FEATURES = "features"
     CLUSTERS = "clusters"
+    DESCRIPTORS = "descriptors"
+    WORDS = "words"
 
 
 class LengthDirection(Enum):
@@ -113,13 +116,13 @@ class AuditOptions:
 
     Attributes:
         views: which views to test; all three by default.
-        families: features, clusters, or both (the default, clusters where there are any).
+        families: any of them; all by default (clusters where there are any). They are corrected apart.
         concepts: stored concepts ("concepts/...") that are tested beside them.
         tau: share of a span's tokens above which a feature counts as expressed (0.01).
         q_level: a finding has q at most this (0.05).
         interval_level: share that intervals cover (0.95).
         correction: which q-value makes a finding (Benjamini-Hochberg).
-        nuisances: what effects are controlled for: None for length, () for nothing.
+        nuisances: what effects are controlled for: None for length, () for nothing. PROVENANCE needs metadata of the models.
         max_t_flips: flips of the family-wise test, a multiple of 64 (1024); 0 leaves it out.
         data_clusters: clusters of pairs in the feature-conditioned view.
         silent_percentile: pairs whose activity is under it are in no cluster (5).
@@ -239,6 +242,30 @@ class SubjectRef:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilySummary:
+    """What one family of tests tested and found in a view: q-values are corrected over its tests alone.
+
+    Attributes:
+        title: which concepts, in words, such as "text descriptors".
+        given: whether under conditions that were named beforehand.
+        tests: tests that multiplicity was corrected over.
+        findings_raw: findings by the raw effect.
+        findings_controlled: findings once nuisances are controlled for.
+    """
+
+    title: str
+    given: bool
+    tests: int
+    findings_raw: int
+    findings_controlled: int
+
+    @classmethod
+    def from_proto(cls, message: audit_pb2.FamilySummary) -> "FamilySummary":
+        """From the wire."""
+        return cls(**_plain(cls, message))
+
+
+@dataclass(frozen=True, slots=True)
 class ViewSummary:
     """What one view tested and found.
 
@@ -255,6 +282,7 @@ class ViewSummary:
         explained: raw findings that what is controlled for explains, over all tests.
         weakened: raw findings that are weaker once it is controlled for, or undecided.
         unchanged: raw findings that stand as they are.
+        families: tests and findings by family, each corrected by itself.
     """
 
     view: View | None
@@ -269,11 +297,16 @@ class ViewSummary:
     explained: int = 0
     weakened: int = 0
     unchanged: int = 0
+    families: tuple[FamilySummary, ...] = ()
 
     @classmethod
     def from_proto(cls, message: audit_pb2.ViewSummary) -> "ViewSummary":
         """From the wire."""
-        return cls(**_plain(cls, message, "view"), view=from_wire(View, audit_pb2.View, "VIEW", message.view))
+        return cls(
+            **_plain(cls, message, "view", "families"),
+            view=from_wire(View, audit_pb2.View, "VIEW", message.view),
+            families=tuple(map(FamilySummary.from_proto, message.families)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -234,6 +234,8 @@ class Hypothesis:
         carried_by: share of those pairs that makes half of the effect, taken from the largest activation difference in its
             direction; None where they show no effect in that direction.
         left_without_top: share of the effect left without the 5% of pairs with the largest activation difference.
+        log_odds: of a word in the global view: its log-odds in chosen minus rejected responses, in nats; None elsewhere.
+        log_odds_z: that over its standard error, clustered by prompt.
     """
 
     name: str
@@ -264,6 +266,8 @@ class Hypothesis:
     only_rejected: int | None = None
     carried_by: float | None = None
     left_without_top: float | None = None
+    log_odds: float | None = None
+    log_odds_z: float | None = None
 
     @property
     def id(self) -> str:
@@ -307,6 +311,8 @@ class Hypothesis:
             only_rejected=message.only_rejected if message.HasField("only_rejected") else None,
             carried_by=message.carried_by if message.HasField("carried_by") else None,
             left_without_top=message.left_without_top if message.HasField("left_without_top") else None,
+            log_odds=message.log_odds if message.HasField("log_odds") else None,
+            log_odds_z=message.log_odds_z if message.HasField("log_odds_z") else None,
         )
 
 

@@ -16,6 +16,7 @@ export {
   Decision_Mode as DecisionMode,
   type Effect,
   type Evidence,
+  type FamilySummary,
   type Highlight,
   type Hypothesis,
   Nuisance,

@@ -91,14 +91,14 @@ def feature_view(
 
 
 def columns_to_test(concepts: ConceptSet, options: AuditOptions, known: Survey) -> tuple[Ints, str]:
-    """Concepts of at least `min_features` features ([A]), and others but words, which have no size; and a note.
+    """Concepts of at least `min_features` features ([A]), and others but words and sources, which have no size; and a note.
 
     Where no concept made of features is that large, the filter would leave nothing: then the 1,024 features that fire in most
     responses are tested singly instead, and the note says so. Neither choice looks at which response was chosen.
     """
     sizes = np.asarray(concepts.members.sum(axis=0)).ravel()
     others = np.arange(len(sizes), len(concepts.names))
-    directions = others[family_codes(concepts.names[len(sizes) :]) != Family.WORDS]
+    directions = others[~np.isin(family_codes(concepts.names[len(sizes) :]), [Family.WORDS, Family.SOURCE])]
     large = np.flatnonzero(sizes >= options.min_features)
     if len(large):
         return np.concatenate([large, directions]), ""

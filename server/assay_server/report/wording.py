@@ -102,7 +102,8 @@ def concept_note(concept: ConceptRow) -> str:
 
 def controlled_words(settings: AuditSettings) -> str:
     """What is controlled for: "length", "length and formatting", "" for nothing."""
-    return " and ".join("formatting" if one is Nuisance.FORMAT else one.value for one in settings.nuisances)
+    called = {Nuisance.FORMAT: "formatting", Nuisance.PROVENANCE: "which model wrote a response"}
+    return " and ".join(called.get(one, one.value) for one in settings.nuisances)
 
 
 def anchor(hypothesis: HypothesisRow) -> str:

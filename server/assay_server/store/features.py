@@ -7,7 +7,7 @@
 
 Columns: ``row``, ``prompt_id``, ``error`` ("" or why the pair cannot be scored); for each span (prompt, chosen, rejected)
 ``{span}_tokens``, and three lists of equal length: ``{span}_features`` (ids, ascending), ``{span}_max`` (largest activation),
-``{span}_count`` (tokens on which it fires; frequency = count / tokens); for both responses ``{side}_{format}``: its Markdown.
+``{span}_count`` (tokens on which it fires; frequency = count / tokens). Further columns, as older files hold, are not read.
 
 Directions are kept by the set that was scored together, because the last bits of a score may depend on its neighbours in a matrix
 product. Columns: ``row``, and for each direction, by the digest of its vector, ``chosen_{digest}`` and ``rejected_{digest}``.
@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from assay_server.errors import DataLoss
 from assay_server.store.datasets import ShardEntry
 from assay_server.store.files import Files, sha256
-from assay_server.store.format_counts import FORMATS, format_counts
 from assay_server.store.pairs import prompt_id, read_table, table_bytes
 from assay_server.subject.types import Pair, Pooled, SpanName, SubjectInfo
 
@@ -68,7 +67,6 @@ class FeatureShard:
     prompts: NDArray[np.int64]  # [pairs]
     usable: NDArray[np.bool_]  # [pairs]
     spans: Mapping[SpanName, SpanColumns]
-    formats: Mapping[SpanName, NDArray[np.int64]]  # of each side, [pairs, formats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +126,6 @@ class Features:
         }
         for name in SPANS:
             columns |= _span_columns(name, outcomes)
-        for side, texts in zip(SIDES, zip(*[(pair.chosen, pair.rejected) for pair in pairs], strict=True), strict=True):
-            counts = np.stack([format_counts(text) for text in texts])
-            columns |= {f"{side.value}_{kind}": pa.array(counts[:, i]) for i, kind in enumerate(FORMATS)}
         unusable = sum(isinstance(outcome, str) for outcome in outcomes)
         self._put(f"{self.root}/{shard:05d}", pa.table(columns), entry, {**asdict(cost), "unusable": unusable})
 
@@ -165,12 +160,8 @@ class Features:
         table = read_table(data)
         numbers = {name: table[name].to_numpy() for name in ("row", "prompt_id")}
         usable = np.array([not error for error in table["error"].to_pylist()], np.bool_)
-        formats = {
-            side: np.stack([table[f"{side.value}_{kind}"].to_numpy().astype(np.int64) for kind in FORMATS], axis=1)
-            for side in SIDES
-        }
         spans = {name: _read_span(table, name) for name in SPANS}
-        return FeatureShard(numbers["row"], numbers["prompt_id"], usable, spans, formats)
+        return FeatureShard(numbers["row"], numbers["prompt_id"], usable, spans)
 
     def write_directions(
         self, directions: DirectionSet, shard: int, entry: ShardEntry, chosen: NDArray[np.float32], rejected: NDArray[np.float32]

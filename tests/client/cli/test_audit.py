@@ -21,6 +21,7 @@ from tests.client.support.server import ScriptedServer, rich_status
 from tests.support.processes import started
 from tests.support.waiting import PATIENCE, wait_until
 
+FAMILIES = ("--family", "descriptors", "--family", "words")
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -71,9 +72,8 @@ def test_an_audit_uploads_waits_writes_the_report_and_prints_the_findings(
 ) -> None:
     done(server)
     report, parquet = tmp_path / "report.html", tmp_path / "all.parquet"
-    code, out, err = assay(
-        "audit", file, "--report", report, "--parquet", parquet, "--metadata", "topic", "--control", "length,format", "--seed", 3
-    )
+    flags = ("--metadata", "topic", "--control", "length,format", "--seed", 3, *FAMILIES)
+    code, out, err = assay("audit", file, "--report", report, "--parquet", parquet, *flags)
     assert code == 0, err
     assert "9 findings raw, 4 once length is controlled for" in out
     assert "label 3" in out
@@ -83,6 +83,7 @@ def test_an_audit_uploads_waits_writes_the_report_and_prints_the_findings(
     assert list(request.options.metadata_keys) == ["topic"]
     assert list(request.options.nuisances) == [audit_pb2.NUISANCE_LENGTH, audit_pb2.NUISANCE_FORMAT]
     assert request.options.seed == 3
+    assert list(request.options.families) == [audit_pb2.CONCEPT_FAMILY_DESCRIPTORS, audit_pb2.CONCEPT_FAMILY_WORDS]
     (dataset,) = server.shelf.complete.values()
     assert (dataset.pairs, dataset.display_name) == (30, "mine.jsonl")
     assert "1 rows hold no pair (INVALID_JSON 1)" in err

@@ -157,7 +157,8 @@ def test_one_metadata_value_one_prompt_and_constant_features_say_why_they_tell_n
     assert table.tests > 0
     together = audited(replace(shard, prompts=np.zeros(120, np.int64)))
     assert (together.tests, together.reason) == (0, Reason.ONE_PROMPT.text)
-    same = audited(replace(shard, freq_rejected=shard.freq_chosen, directions=shard.directions * 0))
+    alike = {"freq_rejected": shard.freq_chosen, "max_rejected": shard.max_chosen}
+    same = audited(replace(shard, **alike, directions=shard.directions * 0))
     assert (same.tests, same.reason) == (0, Reason.CONSTANT.text)
     for result in (table, together, same):
         assert all(np.isfinite(array).all() for array in everything(result))

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from assay_server.audit.families import family_codes
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
 from assay_server.audit.global_view import _Merging
 from assay_server.audit.matrices import Csr
@@ -70,9 +71,12 @@ def test_both_effects_equal_a_plain_loop_over_pairs_and_prompts() -> None:
         assert table.consistent[row] == (np.sign(halves) == np.sign(part.sum())).all()
 
 
+SPANS = ("freq_chosen", "freq_rejected", "max_chosen", "max_rejected")
+
+
 def test_q_values_count_what_could_be_tested_and_nothing_else() -> None:
     shard = dataset(4, 120)
-    shard = replace(shard, **{name: zeroed(getattr(shard, name), [5, 77]) for name in ("freq_chosen", "freq_rejected")})
+    shard = replace(shard, **{name: zeroed(getattr(shard, name), [5, 77]) for name in SPANS})
     table = audited(shard)
     dead = [row for name, row in by_name(table).items() if name in ("feature/5", "feature/77")]
     assert (table.raw.reason[dead] == Reason.NO_DIFFERENCE).all()
@@ -83,8 +87,10 @@ def test_q_values_count_what_could_be_tested_and_nothing_else() -> None:
     assert (table.raw.q[dead] == 1).all()
     counted = table.raw.reason == Reason.NONE
     assert not counted[dead].any()
-    assert np.array_equal(table.raw.q, q_values(table.raw.p, tested=counted))
-    assert np.array_equal(table.raw.q_by, q_values(table.raw.p, Procedure.BENJAMINI_YEKUTIELI, tested=counted))
+    families = family_codes(table.concepts[concept].name for concept in table.concept)
+    assert np.array_equal(table.raw.q, q_values(table.raw.p, tested=counted, families=families))
+    by = q_values(table.raw.p, Procedure.BENJAMINI_YEKUTIELI, tested=counted, families=families)
+    assert np.array_equal(table.raw.q_by, by)
     assert table.tests == (table.controlled.reason == Reason.NONE).sum()
     assert min(dead) >= table.tests
 

@@ -34,3 +34,35 @@ def subject_info(**changes: object) -> SubjectInfo:
     about |= dict.fromkeys(("blocks_run", "blocks_total", "d_in", "context_tokens", "calibration_tokens"), 1)
     about |= {"d_sae": D_SAE, "explained_variance": 1.0, "mean_l0": 1.0, "overrides": (), **changes}
     return SubjectInfo(**about)  # type: ignore[arg-type]
+
+
+_WORDS = ("sage", "mint", "rain", "salt", "moss", "kiln", "amber", "delta", "many", "thanks", "sorry", "perhaps", "I", "cannot")
+_SENTENCES = ("I'm sorry, I can't do that.", "Thank you so much!", "Would you like more?", "Perhaps it may rain.", "As an AI.")
+_MARKUP = ("## Notes\n", "- one\n- two\n- three\n", "**mint** ", "1. a\n2. b\n", "```py\nx = 1\n```\n", "| a | b |\n|---|---|\n")
+_ODD = (
+    "\U0001f600 ok",
+    "e\u0301t\u00e9 \u65e5\u672c\u8a9e",
+    "\u202eabc\u0000",
+    "na\u00efve \u00df\u0130",
+    "\u200d\ufe0f\r\n\u2028",
+)
+
+
+def make_texts(count: int, seed: int = 0, prompts: int = 9) -> list[Pair]:
+    """Pairs whose responses show descriptors of every kind, with odd Unicode, empty texts and prompts in several shards."""
+    rng = np.random.default_rng(seed)
+
+    def response() -> str:
+        parts = [" ".join(rng.choice(_WORDS, int(rng.integers(1, 9)))) + "."]
+        for some, share in ((_SENTENCES, 0.6), (_MARKUP, 0.5), (_ODD, 0.3)):
+            if rng.random() < share:
+                parts.insert(int(rng.integers(len(parts) + 1)), str(rng.choice(some)))
+        return "\n".join(parts) if rng.random() < 0.95 else ""
+
+    pairs: list[Pair] = []
+    for index in range(count):
+        topic = int(rng.integers(prompts))
+        turns = (Message("system", "Be calm."), Message("user", f"Tell me of {_WORDS[topic]}?"), Message("assistant", "Which?"))
+        prompt = f"Raw {topic}: " if topic % 3 == 0 else (*turns, Message("user", f"Number {topic}."))
+        pairs.append(Pair(prompt, response(), response(), f"t{index}"))
+    return pairs

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import (
@@ -13,8 +14,8 @@ from assay_server.store.features import (
     delete_features,
     subject_digest,
 )
-from assay_server.store.files import Files
-from assay_server.store.format_counts import FORMATS, format_counts
+from assay_server.store.files import Files, sha256
+from assay_server.store.pairs import read_table, table_bytes
 from assay_server.subject.types import Pooled, SpanName
 
 from tests.server.store.builders import make_pairs, make_pooled, subject_info
@@ -59,8 +60,6 @@ def test_pooled_features_come_back_bit_for_bit(files: Files, dataset: Dataset) -
             assert np.array_equal(span.features[row], want.indices)
             assert np.array_equal(span.count[row], want.counts)
             assert span.max[row].tobytes() == want.max.tobytes()
-    assert shard.formats[SpanName.CHOSEN][:, FORMATS.index("bold")].tolist() == [1] * 10
-    assert shard.formats[SpanName.REJECTED][:, FORMATS.index("list_items")].tolist() == [2] * 10
 
 
 def test_shards_are_missing_until_written_and_again_when_damaged(files: Files, dataset: Dataset, tmp_path: Path) -> None:
@@ -128,15 +127,20 @@ def test_pandas_reads_features_without_us(files: Files, dataset: Dataset, tmp_pa
     assert list(frame["error"])[:2] == ["", "CONTEXT_OVERFLOW"]
 
 
-@pytest.mark.parametrize(
-    ("text", "counts"),
-    [
-        ("", (0, 0, 0, 0)),
-        ("**a** and __b c__ but ** not ** nor 2**3", (2, 0, 0, 0)),
-        ("- a\n* b\n  + c\n1. d\n12) e\n-f\n1.5 g", (0, 5, 0, 0)),
-        ("# a\n###### b\n####### c\n#d\ntext # e", (0, 0, 2, 0)),
-        ("```py\nx\n```\n~~~\ny\n~~~ and ``` inside", (0, 0, 0, 4)),
-    ],
-)
-def test_markdown_is_counted_as_a_reader_would(text: str, counts: tuple[int, ...]) -> None:
-    assert tuple(format_counts(text).tolist()) == counts
+def test_a_shard_with_columns_of_an_older_release_is_read(files: Files, dataset: Dataset, tmp_path: Path) -> None:
+    """Shards used to hold counts of Markdown; the texts hold them now."""
+    features, entry = Features(files, dataset.id, subject_info()), dataset.shards[0]
+    features.write(0, entry, PAIRS[:10], outcomes(10), ShardCost())
+    new = features.read(0, entry)
+    path = tmp_path / features.root / "00000.parquet"
+    table = read_table(path.read_bytes())
+    for name in ("chosen_bold", "rejected_code_fences"):
+        table = table.append_column(name, pa.array(range(10), pa.int32()))
+    files.write(f"{features.root}/00000.parquet", table_bytes(table))
+    record = f"{features.root}/00000.json"
+    files.write_json(record, {**files.read_json(record), "sha256_file": sha256(table_bytes(table))})
+    old = features.read(0, entry)
+    assert old is not None
+    assert new is not None
+    assert old.rows.tolist() == new.rows.tolist()
+    assert old.spans[SpanName.CHOSEN].max.tobytes() == new.spans[SpanName.CHOSEN].max.tobytes()

@@ -48,7 +48,7 @@ def add_command(commands: Any) -> None:
         "--family",
         action="append",
         choices=FAMILIES,
-        help="test only this family; repeatable (default: both)",
+        help="test only this family; repeatable (default: all)",
     )
     testing.add_argument("--concept", action="append", default=[], metavar="NAME", help="also test this concept; repeatable")
     testing.add_argument(
@@ -75,7 +75,10 @@ def add_command(commands: Any) -> None:
 def add_statistics_flags(group: Any) -> None:
     """The flags that an audit and a single test share."""
     group.add_argument(
-        "--control", metavar="LIST", help="nuisances to control for: length, format, or none (default: length)", type=nuisances
+        "--control",
+        metavar="LIST",
+        help="nuisances to control for: length, format, provenance, or none (default: length)",
+        type=nuisances,
     )
     group.add_argument("--q", type=float, metavar="N", help="largest q of a finding, or p of a single test (default 0.05)")
     group.add_argument("--tau", type=float, metavar="N", help="least share of tokens of an expressed feature (default 0.01)")

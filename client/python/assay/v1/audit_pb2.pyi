@@ -30,12 +30,15 @@ class Nuisance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NUISANCE_UNSPECIFIED: _ClassVar[Nuisance]
     NUISANCE_LENGTH: _ClassVar[Nuisance]
     NUISANCE_FORMAT: _ClassVar[Nuisance]
+    NUISANCE_PROVENANCE: _ClassVar[Nuisance]
 
 class ConceptFamily(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CONCEPT_FAMILY_UNSPECIFIED: _ClassVar[ConceptFamily]
     CONCEPT_FAMILY_FEATURES: _ClassVar[ConceptFamily]
     CONCEPT_FAMILY_CLUSTERS: _ClassVar[ConceptFamily]
+    CONCEPT_FAMILY_DESCRIPTORS: _ClassVar[ConceptFamily]
+    CONCEPT_FAMILY_WORDS: _ClassVar[ConceptFamily]
 
 class LengthVerdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -54,9 +57,12 @@ CORRECTION_BENJAMINI_YEKUTIELI: Correction
 NUISANCE_UNSPECIFIED: Nuisance
 NUISANCE_LENGTH: Nuisance
 NUISANCE_FORMAT: Nuisance
+NUISANCE_PROVENANCE: Nuisance
 CONCEPT_FAMILY_UNSPECIFIED: ConceptFamily
 CONCEPT_FAMILY_FEATURES: ConceptFamily
 CONCEPT_FAMILY_CLUSTERS: ConceptFamily
+CONCEPT_FAMILY_DESCRIPTORS: ConceptFamily
+CONCEPT_FAMILY_WORDS: ConceptFamily
 LENGTH_VERDICT_UNSPECIFIED: LengthVerdict
 LENGTH_VERDICT_EXPLAINED: LengthVerdict
 LENGTH_VERDICT_WEAKENED: LengthVerdict
@@ -199,7 +205,7 @@ class SubjectRef(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., model_fingerprint: _Optional[str] = ..., sae_id: _Optional[str] = ..., sae_fingerprint: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., template_fingerprint: _Optional[str] = ..., hook: _Optional[str] = ..., dtype: _Optional[str] = ...) -> None: ...
 
 class ViewSummary(_message.Message):
-    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note", "lessons", "explained", "weakened", "unchanged")
+    __slots__ = ("view", "tests", "findings_raw", "findings_controlled", "kept", "conditions", "reason", "note", "lessons", "explained", "weakened", "unchanged", "families")
     VIEW_FIELD_NUMBER: _ClassVar[int]
     TESTS_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_RAW_FIELD_NUMBER: _ClassVar[int]
@@ -212,6 +218,7 @@ class ViewSummary(_message.Message):
     EXPLAINED_FIELD_NUMBER: _ClassVar[int]
     WEAKENED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    FAMILIES_FIELD_NUMBER: _ClassVar[int]
     view: View
     tests: int
     findings_raw: int
@@ -224,7 +231,22 @@ class ViewSummary(_message.Message):
     explained: int
     weakened: int
     unchanged: int
-    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., lessons: _Optional[int] = ..., explained: _Optional[int] = ..., weakened: _Optional[int] = ..., unchanged: _Optional[int] = ...) -> None: ...
+    families: _containers.RepeatedCompositeFieldContainer[FamilySummary]
+    def __init__(self, view: _Optional[_Union[View, str]] = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ..., kept: _Optional[int] = ..., conditions: _Optional[int] = ..., reason: _Optional[str] = ..., note: _Optional[str] = ..., lessons: _Optional[int] = ..., explained: _Optional[int] = ..., weakened: _Optional[int] = ..., unchanged: _Optional[int] = ..., families: _Optional[_Iterable[_Union[FamilySummary, _Mapping]]] = ...) -> None: ...
+
+class FamilySummary(_message.Message):
+    __slots__ = ("title", "given", "tests", "findings_raw", "findings_controlled")
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    TESTS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_RAW_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_CONTROLLED_FIELD_NUMBER: _ClassVar[int]
+    title: str
+    given: bool
+    tests: int
+    findings_raw: int
+    findings_controlled: int
+    def __init__(self, title: _Optional[str] = ..., given: bool = ..., tests: _Optional[int] = ..., findings_raw: _Optional[int] = ..., findings_controlled: _Optional[int] = ...) -> None: ...
 
 class NuisanceSummary(_message.Message):
     __slots__ = ("names", "gamma", "accuracy", "reason")
@@ -376,7 +398,7 @@ class Effect(_message.Message):
     def __init__(self, estimate: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., z: _Optional[float] = ..., p: _Optional[float] = ..., q: _Optional[float] = ..., q_by: _Optional[float] = ..., p_max_t: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision", "lesson", "lesson_z", "lesson_stability", "length_verdict", "only_chosen", "only_rejected", "carried_by", "left_without_top")
+    __slots__ = ("name", "view", "concept", "condition", "raw", "controlled", "finding", "cohen_d", "consistent", "delta_min", "inside", "outside", "prompts", "rank", "rank_first_half", "rank_second_half", "rank_stable", "supporting", "contradicting", "decision", "lesson", "lesson_z", "lesson_stability", "length_verdict", "only_chosen", "only_rejected", "carried_by", "left_without_top", "log_odds", "log_odds_z")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     CONCEPT_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +427,8 @@ class Hypothesis(_message.Message):
     ONLY_REJECTED_FIELD_NUMBER: _ClassVar[int]
     CARRIED_BY_FIELD_NUMBER: _ClassVar[int]
     LEFT_WITHOUT_TOP_FIELD_NUMBER: _ClassVar[int]
+    LOG_ODDS_FIELD_NUMBER: _ClassVar[int]
+    LOG_ODDS_Z_FIELD_NUMBER: _ClassVar[int]
     name: str
     view: View
     concept: ConceptRef
@@ -433,7 +457,9 @@ class Hypothesis(_message.Message):
     only_rejected: int
     carried_by: float
     left_without_top: float
-    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., lesson: _Optional[int] = ..., lesson_z: _Optional[float] = ..., lesson_stability: _Optional[float] = ..., length_verdict: _Optional[_Union[LengthVerdict, str]] = ..., only_chosen: _Optional[int] = ..., only_rejected: _Optional[int] = ..., carried_by: _Optional[float] = ..., left_without_top: _Optional[float] = ...) -> None: ...
+    log_odds: float
+    log_odds_z: float
+    def __init__(self, name: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., concept: _Optional[_Union[ConceptRef, _Mapping]] = ..., condition: _Optional[_Union[Condition, _Mapping]] = ..., raw: _Optional[_Union[Effect, _Mapping]] = ..., controlled: _Optional[_Union[Effect, _Mapping]] = ..., finding: bool = ..., cohen_d: _Optional[float] = ..., consistent: bool = ..., delta_min: _Optional[float] = ..., inside: _Optional[int] = ..., outside: _Optional[int] = ..., prompts: _Optional[int] = ..., rank: _Optional[int] = ..., rank_first_half: _Optional[int] = ..., rank_second_half: _Optional[int] = ..., rank_stable: bool = ..., supporting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., contradicting: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., lesson: _Optional[int] = ..., lesson_z: _Optional[float] = ..., lesson_stability: _Optional[float] = ..., length_verdict: _Optional[_Union[LengthVerdict, str]] = ..., only_chosen: _Optional[int] = ..., only_rejected: _Optional[int] = ..., carried_by: _Optional[float] = ..., left_without_top: _Optional[float] = ..., log_odds: _Optional[float] = ..., log_odds_z: _Optional[float] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("row", "pair", "disparity", "chosen", "rejected", "strength")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import sparse
@@ -14,8 +14,6 @@ from assay_server.audit.matrices import Bools, Csr, Floats
 from assay_server.audit.passes import Survey, blocks
 from assay_server.audit.shards import Shards
 from assay_server.audit.watch import UNWATCHED, Watch
-from assay_server.store.features import FeatureShard
-from assay_server.subject.types import SpanName
 
 _PHASE = "explained"
 
@@ -61,15 +59,6 @@ def explain(
     note = "; ".join(notes) + "." if notes else ""
     level, seed = options.interval_level, options.seed
     return explained(found, known.prompts[taken], level=level, seed=seed, note=note, check=watch.check)
-
-
-def style_differences(shards: Iterable[FeatureShard]) -> Floats:
-    """(A − B)/(A + B) of each format count of usable pairs, 0 where neither response has any: Arena's style, [pairs, formats]."""
-    parts: list[Floats] = []
-    for shard in shards:
-        chosen, rejected = (shard.formats[side][shard.usable].astype(np.float64) for side in (SpanName.CHOSEN, SpanName.REJECTED))
-        parts.append((chosen - rejected) / np.maximum(chosen + rejected, 1))
-    return np.concatenate(parts) if parts else np.zeros((0, 0))
 
 
 def _features(shards: Shards, known: Survey, options: AuditOptions, taken: Bools, watch: Watch) -> tuple[Csr, int]:

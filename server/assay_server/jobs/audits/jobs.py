@@ -24,9 +24,11 @@ from assay_server.jobs.audits.files import AuditFiles
 from assay_server.jobs.audits.held import HeldResults
 from assay_server.jobs.audits.run import AuditRunner
 from assay_server.jobs.audits.snapshots import snapshot_of, to_record
+from assay_server.jobs.audits.sources import require_sources
 from assay_server.jobs.audits.stating import Stating
 from assay_server.jobs.audits.tables import parse_hypothesis_id
 from assay_server.jobs.audits.types import (
+    SAE_FAMILIES,
     AuditInfo,
     AuditResult,
     AuditSettings,
@@ -37,6 +39,7 @@ from assay_server.jobs.audits.types import (
     EvidencePair,
     HypothesisDetail,
     LabelLookup,
+    Nuisance,
     StatedCondition,
 )
 from assay_server.jobs.datasets.reader import DatasetReader
@@ -44,7 +47,7 @@ from assay_server.jobs.operations.jobs import Operations, check_request_id, reus
 from assay_server.jobs.operations.types import OperationInfo
 from assay_server.store.clusters import StoredClusters
 from assay_server.store.concepts import StoredConcept
-from assay_server.store.datasets import MAX_METADATA_KEYS, Datasets
+from assay_server.store.datasets import MAX_METADATA_KEYS, Dataset, Datasets
 from assay_server.subject.identity import SubjectRef
 from assay_server.subject.types import Pair, SubjectInfo
 
@@ -129,14 +132,15 @@ class AuditJobs:
             clusters=clusters.clusters if clusters and ConceptFamily.CLUSTERS in families else (),
             stored=[self._concepts.get(name) for name in settings.concepts],
         )
-        if ConceptFamily.FEATURES not in families and not columns.concepts.names:
+        if not set(families) - {ConceptFamily.CLUSTERS} and not columns.concepts.names:
             raise InvalidItem(
-                "There is nothing to test: no clusters are computed, and no concept is named. Ask for features, or compute "
-                "clusters.",
+                "There is nothing to test: no clusters are computed, and no concept is named. Ask for features, descriptors or "
+                "words, or compute clusters.",
                 reason="NO_CONCEPTS",
                 field="options.families",
             )
         _check_metadata_keys(settings.metadata_keys, stored.metadata_keys)
+        _check_nuisances(settings, stored)
         record = to_record(snapshot_of(columns))
         return await self._create(AUDIT, dataset, settings, record, display_name or stored.display_name, request_id)
 
@@ -151,6 +155,7 @@ class AuditJobs:
     ) -> OperationInfo:
         """Test one stated hypothesis. It is kept as an audit (``target``) of one row; ``response`` is the hypothesis."""
         stored = await self._datasets.find(dataset, "dataset")
+        _check_nuisances(settings, stored)
         record = await asyncio.to_thread(self._stating.record, stored, concept, condition, self._info)
         statistics = replace(settings.statistics, views=(ViewKind.STATED,))
         settings = replace(settings, statistics=statistics, families=(), concepts=(concept,), metadata_keys=())
@@ -254,7 +259,8 @@ class AuditJobs:
         check_request_id(request_id)
         id = request_id or secrets.token_hex(6)
         name = f"audits/{id}" if kind == AUDIT else f"audits/test-{id}"
-        arguments = {"audit": name, "dataset": dataset, "settings": _told(settings), "asked": _asked(kind, record)}
+        told = {**_told(settings), "families": _families(settings.families)}
+        arguments = {"audit": name, "dataset": dataset, "settings": told, "asked": _asked(kind, record)}
         async with self._creating:
             known = self._operations.find(kind, request_id)
             if known is None:
@@ -310,6 +316,18 @@ def _asked(kind: str, record: dict[str, Any]) -> Any:
     """What makes a stated hypothesis another one, beside its settings; the concepts of an audit are those of its first asking."""
     stated = record.get("stated") or {}
     return [stated.get("condition"), stated.get("features")] if kind == TEST else []
+
+
+def _check_nuisances(settings: AuditSettings, dataset: Dataset) -> None:
+    if Nuisance.PROVENANCE in settings.nuisances:
+        require_sources(dataset.metadata_keys)
+
+
+def _families(families: tuple[ConceptFamily, ...]) -> list[str]:
+    """What a request's families are told apart by. Two were all there were once, and stand in stored requests for the default."""
+    if families == tuple(ConceptFamily):
+        return list(SAE_FAMILIES)
+    return ["only", *SAE_FAMILIES] if families == SAE_FAMILIES else list(families)
 
 
 def _check_metadata_keys(asked: Sequence[str], known: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,11 @@ from assay_server.audit.words import LogOdds
 from assay_server.errors import AssayError, Cancelled, DataLoss, EngineFailure, FailedPrecondition
 from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metadata_groups
 from assay_server.jobs.audits.dataset_names import dataset_names
-from assay_server.jobs.audits.explaining import explain, style_differences
+from assay_server.jobs.audits.explaining import explain
 from assay_server.jobs.audits.files import AuditFiles
+from assay_server.jobs.audits.nuisances import format_differences, nuisance_columns
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
+from assay_server.jobs.audits.sources import SourceColumns, source_columns
 from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
 from assay_server.jobs.audits.texts import AuditTexts, TextColumns, with_odds
 from assay_server.jobs.audits.types import (
@@ -45,12 +47,13 @@ from assay_server.jobs.datasets.scoring import total_cost
 from assay_server.jobs.datasets.shards import (
     DatasetShards,
     Groups,
+    JoinedColumns,
     NoColumns,
     NoGroups,
+    NuisanceColumns,
     OtherColumns,
     ShardGone,
     ShardSpec,
-    nuisance_names,
 )
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.telemetry import NoTelemetry, Telemetry
@@ -165,14 +168,19 @@ class _Testing:
         self._snapshot = snapshot
         self._d_sae = d_sae
         self._progress = progress
+        self._nuisances: tuple[NuisanceColumns, ...] = ()
         self._watch = Watch(self._report, progress.check)
 
     def run(self, stated: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[ViewKind, TestTable], dict[str, NamedText]]:
         """The ``AuditInfo`` fields that the tests give, the tables, and what the dataset calls what was found."""
         read = self._read_texts(stated)
+        self._nuisances = nuisance_columns(self._settings.nuisances, lambda: self._audit_texts, lambda: self._sources)
         self._progress.enter("testing")
         groups = self._groups(stated)
-        shards = self._shards(groups, NoColumns() if read is None else read[1])
+        others = JoinedColumns(() if read is None else (read[1],))
+        if stated is None:
+            others = JoinedColumns((self._sources.frequent(self._settings.statistics.min_inside), *others.parts))
+        shards = self._shards(groups, others)
         known = survey(shards, self._report, tau=self._settings.statistics.tau)
         statistics = resolved(self._settings.statistics, shards.pairs)
         if stated is None:
@@ -180,15 +188,14 @@ class _Testing:
             firing = self._firing(shards) if ConceptFamily.FEATURES in self._settings.families else []
             concepts = self._snapshot.columns(firing, self._d_sae)
             odds = None if read is None else self._odds(*read)
-            if read is not None:
-                concepts = self._with_texts(concepts, read[1], odds)
+            concepts = self._with_others(concepts, others, odds)
             tables = run_views(shards, concepts, statistics, given=given, watch=self._watch, known=known)
             if odds is not None and ViewKind.GLOBAL in tables:
                 tables[ViewKind.GLOBAL] = with_odds(tables[ViewKind.GLOBAL], odds)
-            style = style_differences(shards.feature_shards())
+            style = format_differences(self._audit_texts)[known.rows]
             share = explain(shards, known, statistics, style, watch=self._watch)
         else:
-            concepts = self._with_texts(self._snapshot.columns([], self._d_sae), NoColumns() if read is None else read[1], None)
+            concepts = self._with_others(self._snapshot.columns([], self._d_sae), others, None)
             tables, share = {ViewKind.STATED: self._stated(stated, shards, concepts, statistics, known)}, None
         found = {
             "settings": replace(self._settings, statistics=statistics),
@@ -217,13 +224,20 @@ class _Testing:
         if stated is not None:
             if not stated.get("text"):
                 return None
-            texts = AuditTexts(self._texts(), self._dataset, self._progress.check)
-            return texts, texts.column(stated["text"])
+            return self._audit_texts, self._audit_texts.column(stated["text"])
+        texts = self._audit_texts  # needed in any case, for what style explains
         if not {ConceptFamily.DESCRIPTORS, ConceptFamily.WORDS} & set(families):
             return None
-        texts = AuditTexts(self._texts(), self._dataset, self._progress.check)
         descriptors, words = (one in families for one in (ConceptFamily.DESCRIPTORS, ConceptFamily.WORDS))
         return texts, texts.columns(descriptors=descriptors, with_words=words)
+
+    @cached_property
+    def _audit_texts(self) -> AuditTexts:
+        return AuditTexts(self._texts(), self._dataset, self._progress.check)
+
+    @cached_property
+    def _sources(self) -> SourceColumns:
+        return source_columns(self._datasets, self._dataset, check=self._progress.check)
 
     def _odds(self, texts: AuditTexts, columns: TextColumns) -> LogOdds | None:
         if not len(columns.vocabulary.ids):
@@ -233,8 +247,8 @@ class _Testing:
             prompts[shard.rows], usable[shard.rows] = shard.prompts, shard.usable
         return texts.odds(columns.vocabulary, prompts, usable)
 
-    def _with_texts(self, concepts: ConceptSet, columns: OtherColumns, odds: LogOdds | None) -> ConceptSet:
-        """The concepts with descriptors and words behind them; a word passes two tests."""
+    def _with_others(self, concepts: ConceptSet, columns: OtherColumns, odds: LogOdds | None) -> ConceptSet:
+        """The concepts with sources, descriptors and words behind them; a word passes two tests."""
         names = (*concepts.names, *columns.names)
         if odds is None:
             return replace(concepts, names=names)
@@ -266,7 +280,7 @@ class _Testing:
                 unusable += self._features.cost(shard)[1]
             except (FileNotFoundError, DataLoss) as error:
                 raise ShardGone("A shard of features is gone.", details={"shard": shard}) from error
-        spec = ShardSpec(self._settings.nuisances, self._snapshot.vectors, self._snapshot.thresholds, groups, others)
+        spec = ShardSpec(self._nuisances, self._snapshot.vectors, self._snapshot.thresholds, groups, others)
         pairs = self._dataset.pairs - unusable
         return DatasetShards(self._datasets, self._dataset, self._features, self._d_sae, pairs, spec, self._progress.check)
 
@@ -279,7 +293,7 @@ class _Testing:
         return np.flatnonzero(fires).tolist()
 
     def _nuisance(self, known: Survey) -> NuisanceSummary:
-        names = nuisance_names(self._settings.nuisances)
+        names = tuple(name for one in self._nuisances for name in one.names)
         if known.fit is None:
             return NuisanceSummary(names, reason="" if not names else "there are no pairs to fit it on")
         return NuisanceSummary(names, tuple(known.fit.gamma.tolist()), known.nuisance_accuracy, known.fit.reason.text)

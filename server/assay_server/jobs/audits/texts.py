@@ -33,7 +33,7 @@ class TextColumns:
     Attributes:
         names: "text/bold" (the response shows it), "text/more-bold" (it has more of it), "word/many thanks".
         values: which response shows it, int8 [pairs, names] in {-1, 0, 1}.
-        strengths: how much more, float32, of the same pattern.
+        strengths: how much more, float32, chosen minus rejected; of the same pattern and signs.
         vocabulary: the n-grams behind the words' names.
     """
 
@@ -188,7 +188,7 @@ def _differences(shard: TextShard, vocabulary: Vocabulary) -> tuple[Csr, Csr]:
     word.eliminate_zeros()
     more = Csr(sides[0] - sides[1]).astype(np.float32).multiply(word.multiply(word))
     values = sparse.hstack([Csr(shows), Csr(np.sign(amount).astype(np.int8)), word], format="csr", dtype=np.int8)
-    strengths = sparse.hstack([Csr(shows * amount), Csr(amount), Csr(more)], format="csr", dtype=np.float32)
+    strengths = sparse.hstack([Csr(np.abs(shows) * amount), Csr(amount), Csr(more)], format="csr", dtype=np.float32)
     return Csr(values), Csr(strengths)
 
 

@@ -187,11 +187,15 @@ class ConceptFamily(StrEnum):
     WORDS = "words"
 
 
+SAE_FAMILIES = (ConceptFamily.FEATURES, ConceptFamily.CLUSTERS)
+
+
 class Nuisance(StrEnum):
     """What effects are controlled for."""
 
     LENGTH = "length"
     FORMAT = "format"
+    PROVENANCE = "provenance"
 
 
 class AuditState(StrEnum):

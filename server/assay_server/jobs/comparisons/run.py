@@ -37,11 +37,11 @@ from assay_server.interventions.plans import CompiledPlan
 from assay_server.interventions.types import WEIGHING
 from assay_server.interventions.weights import offset_weights
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
-from assay_server.jobs.audits.types import ConceptFamily, Nuisance
+from assay_server.jobs.audits.types import ConceptFamily
 from assay_server.jobs.comparisons.files import Asked, ComparisonFiles
 from assay_server.jobs.comparisons.types import ComparisonHead, ComparisonRequest
 from assay_server.jobs.datasets.reader import DatasetReader
-from assay_server.jobs.datasets.shards import DatasetShards, ShardGone, ShardSpec
+from assay_server.jobs.datasets.shards import DatasetShards, LengthColumn, ShardGone, ShardSpec
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.plans.files import PlanFiles
 from assay_server.store.datasets import Dataset
@@ -113,7 +113,7 @@ class ComparisonRunner:
         if request.plan:
             compiled = await asyncio.to_thread(self.plan, request.plan, datasets[0], asked.plan_fingerprint)
             weights = plan_weights(compiled, datasets[0].pairs)
-        spec = ShardSpec((Nuisance.LENGTH,), snapshot.vectors, snapshot.thresholds)
+        spec = ShardSpec((LengthColumn(),), snapshot.vectors, snapshot.thresholds)
         for _ in range(_ATTEMPTS):
             shards = [await self._datasets.scored(dataset, progress, spec) for dataset in datasets]
             comparing = _Comparing(request, shards, snapshot, weights, progress)

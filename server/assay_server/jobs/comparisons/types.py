@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from assay_server.audit.comparison.agreement import Agreement, Estimate
 from assay_server.audit.comparison.control import Control
 from assay_server.audit.comparison.run import Options
-from assay_server.jobs.audits.types import ConceptFamily, ConceptRow
+from assay_server.jobs.audits.types import SAE_FAMILIES, ConceptFamily, ConceptRow
 from assay_server.subject.identity import SubjectRef
 
 PLOTTED = 1_000  # points that a picture bears
@@ -27,7 +27,7 @@ class ComparisonRequest:
     noise: str
     plan: str = ""
     concepts: tuple[str, ...] = ()
-    families: tuple[ConceptFamily, ...] = (ConceptFamily.FEATURES, ConceptFamily.CLUSTERS)
+    families: tuple[ConceptFamily, ...] = SAE_FAMILIES
     margins: tuple[float, ...] | None = None
     margins_of: str = ""
     options: Options = field(default_factory=Options)

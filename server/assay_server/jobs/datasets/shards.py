@@ -17,10 +17,8 @@ from scipy import sparse
 from assay_server.audit.matrices import Csr, Floats, Ints
 from assay_server.audit.shards import PairShard
 from assay_server.errors import AssayError
-from assay_server.jobs.audits.types import Nuisance
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, FeatureShard, SpanColumns
-from assay_server.store.format_counts import FORMATS
 from assay_server.subject.types import SpanName
 
 
@@ -88,18 +86,76 @@ class NoColumns:
 
 
 @dataclass(frozen=True, eq=False)
+class JoinedColumns:
+    """Several providers, one behind the other."""
+
+    parts: tuple[OtherColumns, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See ``OtherColumns``."""
+        return tuple(name for part in self.parts for name in part.names)
+
+    def columns(self, rows: Ints) -> tuple[Csr, Csr]:
+        """See ``OtherColumns``."""
+        values, strengths = zip(*(part.columns(rows) for part in (NoColumns(), *self.parts)), strict=True)
+        return Csr(sparse.hstack(values, format="csr")), Csr(sparse.hstack(strengths, format="csr"))
+
+
+class NuisanceColumns(Protocol):
+    """Differences between the responses of a pair that effects are controlled for."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        ...
+
+    def columns(self, shard: FeatureShard) -> Floats:
+        """x of a shard's pairs, chosen minus rejected, float64 [pairs, names]; of usable pairs alone (METHOD.md §3.5)."""
+        ...
+
+
+class LengthColumn:
+    """The difference of log token counts."""
+
+    names: tuple[str, ...] = ("log_tokens",)
+
+    def columns(self, shard: FeatureShard) -> Floats:
+        """See ``NuisanceColumns``."""
+        chosen, rejected = (np.log(np.maximum(1, shard.spans[side].tokens)) for side in (SpanName.CHOSEN, SpanName.REJECTED))
+        return (chosen - rejected)[:, None]
+
+
+@dataclass(frozen=True, eq=False)
+class KnownColumns:
+    """Differences that are known of every pair.
+
+    Attributes:
+        names: of the columns.
+        values: float64 [pairs of the dataset, names].
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+
+    def columns(self, shard: FeatureShard) -> Floats:
+        """See ``NuisanceColumns``."""
+        return self.values[shard.rows]
+
+
+@dataclass(frozen=True, eq=False)
 class ShardSpec:
     """What is read beside the features.
 
     Attributes:
-        nuisances: what is controlled for.
+        nuisances: what is controlled for, in the order of its columns.
         directions: concepts that are directions.
         thresholds: the score above which a response shows each of them.
         groups: conditions that are known beforehand.
         others: concepts that stand behind the directions.
     """
 
-    nuisances: tuple[Nuisance, ...] = ()
+    nuisances: tuple[NuisanceColumns, ...] = ()
     directions: DirectionSet = field(default_factory=lambda: DirectionSet(np.zeros((0, 0), np.float32)))
     thresholds: tuple[float, ...] = ()
     groups: Groups = field(default_factory=NoGroups)
@@ -162,7 +218,7 @@ class DatasetShards:
             freq_prompt=self._matrix(prompt, frequencies(prompt), keep),
             max_chosen=self._matrix(chosen, chosen.max, keep),
             max_rejected=self._matrix(rejected, rejected.max, keep),
-            nuisance=nuisance_columns(shard, self.spec.nuisances)[keep],
+            nuisance=_nuisance(shard, self.spec.nuisances)[keep],
             directions=directions,
             groups=self._groups(index, shard.rows, keep),
             direction_strengths=strengths,
@@ -193,32 +249,15 @@ class DatasetShards:
         return self.spec.groups.columns(rows[keep], metadata)
 
 
-def nuisance_names(nuisances: Sequence[Nuisance]) -> tuple[str, ...]:
-    """Names of the columns of ``nuisance_columns``."""
-    names: list[str] = []
-    if Nuisance.LENGTH in nuisances:
-        names.append("log_tokens")
-    if Nuisance.FORMAT in nuisances:
-        names += FORMATS
-    return tuple(names)
-
-
-def nuisance_columns(shard: FeatureShard, nuisances: Sequence[Nuisance]) -> Floats:
-    """x, chosen minus rejected, float64 [pairs, nuisances]; 0 for an unusable pair (METHOD.md §3.5)."""
-    columns: list[Floats] = []
-    if Nuisance.LENGTH in nuisances:
-        logs = [np.log(np.maximum(1, shard.spans[side].tokens)) for side in (SpanName.CHOSEN, SpanName.REJECTED)]
-        columns.append(logs[0] - logs[1])
-    if Nuisance.FORMAT in nuisances:
-        counts = (shard.formats[SpanName.CHOSEN] - shard.formats[SpanName.REJECTED]).astype(np.float64)
-        columns += [counts[:, index] for index in range(len(FORMATS))]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(shard.rows), 0))
-
-
 def frequencies(span: SpanColumns) -> NDArray[np.float32]:
     """Share of the span's tokens on which each of its features fires, [nnz]."""
     tokens = np.repeat(np.maximum(1, span.tokens), np.diff(span.indptr))
     return (span.count / tokens).astype(np.float32)
+
+
+def _nuisance(shard: FeatureShard, nuisances: Sequence[NuisanceColumns]) -> Floats:
+    nothing = np.zeros((len(shard.rows), 0))
+    return np.concatenate([nothing, *(one.columns(shard) for one in nuisances)], axis=1)
 
 
 def _gone(index: int) -> ShardGone:

@@ -13,6 +13,7 @@ from assay_server.audit.comparison.agreement import FIGURES, Agreement, Estimate
 from assay_server.audit.comparison.control import FEWEST, Control
 from assay_server.audit.comparison.run import Options
 from assay_server.errors import InvalidItem
+from assay_server.jobs.audits.types import SAE_FAMILIES, ConceptFamily
 from assay_server.jobs.comparisons.types import ComparisonRequest, ComparisonResult, ShiftRow
 from assay_server.report.comparison_plot import Point, comparison_plot
 from assay_server.rpc import names
@@ -40,7 +41,7 @@ def read_comparison(request: audit_service_pb2.CompareRolloutsRequest, bounds: B
     }
     check_many(len(request.concepts), bounds.limits.max_concepts, "max_concepts", "concepts", "concepts")
     concepts = [names.stored_concept_name(name, f"concepts[{place}]") for place, name in enumerate(request.concepts)]
-    asked: dict[str, Any] = {"families": families} if (families := FAMILIES.read_each(request.families, "families")) else {}
+    asked: dict[str, Any] = {"families": families} if (families := _families(request)) else {}
     if request.HasField("margins"):
         asked |= {"margins": _margins(request.margins), "margins_of": names.short_text(request.margins.of, "margins.of")}
     return ComparisonRequest(
@@ -52,6 +53,19 @@ def read_comparison(request: audit_service_pb2.CompareRolloutsRequest, bounds: B
         options=Options(seed=request.seed, **numbers),
         **asked,
     )
+
+
+def _families(request: audit_service_pb2.CompareRolloutsRequest) -> tuple[ConceptFamily, ...]:
+    families = FAMILIES.read_each(request.families, "families")
+    for place, family in enumerate(families):
+        if family not in SAE_FAMILIES:
+            raise InvalidItem(
+                f"Rollouts are compared by SAE concepts, and {family.value} are read from the text: leave CONCEPT_FAMILY_"
+                f"{family.name} out, or audit the rollouts' dataset.",
+                reason="UNCOMPARABLE_FAMILY",
+                field=f"families[{place}]",
+            )
+    return families
 
 
 def comparison(result: ComparisonResult) -> comparison_pb2.RolloutComparison:

@@ -7,6 +7,7 @@ from typing import Any
 from assay.v1 import audit_pb2, pair_pb2
 
 from assay_server.audit.explained import Explained
+from assay_server.audit.families import FamilyCount
 from assay_server.audit.length import Direction
 from assay_server.audit.multiplicity import Procedure
 from assay_server.jobs.audits.tables import COLUMNS
@@ -169,7 +170,12 @@ def _explained(found: Explained) -> audit_pb2.Explained:
 
 def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:
     record: dict[str, Any] = {**asdict(summary), "view": VIEWS.number(summary.view)}
+    record["families"] = [audit_pb2.FamilySummary(title=one.family.title, **_counts(one)) for one in summary.families]
     return audit_pb2.ViewSummary(**record)
+
+
+def _counts(count: FamilyCount) -> dict[str, Any]:
+    return {name: value for name, value in asdict(count).items() if name != "family"}
 
 
 def concept(row: ConceptRow) -> audit_pb2.ConceptRef:

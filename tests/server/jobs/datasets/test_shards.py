@@ -9,9 +9,8 @@ import pytest
 from assay_server.audit.passes import survey
 from assay_server.errors import EngineFailure, InvalidItem
 from assay_server.jobs.audits.conditions import RowGroup, metadata_groups, rows_with_metadata
-from assay_server.jobs.audits.types import Nuisance
 from assay_server.jobs.datasets.scoring import ScoringOptions, chunk_pairs_for, score_missing
-from assay_server.jobs.datasets.shards import DatasetShards, ShardGone, ShardSpec, nuisance_names
+from assay_server.jobs.datasets.shards import DatasetShards, KnownColumns, LengthColumn, ShardGone, ShardSpec
 from assay_server.jobs.operations.progress import Progress
 from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.datasets import Dataset, Datasets
@@ -96,17 +95,15 @@ async def test_of_two_who_need_the_same_shards_at_once_one_scores_them(tmp_path:
     assert len(watched.reads) == 2 * reads
 
 
-async def test_nuisances_are_differences_of_length_and_markdown(tmp_path: Path, scorer: Scorer) -> None:
-    pairs = [Pair("p: ", "**a** b", "abc"), Pair("p: ", "abc", "# x\n- y\n- z"), *[Pair(f"{i}", "ab", "cd") for i in range(6)]]
+async def test_nuisances_are_differences_of_log_length_and_what_is_known_of_usable_pairs(tmp_path: Path, scorer: Scorer) -> None:
+    pairs = [Pair("p: ", "abcd ef", "abc"), Pair("p: ", "abc", ""), *[Pair(f"{i}", "ab", "cd") for i in range(6)]]
     stored = Stored(tmp_path, scorer, pairs)
     await stored.score()
-    spec = ShardSpec((Nuisance.LENGTH, Nuisance.FORMAT))
-    (shard,) = stored.shards(spec)
-    assert nuisance_names(spec.nuisances) == ("log_tokens", "bold", "list_items", "headings", "code_fences")
-    assert shard.nuisance[0].tolist() == [np.log(7) - np.log(3), 1, 0, 0, 0]  # one byte is one token
-    assert shard.nuisance[1].tolist() == [np.log(3) - np.log(11), 0, -2, -1, 0]
-    assert not shard.nuisance[2:].any()
-    assert next(iter(stored.shards())).nuisance.shape == (8, 0)
+    (shard,) = stored.shards(ShardSpec((LengthColumn(), KnownColumns(("a", "b"), np.arange(16.0).reshape(8, 2)))))
+    assert shard.rows.tolist() == [0, 2, 3, 4, 5, 6, 7]
+    assert shard.nuisance[0].tolist() == [np.log(7) - np.log(3), 0, 1]  # one byte is one token
+    assert shard.nuisance[1:].tolist() == [[0, 2 * row, 2 * row + 1] for row in range(2, 8)]
+    assert next(iter(stored.shards())).nuisance.shape == (7, 0)
 
 
 async def test_directions_are_scored_once_and_compared_with_their_thresholds(

@@ -117,6 +117,8 @@ async def test_options_reach_the_jobs_with_the_defaults_of_the_method(harness: H
         ({"concepts": ["feature/1"]}, "INVALID_NAME", "concepts[0]"),
         ({"concepts": ["concepts/a", "concepts/a"]}, "DUPLICATE_VALUE", "concepts[1]"),
         ({"families": [0]}, "UNSPECIFIED", "families[0]"),
+        ({"families": [1, 3]}, "UNCOMPARABLE_FAMILY", "families[1]"),
+        ({"families": [4]}, "UNCOMPARABLE_FAMILY", "families[0]"),
         ({"tau": 1.0}, "OUT_OF_RANGE", "tau"),
         ({"tau": float("nan")}, "OUT_OF_RANGE", "tau"),
         ({"interval_level": 1.0}, "OUT_OF_RANGE", "interval_level"),

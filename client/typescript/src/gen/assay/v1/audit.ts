@@ -119,8 +119,16 @@ export enum Nuisance {
   UNSPECIFIED = "NUISANCE_UNSPECIFIED",
   /** LENGTH - Difference of log token counts. */
   LENGTH = "NUISANCE_LENGTH",
-  /** FORMAT - Differences of counts of bold spans, list items, headings and code fences. */
+  /**
+   * FORMAT - Differences of counts of headings, list items, bold spans and code blocks, each over the sum of both responses' counts; 0 where
+   * neither has any. The counts are those of Chatbot Arena's style control (docs/descriptors.md).
+   */
   FORMAT = "NUISANCE_FORMAT",
+  /**
+   * PROVENANCE - Which model wrote which response, where the metadata names both (docs/statistics.md): for each of the most frequent models but
+   * one, at most 8, 1 where it wrote the chosen response alone and -1 where it wrote the rejected one alone.
+   */
+  PROVENANCE = "NUISANCE_PROVENANCE",
   UNRECOGNIZED = "UNRECOGNIZED",
 }
 
@@ -135,6 +143,9 @@ export function nuisanceFromJSON(object: any): Nuisance {
     case 2:
     case "NUISANCE_FORMAT":
       return Nuisance.FORMAT;
+    case 3:
+    case "NUISANCE_PROVENANCE":
+      return Nuisance.PROVENANCE;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -150,6 +161,8 @@ export function nuisanceToNumber(object: Nuisance): number {
       return 1;
     case Nuisance.FORMAT:
       return 2;
+    case Nuisance.PROVENANCE:
+      return 3;
     case Nuisance.UNRECOGNIZED:
     default:
       return -1;
@@ -164,6 +177,13 @@ export enum ConceptFamily {
   FEATURES = "CONCEPT_FAMILY_FEATURES",
   /** CLUSTERS - The SAE's feature clusters. */
   CLUSTERS = "CONCEPT_FAMILY_CLUSTERS",
+  /**
+   * DESCRIPTORS - Text descriptors, read without the model: "text/bold" (a response shows it), "text/more-bold" (it has more of it). Not in a
+   * comparison of rollouts.
+   */
+  DESCRIPTORS = "CONCEPT_FAMILY_DESCRIPTORS",
+  /** WORDS - Words and phrases of up to three words that enough responses hold: "word/many thanks". Not in a comparison of rollouts. */
+  WORDS = "CONCEPT_FAMILY_WORDS",
   UNRECOGNIZED = "UNRECOGNIZED",
 }
 
@@ -178,6 +198,12 @@ export function conceptFamilyFromJSON(object: any): ConceptFamily {
     case 2:
     case "CONCEPT_FAMILY_CLUSTERS":
       return ConceptFamily.CLUSTERS;
+    case 3:
+    case "CONCEPT_FAMILY_DESCRIPTORS":
+      return ConceptFamily.DESCRIPTORS;
+    case 4:
+    case "CONCEPT_FAMILY_WORDS":
+      return ConceptFamily.WORDS;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -193,6 +219,10 @@ export function conceptFamilyToNumber(object: ConceptFamily): number {
       return 1;
     case ConceptFamily.CLUSTERS:
       return 2;
+    case ConceptFamily.DESCRIPTORS:
+      return 3;
+    case ConceptFamily.WORDS:
+      return 4;
     case ConceptFamily.UNRECOGNIZED:
     default:
       return -1;
@@ -280,7 +310,7 @@ export interface Dataset {
 export interface AuditOptions {
   /** Default: all three. */
   views: View[];
-  /** Default: features and clusters (clusters where there are any). */
+  /** Default: all four (clusters where there are any). The families of tests are corrected apart (ViewSummary.families). */
   families: ConceptFamily[];
   /** Stored concepts that are tested beside them: "concepts/...". */
   concepts: string[];
@@ -512,6 +542,22 @@ export interface ViewSummary {
   weakened: number;
   /** Raw findings that stand as they are. */
   unchanged: number;
+  /** What was tested and found by family: each is corrected by itself. None where the view tested nothing. */
+  families: FamilySummary[];
+}
+
+/** What one family of tests tested and found in a view: q-values are corrected over its tests alone. */
+export interface FamilySummary {
+  /** Which concepts, in words: "SAE concepts", "SAE features by their maximum", "text descriptors", "words" or "sources". */
+  title: string;
+  /** Whether these are its tests under conditions that were named beforehand, which are corrected apart from the others. */
+  given: boolean;
+  /** Tests that multiplicity was corrected over. */
+  tests: number;
+  /** Findings by the raw effect, at Audit.options.q_level. */
+  findingsRaw: number;
+  /** Findings once nuisances are controlled for. Equal to findings_raw where nothing is. */
+  findingsControlled: number;
 }
 
 /** The nuisance model of an audit: P(chosen preferred) = sigmoid(gamma . x). */
@@ -814,7 +860,18 @@ export interface Hypothesis {
    * The share of the effect, in [0, 1], that is left without the 5% of pairs with the largest activation difference in its direction;
    * 0 where it is gone or turns round. Unset as carried_by is.
    */
-  leftWithoutTop?: number | undefined;
+  leftWithoutTop?:
+    | number
+    | undefined;
+  /**
+   * Of a word or phrase in the global view: difference of its log-odds, chosen minus rejected responses, in nats. Unset for every other
+   * concept, and where it is 0.
+   */
+  logOdds?:
+    | number
+    | undefined;
+  /** log_odds over its standard error (prompt-clustered). A word passes both this test and that of its effect. */
+  logOddsZ?: number | undefined;
 }
 
 /** One pair that speaks for or against a hypothesis. */
@@ -1862,6 +1919,7 @@ function createBaseViewSummary(): ViewSummary {
     explained: 0,
     weakened: 0,
     unchanged: 0,
+    families: [],
   };
 }
 
@@ -1902,6 +1960,9 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     }
     if (message.unchanged !== 0) {
       writer.uint32(96).int64(message.unchanged);
+    }
+    for (const v of message.families) {
+      FamilySummary.encode(v!, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -2015,6 +2076,14 @@ export const ViewSummary: MessageFns<ViewSummary> = {
             message.unchanged = longToNumber(reader.int64());
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.families.push(FamilySummary.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2044,6 +2113,110 @@ export const ViewSummary: MessageFns<ViewSummary> = {
     message.explained = object.explained ?? 0;
     message.weakened = object.weakened ?? 0;
     message.unchanged = object.unchanged ?? 0;
+    message.families = object.families?.map((e) => FamilySummary.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseFamilySummary(): FamilySummary {
+  return { title: "", given: false, tests: 0, findingsRaw: 0, findingsControlled: 0 };
+}
+
+export const FamilySummary: MessageFns<FamilySummary> = {
+  encode(message: FamilySummary, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.title !== "") {
+      writer.uint32(10).string(message.title);
+    }
+    if (message.given !== false) {
+      writer.uint32(16).bool(message.given);
+    }
+    if (message.tests !== 0) {
+      writer.uint32(24).int64(message.tests);
+    }
+    if (message.findingsRaw !== 0) {
+      writer.uint32(32).int64(message.findingsRaw);
+    }
+    if (message.findingsControlled !== 0) {
+      writer.uint32(40).int64(message.findingsControlled);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FamilySummary {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFamilySummary();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.given = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.tests = longToNumber(reader.int64());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.findingsRaw = longToNumber(reader.int64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.findingsControlled = longToNumber(reader.int64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<FamilySummary>): FamilySummary {
+    return FamilySummary.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FamilySummary>): FamilySummary {
+    const message = createBaseFamilySummary();
+    message.title = object.title ?? "";
+    message.given = object.given ?? false;
+    message.tests = object.tests ?? 0;
+    message.findingsRaw = object.findingsRaw ?? 0;
+    message.findingsControlled = object.findingsControlled ?? 0;
     return message;
   },
 };
@@ -3135,6 +3308,8 @@ function createBaseHypothesis(): Hypothesis {
     onlyRejected: undefined,
     carriedBy: undefined,
     leftWithoutTop: undefined,
+    logOdds: undefined,
+    logOddsZ: undefined,
   };
 }
 
@@ -3223,6 +3398,12 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     }
     if (message.leftWithoutTop !== undefined) {
       writer.uint32(217).double(message.leftWithoutTop);
+    }
+    if (message.logOdds !== undefined) {
+      writer.uint32(233).double(message.logOdds);
+    }
+    if (message.logOddsZ !== undefined) {
+      writer.uint32(241).double(message.logOddsZ);
     }
     return writer;
   },
@@ -3464,6 +3645,22 @@ export const Hypothesis: MessageFns<Hypothesis> = {
             message.leftWithoutTop = reader.double();
             continue;
           }
+          case 29: {
+            if (tag !== 233) {
+              break;
+            }
+
+            message.logOdds = reader.double();
+            continue;
+          }
+          case 30: {
+            if (tag !== 241) {
+              break;
+            }
+
+            message.logOddsZ = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3517,6 +3714,8 @@ export const Hypothesis: MessageFns<Hypothesis> = {
     message.onlyRejected = object.onlyRejected ?? undefined;
     message.carriedBy = object.carriedBy ?? undefined;
     message.leftWithoutTop = object.leftWithoutTop ?? undefined;
+    message.logOdds = object.logOdds ?? undefined;
+    message.logOddsZ = object.logOddsZ ?? undefined;
     return message;
   },
 };

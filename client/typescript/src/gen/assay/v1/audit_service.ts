@@ -385,7 +385,7 @@ export interface CompareRolloutsRequest {
   plan: string;
   /** Stored concepts to compare beside features and clusters: "concepts/{id}". */
   concepts: string[];
-  /** Default: features and clusters (clusters where there are any). */
+  /** Default: features and clusters (clusters where there are any). Other families are refused (UNCOMPARABLE_FAMILY). */
   families: ConceptFamily[];
   /** Whether the policy moved at all. Without it no conclusion is drawn (RolloutComparison.control is unset). */
   margins:
