@@ -34,6 +34,7 @@ CAPTIONS = {
     "subject": "model, SAE, spans, forward pass, pooling",
     "descriptors": "what a text shows, without a model",
     "errors": "the one family of errors",
+    "figures": "numbers as people read them",
     "config": "knobs",
     "telemetry": "metrics, logs",
     "labelling": "feature labels",

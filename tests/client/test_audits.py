@@ -11,6 +11,7 @@ from assay import (
     AuditOptions,
     AuditState,
     Cancelled,
+    CardKind,
     Client,
     ConceptFamily,
     Correction,
@@ -29,6 +30,7 @@ from assay import (
     ProbeMethod,
     PromptedResponse,
     ServerFault,
+    Snippet,
     Tensor,
     View,
     chat,
@@ -228,6 +230,19 @@ def test_a_stated_hypothesis_has_one_condition_at_most(
 def test_two_conditions_are_refused(server: ScriptedServer, call: Call) -> None:
     with pytest.raises(ValueError, match="one condition"):
         call(server.address, "test", "one", "cluster/3", where=("a", "b"), where_prompt="feature/1")
+
+
+def test_cards_are_plain_values(server: ScriptedServer, call: Call) -> None:
+    message = audit_pb2.Card(id="global-3", kind=audit_pb2.Card.KIND_LESSON, title="More", members=["bold", "lists"])
+    snippet = message.snippets.add(row=4, side=audit_pb2.Snippet.SIDE_REJECTED, text="plain tea")
+    snippet.marks.add(start=0, end=5)
+    snippet.differs.add(start=6, end=9)
+    server.shelf.cards.extend([message, audit_pb2.Card(id="new", kind=99)])  # type: ignore[arg-type]
+    first, unknown = call(server.address, "cards", "one")
+    assert server.shelf.asked("ListCards")[0].name == "audits/one"
+    assert (first.id, first.kind, first.title, first.members) == ("global-3", CardKind.LESSON, "More", ("bold", "lists"))
+    assert first.snippets == (Snippet(4, "rejected", "plain tea", ((0, 5),), ((6, 9),)),)
+    assert (unknown.id, unknown.kind) == ("new", None), "of a server that knows more"
 
 
 def test_decisions_are_recorded_and_listed(server: ScriptedServer, call: Call) -> None:

@@ -35,6 +35,7 @@ from assay.audits import (
     View,
     ViewSummary,
 )
+from assay.cards import Card, CardKind, Snippet
 from assay.client import Client
 from assay.client.operations import Operation
 from assay.comparisons import Agreement, ComparisonOptions, ConceptShift, Estimate, PositiveControl, RolloutComparison
@@ -150,6 +151,8 @@ __all__ = [
     "CacheMode",
     "CacheState",
     "Cancelled",
+    "Card",
+    "CardKind",
     "Client",
     "ClusterSummary",
     "ComparisonOptions",
@@ -253,6 +256,7 @@ __all__ = [
     "ServerFault",
     "ShapedReward",
     "SideEffect",
+    "Snippet",
     "SteeringVector",
     "StoredConcept",
     "SubjectRef",

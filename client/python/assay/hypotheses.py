@@ -89,6 +89,9 @@ class ConceptRef:
         detection_score: how well it predicts where its features fire, 0.5 being chance; None where not measured.
         features: its features, strongest first; at most 64.
         size: features that it holds.
+        named: what it is called by what can be seen of it; "" where nothing is known.
+        named_kind: where `named` comes from: "descriptor", "words", "label", "metadata", "tokens"; "" for nowhere.
+        named_share: how much of the concept `named` covers; None where not measured.
     """
 
     name: str
@@ -97,12 +100,24 @@ class ConceptRef:
     detection_score: float | None
     features: tuple[int, ...]
     size: int
+    named: str = ""
+    named_kind: str = ""
+    named_share: float | None = None
 
     @classmethod
     def from_proto(cls, message: audit_pb2.ConceptRef) -> "ConceptRef":
         """From the wire."""
-        score = message.detection_score if message.HasField("detection_score") else None
-        return cls(message.name, message.label, message.label_method, score, tuple(message.features), message.size)
+        return cls(
+            name=message.name,
+            label=message.label,
+            label_method=message.label_method,
+            detection_score=message.detection_score if message.HasField("detection_score") else None,
+            features=tuple(message.features),
+            size=message.size,
+            named=message.named,
+            named_kind=message.named_kind,
+            named_share=message.named_share if message.HasField("named_share") else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +128,23 @@ class Condition:
         name: "data-cluster/7", "prompt-cluster/2", "metadata/topic=cooking", or the name of a concept of the prompt.
         label: a few words; "" where none is known.
         features: the features that tell it apart, strongest first; none for metadata.
+        named: as in `ConceptRef`.
+        named_kind: as in `ConceptRef`.
+        named_share: as in `ConceptRef`.
     """
 
     name: str
     label: str
     features: tuple[int, ...]
+    named: str = ""
+    named_kind: str = ""
+    named_share: float | None = None
 
     @classmethod
     def from_proto(cls, message: audit_pb2.Condition) -> "Condition":
         """From the wire."""
-        return cls(message.name, message.label, tuple(message.features))
+        share = message.named_share if message.HasField("named_share") else None
+        return cls(message.name, message.label, tuple(message.features), message.named, message.named_kind, share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from assay_server.audit.findings import Evidence
+from assay_server.jobs.audits.cards import SNIPPETS, Card, build_cards
 from assay_server.jobs.audits.types import AuditResult, DecisionInfo, HypothesisRow
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.report.model import Report, Sides, View
@@ -31,13 +32,36 @@ class WantedEvidence:
 
 
 def wanted_evidence(result: AuditResult, *, hypotheses: int = HIGHLIGHTED) -> list[WantedEvidence]:
-    """What is worth highlighting: evidence of the first `hypotheses`, findings first, views by turns, each row once for each."""
+    """What is worth highlighting: what cards show, then evidence of the first `hypotheses`, findings first, views by turns, each
+    row once for each."""
     ordered = sorted(_by_turns(result), key=lambda row: not row.finding)[:hypotheses]
-    return [
+    rest = [
         WantedEvidence(row.name, number, row.concept.name, row.concept.features)
         for row in ordered
         for number in dict.fromkeys(_rows(_evidence(result, row)))
     ]
+    return list(dict.fromkeys([*card_evidence(result), *rest]))
+
+
+def card_evidence(result: AuditResult) -> list[WantedEvidence]:
+    """What the snippets of an audit's cards show, in the order of the cards."""
+    leads = {card.hypothesis: None for card in build_cards(result.info, result.hypotheses) if card.concept}
+    rows = {row.name: row for row in result.hypotheses if row.name in leads}
+    found = ((rows[name], _evidence(result, rows[name])) for name in leads)
+    return [
+        WantedEvidence(row.name, number, row.concept.name, row.concept.features)
+        for row, evidence in found
+        if evidence is not None
+        for number in list(dict.fromkeys(evidence.supporting.tolist()))[:SNIPPETS]
+    ]
+
+
+def cards_with_texts(
+    result: AuditResult, *, pairs: Mapping[int, Pair], highlights: Mapping[tuple[str, int], Sides]
+) -> tuple[Card, ...]:
+    """The cards of a finished audit with their snippets; `pairs` and `highlights` as in `build_report`."""
+    found = {row.name: evidence for row in result.hypotheses if (evidence := _evidence(result, row)) is not None}
+    return build_cards(result.info, result.hypotheses, evidence=found, pairs=pairs, highlights=highlights)
 
 
 def evidence_rows(result: AuditResult) -> list[int]:

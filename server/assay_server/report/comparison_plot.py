@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from assay_server import figures
 from assay_server.audit.comparison.agreement import Agreement, Estimate
-from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.scale import Scale, linear, tick_label
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from assay_server import figures
 from assay_server.audit.explained import ExplainedBlock
-from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
 from assay_server.report.scale import Scale, linear

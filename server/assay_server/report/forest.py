@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from assay_server import figures
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.card_words import controlled_words
 from assay_server.jobs.audits.types import EffectRow, HypothesisRow
-from assay_server.report import figures
 from assay_server.report.markup import Html, el
 from assay_server.report.model import Report, View
 from assay_server.report.scale import Scale, linear, tick_label
@@ -18,7 +19,6 @@ from assay_server.report.wording import (
     VIEW_UNITS,
     arrow,
     concept_note,
-    controlled_words,
     direction,
     link,
     place,

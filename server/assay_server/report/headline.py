@@ -1,35 +1,21 @@
-"""The top of the page: what the dataset would teach, in sentences made from the strongest findings.
-
-Only findings are named, in their view's own order, each label once: twelve features of one habit are one lesson.
-"""
+"""The top of the page: what was audited, how much was found, and how much of it is only length. The lessons are cards."""
 
 from __future__ import annotations
 
+from assay_server import figures
 from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.card_words import controlled_words
 from assay_server.jobs.audits.types import HypothesisRow
-from assay_server.report import figures
 from assay_server.report.lengths import NOT_NOTHING, judged, lesson_zero, verdict_words
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report, View
-from assay_server.report.wording import (
-    VIEW_TITLES,
-    arrow,
-    concept_title,
-    condition_title,
-    controlled_words,
-    level,
-    link,
-    place,
-)
+from assay_server.report.wording import VIEW_TITLES, concept_title, condition_title, level
 
-NAMED_GLOBAL = 5
-NAMED_CONDITIONED = 3
-NAMED_MEMBERS = 2  # beside the concept that leads a lesson
 TITLE_LIMIT = 90
 
 
 def headline(report: Report) -> Html:
-    """Title, length as lesson 0, the strongest lessons, and what nuisances leave of the raw findings."""
+    """Title, facts, length as lesson 0, and how much was found."""
     title = clip(report.title or report.dataset.name, TITLE_LIMIT)
     return el(
         "header",
@@ -37,8 +23,8 @@ def headline(report: Report) -> Html:
         el("h1", "What ", el("span", "“", el("bdi", title), "”", class_="subject"), " would teach"),
         _facts(report),
         *lesson_zero(report),
-        *_lessons(report),
-        *_shares(report),
+        *[el("p", text, class_="lede") for text in _ledes(report)],
+        *_not_nothing(report),
         class_="masthead",
     )
 
@@ -71,115 +57,58 @@ def _facts(report: Report) -> Html:
     return el("ul", *[el("li", el("bdi", fact)) for fact in facts], class_="facts")
 
 
-def _lessons(report: Report) -> list[Html]:
-    parts: list[Html] = []
+def _ledes(report: Report) -> list[str]:
+    told: list[str] = []
     for view in report.views:
         if view.kind is ViewKind.GLOBAL:
-            parts += _global(report, view)
-    conditioned = [view for view in report.views if view.kind in (ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED)]
-    # Prompts first: a lesson that hides behind a topic is what a reader can act on.
-    narrow = [_lesson(view, item) for view in reversed(conditioned) for item in strongest(view, NAMED_CONDITIONED)]
-    if narrow:
-        parts.append(el("p", "And only in part of the data:", class_="lede"))
-        parts.append(el("ul", *narrow, class_="lessons"))
-    for view in report.views:
-        if view.kind is ViewKind.STATED:
-            parts += _stated(view)
-    if not parts:
-        parts.append(el("p", "No view tested over all pairs.", class_="lede"))
-    return parts
+            told.append(_global(report, view))
+        elif view.kind is ViewKind.STATED:
+            told.append(_stated(view))
+    return told or ["No view tested over all pairs."]
 
 
-def _global(report: Report, view: View) -> list[Html]:
-    if view.summary.reason or not view.summary.tests:
-        reason = view.summary.reason or "no concept fires in any pair"
-        return [el("p", f"Over all pairs nothing could be tested: {_sentence(reason)}", class_="lede")]
-    tested, pairs = figures.plural(view.summary.tests, "concept"), figures.plural(report.usable_pairs, "pair")
-    if not view.summary.findings_controlled:
-        return [
-            el(
-                "p",
-                f"Over all {pairs}, none of {tested} tells chosen from rejected responses surely enough to be called a finding "
-                f"({level(report)}). If these pairs teach something general, this audit cannot see it.",
-                class_="lede",
-            ),
-            el("p", NOT_NOTHING, class_="aside"),
-        ]
-    items = strongest(view, NAMED_GLOBAL)
-    lede = (
-        f"In {pairs}, {figures.count(view.summary.findings_controlled)} of {tested} "
-        f"{'tells' if view.summary.findings_controlled == 1 else 'tell'} chosen from rejected responses. "
+def _not_nothing(report: Report) -> list[Html]:
+    views = [view.summary for view in report.views if view.kind is ViewKind.GLOBAL]
+    empty = any(one.tests and not one.reason and not one.findings_controlled for one in views)
+    return [el("p", NOT_NOTHING, class_="aside")] if empty else []
+
+
+def _global(report: Report, view: View) -> str:
+    summary = view.summary
+    if summary.reason or not summary.tests:
+        return f"Over all pairs nothing could be tested: {_sentence(summary.reason or 'no concept fires in any pair')}"
+    tested, pairs = figures.plural(summary.tests, "concept"), figures.plural(report.usable_pairs, "pair")
+    if not summary.findings_controlled:
+        return (
+            f"Over all {pairs}, none of {tested} tells chosen from rejected responses surely enough to be called a finding "
+            f"({level(report)}). If these pairs teach something general, this audit cannot see it."
+        )
+    tell = "tells" if summary.findings_controlled == 1 else "tell"
+    return (
+        f"In {pairs}, {figures.count(summary.findings_controlled)} of {tested} {tell} chosen from rejected responses. "
         + _come_down_to(view)
-        + ("Most surely, a model trained on them would learn:" if items else "")
-    )
-    return [el("p", lede, class_="lede"), *([_list(view, items)] if items else [])]
+    ).strip()
 
 
 def _come_down_to(view: View) -> str:
     if not 0 < view.summary.lessons < view.summary.findings_controlled:
         return ""
     lessons = "one lesson" if view.summary.lessons == 1 else f"{view.summary.lessons} distinct lessons"
-    return f"They come down to {lessons}: what each says beyond the ones before it. "
+    return f"They come down to {lessons}: what each says beyond the ones before it."
 
 
-def _stated(view: View) -> list[Html]:
-    if not view.hypotheses:
-        return [el("p", f"The stated hypothesis could not be tested: {_sentence(view.summary.reason)}", class_="lede")]
-    items = view.hypotheses[:NAMED_GLOBAL]
+def _stated(view: View) -> str:
+    items = view.hypotheses
+    if not items:
+        return f"The stated hypothesis could not be tested: {_sentence(view.summary.reason)}"
     holds = sum(item.finding for item in items)
-    lede = (
-        ("The stated hypothesis holds:" if holds else "The stated hypothesis does not hold:")
-        if len(items) == 1
-        else f"{holds} of {len(view.hypotheses)} stated hypotheses hold:"
-    )
-    return [el("p", lede, class_="lede"), _list(view, items)]
+    if len(items) == 1:
+        return "The stated hypothesis holds." if holds else "The stated hypothesis does not hold."
+    return f"{holds} of {len(items)} stated hypotheses hold."
 
 
-def members(view: View, lead: HypothesisRow, limit: int = NAMED_MEMBERS) -> list[HypothesisRow]:
-    """The first other findings of the lesson that a hypothesis leads, one per concept title; none where it leads no lesson."""
-    if lead.lesson_z is None:
-        return []
-    chosen: list[HypothesisRow] = []
-    seen = {concept_title(lead.concept).casefold()}
-    for hypothesis in view.hypotheses:
-        title = concept_title(hypothesis.concept).casefold()
-        if hypothesis.finding and hypothesis.lesson == lead.lesson and title not in seen and len(chosen) < limit:
-            seen.add(title)
-            chosen.append(hypothesis)
-    return chosen
-
-
-def _list(view: View, items: list[HypothesisRow] | tuple[HypothesisRow, ...]) -> Html:
-    return el("ul", *[_lesson(view, item) for item in items], class_="lessons")
-
-
-def _turned(other: HypothesisRow, lead: HypothesisRow) -> str:
-    """The direction, where it differs from the lead's."""
-    if (other.effect.estimate < 0) == (lead.effect.estimate < 0):
-        return ""
-    return "less " if other.effect.estimate < 0 else "more "
-
-
-def _lesson(view: View, hypothesis: HypothesisRow) -> Html:
-    others = members(view, hypothesis)
-    along: list[str | Html] = [part for other in others for part in ("; ", _turned(other, hypothesis), link(other))][1:]
-    return el(
-        "li",
-        arrow(hypothesis),
-        " ",
-        el(
-            "span",
-            link(hypothesis),
-            place(hypothesis.condition),
-            *([el("span", " along with ", *along, class_="along")] if along else []),
-            class_="what",
-        ),
-        " ",
-        el("span", figures.signed(hypothesis.effect.estimate), class_="num"),
-    )
-
-
-def _shares(report: Report) -> list[Html]:
+def shares(report: Report) -> list[Html]:
+    """How many raw findings what is controlled for explains, over all and by view."""
     views = [view for view in report.views if view.summary.tests and view.kind is not ViewKind.STATED]
     raw, kept = sum(view.summary.findings_raw for view in views), sum(view.summary.findings_controlled for view in views)
     if not views or not (raw or kept):
@@ -202,7 +131,7 @@ def _shares(report: Report) -> list[Html]:
     return [
         el(
             "section",
-            el("h2", f"What {words} explains"),
+            el("h3", f"What {words} explains"),
             el("p", verdict, rest),
             el("table", *_bars_head(words), el("tbody", *rows, role="rowgroup"), class_="bars", role="table"),
             class_="only",

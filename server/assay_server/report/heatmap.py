@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from assay_server import figures
 from assay_server.jobs.audits.types import HypothesisRow
-from assay_server.report import figures
 from assay_server.report.markup import Html, el
 from assay_server.report.model import View
 from assay_server.report.wording import anchor, concept_title, condition_title
@@ -85,7 +85,7 @@ def _cell(item: HypothesisRow | None, top: float, column: str) -> Html:
     text = _short(value)
     shade = min(_SHADES, 1 + int(_SHADES * abs(value) / top * 0.999))
     side = "even" if text == "0" else f"less{shade}" if value < 0 else f"more{shade}"
-    label = f"{concept_title(item.concept)}, {column}: {figures.signed(value)}, {'a finding' if item.finding else 'no finding'}"
+    label = f"{concept_title(item.concept)}, {column}: {text}, {'a finding' if item.finding else 'no finding'}"
     return el(
         "td",
         text,

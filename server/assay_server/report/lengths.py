@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from assay_server import figures
 from assay_server.audit.findings import ViewKind
 from assay_server.audit.length import Direction
+from assay_server.jobs.audits.card_words import controlled_words
 from assay_server.jobs.audits.types import HypothesisRow, LengthSummary
-from assay_server.report import figures
 from assay_server.report.markup import Html, el
 from assay_server.report.model import Report, View
 from assay_server.report.payload import HYPOTHESES
-from assay_server.report.wording import arrow, concept_title, controlled_words, link
+from assay_server.report.wording import arrow, concept_title, link
 
 STANDING = 0.1  # share of the raw findings that stand unchanged, up to which a dataset's lesson is called length
 NOT_NOTHING = (

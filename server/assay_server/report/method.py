@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+from assay_server import figures
 from assay_server.audit.findings import AuditOptions, ViewKind
+from assay_server.jobs.audits.card_words import controlled_words
+from assay_server.jobs.audits.naming import LABEL_BAR
 from assay_server.jobs.audits.types import AuditSettings, DecisionMode, HypothesisRow
-from assay_server.report import figures
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
-from assay_server.report.wording import MODES, UNSURE, VIEW_TITLES, controlled_words, direction, level, link
+from assay_server.report.wording import MODES, VIEW_TITLES, direction, level, link
 
 VALUE_LIMIT = 400
 
@@ -82,7 +84,7 @@ def _entries(report: Report) -> list[Html]:
         (
             "Labels",
             "They were made to help you find your way. No label entered a test. A score beside one says how well it predicts, on "
-            f"texts it was not made from, where its feature fires; under {UNSURE:g} it is called unsure.",
+            f"texts it was not made from, where its feature fires; under {LABEL_BAR:g} it is called unsure and names nothing.",
         )
     )
     return [item for term, text in entries for item in (el("dt", term), el("dd", text))]

@@ -11,8 +11,10 @@ import hashlib
 from functools import lru_cache
 from importlib.resources import files
 
+from assay_server import figures
 from assay_server.audit.findings import ViewKind
-from assay_server.report import explained, figures, method
+from assay_server.report import explained, method
+from assay_server.report.card_list import card_sections
 from assay_server.report.explained import explained_section
 from assay_server.report.forest import forest
 from assay_server.report.headline import headline
@@ -23,7 +25,7 @@ from assay_server.report.payload import HYPOTHESES, payload
 from assay_server.report.volcano import volcano
 from assay_server.report.wording import VIEW_LEADS, VIEW_TITLES, level
 
-_SCRIPTS = ("format.js", "data.js", "detail.js", "plots.js", "table.js", "start.js")
+_SCRIPTS = ("format.js", "data.js", "detail.js", "plots.js", "table.js", "cards.js", "start.js")
 
 
 def render_report(report: Report) -> str:
@@ -47,6 +49,8 @@ def render_report(report: Report) -> str:
         _contents(report),
         el("main", *_sections(report), id="findings", tabindex=-1),
         _footer(report),
+        el("aside", id="tray", hidden=True, aria_label="Decisions on this page"),
+        el("p", id="said", role="status", class_="sr"),
         el("dialog", id="detail", aria_labelledby="detail-title"),
         el("script", payload(report), type="application/json", id="data"),
         el("script", script),
@@ -55,7 +59,7 @@ def render_report(report: Report) -> str:
 
 
 def _sections(report: Report) -> list[Html]:
-    parts: list[str] = [method.reading()]
+    parts: list[str] = [*card_sections(report), method.reading()]
     parts += [*explained_section(report), *(_view(report, view) for view in report.views)]
     parts += [_evidence(), _table(report), method.method(report), method.decisions(report), method.provenance(report)]
     return [part for part in parts if isinstance(part, Html)]
@@ -122,7 +126,7 @@ def _table(report: Report) -> Html:
 
 
 def _contents(report: Report) -> Html:
-    entries = [("explained", explained.TITLE)] if explained_section(report) else []
+    entries = [("findings", "Cards"), *([("explained", explained.TITLE)] if explained_section(report) else [])]
     entries += [(view.kind.value, VIEW_TITLES[view.kind]) for view in report.views]
     entries += [
         ("pairs", "Pairs that show it"),

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import cast
 
+from assay_server.jobs.audits.naming import where_words
 from assay_server.jobs.audits.types import ConceptRow, ConditionRow, EffectRow, HypothesisRow
 from assay_server.report.markup import Html, clean
 from assay_server.report.model import Highlight, Report, View
-from assay_server.report.wording import anchor, concept_note, concept_title, where
+from assay_server.report.wording import anchor, concept_note, concept_title
 from assay_server.subject.types import Message, Pair
 
 HYPOTHESES = 1000
@@ -80,6 +81,8 @@ def payload(report: Report) -> Html:
         "decisions": [[item.mode, item.strength, item.note[:2000]] for item in report.decisions],
         "level": report.options.q_level,
         "interval": report.options.interval_level,
+        "audit": report.info.name[:200],
+        "fingerprint": report.info.result_fingerprint[:200],
         "leftOut": sum(max(0, len(view.hypotheses) - HYPOTHESES) for view in report.views),
     }
     return Html(_dumps(_cleaned(block)).translate(_ESCAPES))
@@ -127,7 +130,7 @@ class _Tables:
             return -1
         if condition not in self.places:
             self.places[condition] = len(self.conditions)
-            words, title = where(condition)
+            words, title = where_words(condition)
             self.conditions.append([words, title, condition.name[:120], condition.features[:FEATURES]])
         return self.places[condition]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from assay_server import figures
 from assay_server.audit.findings import ViewKind
 from assay_server.jobs.audits.types import HypothesisRow
-from assay_server.report import figures
 from assay_server.report.headline import strongest
 from assay_server.report.markup import Html, el
 from assay_server.report.model import Report, View

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from assay_server import figures
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.types import (
-    AuditSettings,
-    ConceptRow,
-    ConditionRow,
-    DecisionMode,
-    EffectRow,
-    HypothesisRow,
-    Nuisance,
-)
-from assay_server.report import figures
+from assay_server.jobs.audits.naming import LABEL_BAR, concept_name, condition_name, where_words
+from assay_server.jobs.audits.tables import hypothesis_id
+from assay_server.jobs.audits.types import ConceptRow, ConditionRow, DecisionMode, EffectRow, HypothesisRow
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
 
 LABEL_LIMIT = 160  # code points of a label that are shown
-UNSURE = 0.7  # detection score under which a label is called unsure
 
 VIEW_TITLES = {
     ViewKind.GLOBAL: "Everywhere",
@@ -48,32 +41,20 @@ MODES = {DecisionMode.EXPLAIN_AWAY: "Explain away", DecisionMode.AMPLIFY: "Ampli
 
 
 def concept_title(concept: ConceptRow) -> str:
-    """The label, or the name in words: "feature 17", "response cluster 5"."""
-    return clip(concept.label.text.strip(), LABEL_LIMIT) or _pretty(concept.name)
+    """What the concept is called, "unnamed (feature 17)" where nothing good enough is known."""
+    return concept_name(concept).text
 
 
 def condition_title(condition: ConditionRow) -> str:
-    """The label, or the name in words: "data cluster 7", "topic = cooking"."""
-    return clip(condition.label.text.strip(), LABEL_LIMIT) or _pretty(condition.name)
-
-
-def where(condition: ConditionRow) -> tuple[str, str]:
-    """The words before a condition's title, and the title: ("where the prompt is about", "cooking")."""
-    title = condition_title(condition)
-    if condition.name.startswith("data-cluster/"):
-        return "in pairs like", title
-    if condition.name.startswith("prompt-cluster/"):
-        return "where the prompt is about", title
-    if condition.name.startswith("metadata/"):
-        return "where", title
-    return "where the prompt carries", title
+    """What the condition is called: "topic = cooking", "unnamed (data cluster 7)"."""
+    return condition_name(condition).text
 
 
 def place(condition: ConditionRow | None, tail: str = "") -> Html:
     """Where a hypothesis holds, in words: "where the prompt is about cooking", with the title set off; "" for everywhere."""
     if condition is None:
         return Html("")
-    words, title = where(condition)
+    words, title = where_words(condition)
     return el("span", " ", words, " ", el("bdi", title), tail, class_="where")
 
 
@@ -90,25 +71,20 @@ def arrow(hypothesis: HypothesisRow, effect: EffectRow | None = None) -> Html:
 
 
 def concept_note(concept: ConceptRow) -> str:
-    """The small print under a concept's title: its name, its size, how sure its label is."""
-    parts = [clip(concept.name, 80)] if concept.label.text else []
+    """The small print under a concept's title: its name, its size, its label where too weak for a title, and its score."""
+    parts = [clip(concept.name, 80)] if concept.label.text or concept.named is not None else []
     if concept.size > 1:
         parts.append(figures.plural(concept.size, "feature"))
     if concept.label.text and concept.label.detection_score is not None:
-        sure = "unsure label" if concept.label.detection_score < UNSURE else "label"
+        weak = concept.label.detection_score < LABEL_BAR
+        sure = f"unsure label: {clip(concept.label.text, LABEL_LIMIT)}" if weak else "label"
         parts.append(f"{sure} ({concept.label.detection_score:.2f})")
     return " · ".join(parts)
 
 
-def controlled_words(settings: AuditSettings) -> str:
-    """What is controlled for: "length", "length and formatting", "" for nothing."""
-    called = {Nuisance.FORMAT: "formatting", Nuisance.PROVENANCE: "which model wrote a response"}
-    return " and ".join(called.get(one, one.value) for one in settings.nuisances)
-
-
 def anchor(hypothesis: HypothesisRow) -> str:
-    """The fragment under which the page opens a hypothesis: "global-1"."""
-    return f"{hypothesis.view.value}-{hypothesis.rank}".replace("_", "-")
+    """The fragment under which the page opens a hypothesis, its id: "global-1"."""
+    return hypothesis_id(hypothesis.view, hypothesis.rank)
 
 
 def link(hypothesis: HypothesisRow) -> Html:
@@ -119,12 +95,3 @@ def link(hypothesis: HypothesisRow) -> Html:
 def level(report: Report) -> str:
     """ "q ≤ 0.05"."""
     return f"q ≤ {report.options.q_level:g}"
-
-
-def _pretty(name: str) -> str:
-    if name.startswith("metadata/"):
-        return clip(name.removeprefix("metadata/").replace("=", " = ", 1), LABEL_LIMIT)
-    kind, _, rest = name.partition("/")
-    if kind == "concepts":
-        return clip(rest, LABEL_LIMIT) or name
-    return clip(f"{kind.replace('-', ' ')} {rest}".strip(), LABEL_LIMIT) or "unnamed"

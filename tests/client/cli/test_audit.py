@@ -54,6 +54,23 @@ def found(place: int, **fields: Any) -> audit_pb2.Hypothesis:
     return message
 
 
+def cards() -> list[audit_pb2.Card]:
+    lesson = audit_pb2.Card(
+        id="global-3",
+        kind=audit_pb2.Card.KIND_LESSON,
+        title="More formatting, almost everywhere",
+        sentence="More formatting, almost everywhere: bold text and lists; chosen has it and rejected does not in 78% of pairs.",
+        exceptions="Not everywhere: weaker where topic = tea.",
+        sureness="Controlled for length; q = 0.001.",
+        hypothesis="audits/one/hypotheses/global-3",
+        decide="assay decide audits/one/hypotheses/global-3 explain-away",
+    )
+    snippet = lesson.snippets.add(row=12, side=audit_pb2.Snippet.SIDE_CHOSEN, text="Some\nbold\x1b tea")
+    snippet.marks.add(start=5, end=9)
+    rest = audit_pb2.Card(id="rest", kind=audit_pb2.Card.KIND_REST, title="The rest", sentence="9 findings in all.")
+    return [lesson, rest]
+
+
 def audit() -> audit_pb2.Audit:
     message = audit_pb2.Audit(name="audits/one", dataset="datasets/one", state=audit_pb2.Audit.STATE_DONE)
     message.views.add(view=audit_pb2.VIEW_GLOBAL, tests=100, findings_raw=9, findings_controlled=4)
@@ -64,6 +81,7 @@ def audit() -> audit_pb2.Audit:
 def done(server: ScriptedServer) -> None:
     server.shelf.states.extend([operation(done=10, total=30), operation(phase="testing"), operation(made=audit())])
     server.shelf.hypotheses.extend(found(i) for i in range(1, 4))
+    server.shelf.cards.extend(cards())
     server.shelf.file = b"<!doctype html>"
 
 
@@ -76,7 +94,17 @@ def test_an_audit_uploads_waits_writes_the_report_and_prints_the_findings(
     code, out, err = assay("audit", file, "--report", report, "--parquet", parquet, *flags)
     assert code == 0, err
     assert "9 findings raw, 4 once length is controlled for" in out
-    assert "label 3" in out
+    for expected in (
+        "What it teaches",
+        "global-3  More formatting, almost everywhere: bold text and lists;",
+        "  where not  Not everywhere: weaker where topic = tea.",
+        "  how sure   Controlled for length; q = 0.001.",
+        "  chosen, row 12: Some «bold»  tea",
+        "  assay decide audits/one/hypotheses/global-3 explain-away",
+        "The rest\n\n9 findings in all.",
+    ):
+        assert expected in out
+    assert "label 3" not in out, "all findings are asked for by --all"
     assert "nothing was tested. Too few pairs." in out
     assert report.read_bytes() == parquet.read_bytes() == server.shelf.file
     (request,) = server.shelf.asked("CreateAudit")
@@ -117,6 +145,8 @@ def test_json_holds_audit_and_findings_and_nothing_else_is_on_standard_output(
     told = json.loads(out)
     assert told["audit"]["name"] == "audits/one"
     assert [one["concept"]["label"] for one in told["findings"]["global"]] == ["label 1", "label 2"]
+    assert [(one["id"], one["kind"]) for one in told["cards"]] == [("global-3", "lesson"), ("rest", "rest")]
+    assert told["cards"][0]["snippets"][0]["marks"] == [[5, 9]]
     assert err == ""
 
 
@@ -127,10 +157,20 @@ def test_a_stored_dataset_is_audited_by_its_name(server: ScriptedServer, assay: 
     assert server.shelf.asked("CreateAudit")[0].dataset == "datasets/one"
 
 
+def test_all_findings_are_a_table(server: ScriptedServer, assay: Run) -> None:
+    done(server)
+    _, out, _ = assay("audit", "datasets/one", "--all")
+    assert "label 3" in out
+    assert "global-3" not in out
+    assert server.shelf.asked("ListCards") == []
+
+
 def test_nothing_found_says_how_near_it_came(server: ScriptedServer, assay: Run) -> None:
     server.shelf.states.append(operation(made=audit()))
-    _, out, _ = assay("audit", "datasets/one")
+    _, out, _ = assay("audit", "datasets/one", "--all")
     assert "no finding at q <= 0.05" in out
+    _, out, _ = assay("audit", "datasets/one")
+    assert "Nothing was found, and nothing came close." in out
 
 
 def test_what_is_at_fault_is_said_before_any_work(server: ScriptedServer, assay: Run, file: Path, tmp_path: Path) -> None:
@@ -231,6 +271,9 @@ def test_decisions_are_recorded_by_short_names_and_the_last_one_counts(server: S
     assert "two lines" in rows[1]
     assert len(json.loads(assay("decisions", "one", "--json")[1])) == 2
     assert assay("decide", "one", "h1", "keep", "--strength", -1)[0] == 2
+    assert assay("decide", "audits/one/hypotheses/global-3", "amplify")[1] == "audits/one/hypotheses/global-3: amplify\n"
+    for words in (["one", "h1"], ["one", "h1", "away"], ["one", "h1", "keep", "more"], []):
+        assert assay("decide", *words)[0] == 2
 
 
 def test_audits_are_listed_shown_cancelled_and_deleted(server: ScriptedServer, assay: Run) -> None:

@@ -45,6 +45,9 @@ class Shelf:
         created: what the next CreateAudit give, one each; then an operation that waits.
         refusals: how the next looks fail, one each.
         hypotheses: of every audit.
+        cards: of every audit.
+        fingerprint: of every audit's result.
+        undecidable: how deciding on a hypothesis fails, by its name.
         requests: everything that was asked, by method.
     """
 
@@ -60,6 +63,9 @@ class Shelf:
     refusals: deque[status_pb2.Status] = field(default_factory=deque)
     stopped: list[str] = field(default_factory=list)
     hypotheses: list[audit_pb2.Hypothesis] = field(default_factory=list)
+    cards: list[audit_pb2.Card] = field(default_factory=list)
+    fingerprint: str = ""
+    undecidable: dict[str, status_pb2.Status] = field(default_factory=dict)
     decisions: list[audit_pb2.Decision] = field(default_factory=list)
     file: bytes = b""
     file_breaks: bool = False
@@ -171,7 +177,8 @@ class Audits(audit_service_pb2_grpc.AuditServiceServicer):
 
     def GetAudit(self, request: Any, context: grpc.ServicerContext) -> service.GetAuditResponse:
         self._shelf.requests.append(("GetAudit", request))
-        return service.GetAuditResponse(audit=audit_pb2.Audit(name=request.name, state=audit_pb2.Audit.STATE_DONE))
+        audit = audit_pb2.Audit(name=request.name, state=audit_pb2.Audit.STATE_DONE, result_fingerprint=self._shelf.fingerprint)
+        return service.GetAuditResponse(audit=audit)
 
     def ListAudits(self, request: Any, context: grpc.ServicerContext) -> service.ListAuditsResponse:
         self._shelf.requests.append(("ListAudits", request))
@@ -188,6 +195,10 @@ class Audits(audit_service_pb2_grpc.AuditServiceServicer):
         more = at + len(page) < len(self._shelf.hypotheses)
         return service.ListHypothesesResponse(hypotheses=page, next_page_token=str(at + len(page)) if more else "")
 
+    def ListCards(self, request: Any, context: grpc.ServicerContext) -> service.ListCardsResponse:
+        self._shelf.requests.append(("ListCards", request))
+        return service.ListCardsResponse(cards=self._shelf.cards)
+
     def GetHypothesis(self, request: Any, context: grpc.ServicerContext) -> service.GetHypothesisResponse:
         self._shelf.requests.append(("GetHypothesis", request))
         return service.GetHypothesisResponse(hypothesis=self._shelf.hypotheses[0])
@@ -201,6 +212,8 @@ class Audits(audit_service_pb2_grpc.AuditServiceServicer):
 
     def RecordDecision(self, request: Any, context: grpc.ServicerContext) -> service.RecordDecisionResponse:
         self._shelf.requests.append(("RecordDecision", request))
+        if request.decision.hypothesis in self._shelf.undecidable:
+            self._fail(context, self._shelf.undecidable[request.decision.hypothesis])
         decision = audit_pb2.Decision()
         decision.CopyFrom(request.decision)
         decision.name = f"audits/one/decisions/{len(self._shelf.decisions)}"

@@ -27,7 +27,7 @@ from assay_server.jobs.audits.types import (
 )
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.report import build_report, render_report, wanted_evidence
-from assay_server.report.build import evidence_rows
+from assay_server.report.build import card_evidence, evidence_rows
 from assay_server.report.method import options
 from assay_server.report.model import Highlight, Sides
 from assay_server.report.payload import payload
@@ -160,11 +160,16 @@ def test_a_raw_prompt_is_one_turn_without_a_role() -> None:
     assert json.loads(payload(report))["pairs"]["0"][:3] == ["", 0, [["", "raw ", 4]]]
 
 
-def test_the_evidence_that_is_wanted_is_that_of_the_findings_first_by_turns() -> None:
+def test_the_evidence_that_is_wanted_is_that_of_the_cards_and_then_of_the_findings_by_turns() -> None:
+    shown = card_evidence(audit())
+    leads = ["global-1", "global-2", "global-4", "global-3"]
+    assert list(dict.fromkeys(item.hypothesis.rpartition("/")[2] for item in shown)) == leads
+    assert [(item.row, item.features) for item in shown[:2]] == [(0, (0,)), (10, (0,))]
     wanted = wanted_evidence(audit(), hypotheses=3)
-    names = list(dict.fromkeys(item.hypothesis for item in wanted))
-    assert names == [f"audits/a1/hypotheses/{name}" for name in ("global-1", "feature_conditioned-1", "global-2")]
-    assert [(item.row, item.features) for item in wanted[:3]] == [(0, (0,)), (10, (0,)), (20, (0,))]
+    assert wanted[: len(shown)] == shown
+    rest = [(item.hypothesis.rpartition("/")[2], item.row) for item in wanted[len(shown) :]]
+    conditioned = [("feature_conditioned-1", row) for row in (0, 10, 20)]
+    assert rest == [("global-1", 20), *conditioned, ("global-2", 21)], "each row once for each"
     assert evidence_rows(audit()) == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
 
 
@@ -173,7 +178,7 @@ def test_highlights_are_given_by_hypothesis_and_row_and_may_be_missing() -> None
     data = json.loads(payload(build_report(audit(), DATASET, pairs=pairs(), highlights=found)))
     rows = {row["id"]: row["pro"] for row in (dict(zip(data["fields"], row, strict=True)) for row in data["rows"])}
     assert rows["global-1"] == [[0, 1, [[0, 6, 2.5]], []], [10, 1, [], []]]
-    assert rows["feature-conditioned-1"][0] == [0, 1, [], []]
+    assert rows["feature-1"][0] == [0, 1, [], []]
 
 
 def test_decisions_reach_the_page() -> None:

@@ -3,7 +3,7 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from assay_server.report import figures
+from assay_server import figures
 
 VALUES = (0.0, 1e-7, 0.00094, 0.00096, 0.0094, 0.0096, 0.1234, 0.9994, 0.9996, 1.0, 12.3456)
 PROBABILITIES = (0.0, 1e-320, 1e-300, 9.99e-301, 1.4e-9, 9.6e-5, 0.000999, 0.001, 0.04999, 0.5, 0.99949, 0.9996, 1.0)

@@ -22,8 +22,11 @@ def test_tab_reaches_every_kind_of_control_in_the_order_of_the_page(open_report:
     page = open_report(examples.lively())
     seen: list[str] = []
     tops: list[float] = []
-    kinds = ".skip, .lessons a, nav a, summary, .forest a, .cloud, .names a, .scroll, .heat td, input, select, th button, .all a"
-    for _ in range(120):
+    kinds = (
+        ".skip, nav a, .card .open, .deciders button, .copies button, .rest a, summary, .forest a, .cloud, .names a, .scroll, "
+    )
+    kinds += ".heat td, input, select, th button, .all a"
+    for _ in range(300):
         press(page, "Tab")
         kind, top, ringed = page.evaluate(
             f"""() => {{
@@ -45,16 +48,16 @@ def test_tab_reaches_every_kind_of_control_in_the_order_of_the_page(open_report:
 
 def test_enter_opens_a_hypothesis_and_escape_gives_the_focus_back(open_report: Open) -> None:
     page = open_report(examples.lively())
-    page.locator(".lessons a").nth(1).focus()
+    page.locator("#global-2 a.open").focus()
     press(page, "Enter")
-    assert page.locator("dialog[open] h2").inner_text() == "▲ more numbered steps"
+    assert page.locator("dialog[open] h2").inner_text() == "▲ more tokens: numbered steps"
     assert focused(page) == "Close"
     assert page.evaluate("location.hash") == "#global-2"
     press(page, "Tab", "Enter")
     page.locator("dialog .pair").first.wait_for()
     press(page, "Escape")
     assert page.locator("dialog[open]").count() == 0
-    assert focused(page) == "numbered steps"
+    assert focused(page) == "Numbers and pairs"
     assert page.evaluate("location.hash") == ""
 
 
@@ -68,7 +71,7 @@ def test_focus_does_not_leave_an_open_sheet(open_report: Open) -> None:
 
 
 def test_a_fragment_opens_its_hypothesis_and_an_unknown_one_opens_nothing(open_report: Open) -> None:
-    page = open_report(examples.lively(), fragment="#feature-conditioned-17")
+    page = open_report(examples.lively(), fragment="#feature-17")
     assert page.locator("dialog[open]").count() == 1
     assert open_report(examples.lively(), fragment="#global-9999").locator("dialog[open]").count() == 0
 
@@ -78,12 +81,12 @@ def test_arrows_walk_the_volcano_and_enter_opens_a_point(open_report: Open) -> N
     plot = page.locator("#global .cloud")
     plot.focus()
     active = "(node) => document.getElementById(node.getAttribute('aria-activedescendant')).getAttribute('aria-label')"
-    assert plot.evaluate(active).startswith("more “**”, “:**”, “.**”: +0.490")
+    assert plot.evaluate(active).startswith("more tokens “**”, “:**”, “.**”: +0.490")
     press(page, "Home")
-    assert plot.evaluate(active).startswith("less hedges")
+    assert plot.evaluate(active).startswith("less tokens: hedges")
     press(page, "ArrowRight")
     second = plot.evaluate(active)
-    assert not second.startswith("less hedges")
+    assert not second.startswith("less tokens: hedges")
     assert page.locator("#global .readout").inner_text() == second
     press(page, "ArrowLeft", "ArrowLeft", "ArrowLeft", "Enter")
     assert "hedges" in page.locator("dialog[open] h2").inner_text()

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from assay_server.audit.findings import AuditOptions
 from assay_server.audit.reason import Reason
+from assay_server.jobs.audits.tables import hypothesis_id
 from assay_server.jobs.audits.types import AuditSettings
 from assay_server.report import Report, render_report
 
@@ -85,9 +86,7 @@ def test_our_own_script_and_style_ask_for_nothing_and_make_no_markup() -> None:
 def test_fragments_of_the_page_lead_somewhere() -> None:
     page = read(render_report(examples.lively()))
     ids = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
-    hypotheses = {
-        f"#{item.view.value}-{item.rank}".replace("_", "-") for view in examples.lively().views for item in view.hypotheses
-    }
+    hypotheses = {f"#{hypothesis_id(item.view, item.rank)}" for view in examples.lively().views for item in view.hypotheses}
     links = {str(attrs["href"]) for tag, attrs in page.tags if tag == "a"}
     assert {link for link in links if link not in hypotheses} <= {f"#{id_}" for id_ in ids}
 

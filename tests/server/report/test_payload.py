@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from assay_server.audit.findings import Evidence
+from assay_server.jobs.audits.tables import hypothesis_id
 from assay_server.jobs.audits.types import DecisionMode
 from assay_server.report.model import Highlight, Report, Sides
 from assay_server.report.payload import HIGHLIGHTS, HYPOTHESES, TEXT, payload
@@ -36,7 +37,7 @@ def test_every_hypothesis_is_there_with_its_numbers() -> None:
     report = examples.lively()
     items = [item for view in report.views for item in view.hypotheses]
     read = rows(report)
-    assert [row["id"] for row in read] == [f"{item.view.value}-{item.rank}".replace("_", "-") for item in items]
+    assert [row["id"] for row in read] == [hypothesis_id(item.view, item.rank) for item in items]
     for row, item in zip(read, items, strict=True):
         assert row["controlled"][0] == float(f"{item.effect.estimate:.5g}")
         assert row["raw"][5] == float(f"{item.raw.q:.5g}")

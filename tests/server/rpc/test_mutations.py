@@ -119,6 +119,7 @@ AUDIT_SEEDS: dict[str, Message] = {
     "assay.v1.AuditService/RecordDecision": audits.RecordDecisionRequest(
         decision={"hypothesis": f"{AUDIT}/hypotheses/global-3", "mode": 1, "strength": 0.5, "note": "n", "author": "a"}
     ),
+    "assay.v1.AuditService/ListCards": audits.ListCardsRequest(name=AUDIT),
     "assay.v1.AuditService/ListDecisions": audits.ListDecisionsRequest(parent=AUDIT, page_size=2),
     "assay.v1.AuditService/CompareRollouts": audits.CompareRolloutsRequest(
         dataset=DATASET,

@@ -14,6 +14,7 @@ from assay.aio.connection import AsyncConnection
 from assay.aio.operations import AsyncOperation
 from assay.aio.upload import AsyncUpload
 from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset, to_wire
+from assay.cards import Card
 from assay.hypotheses import Decision, DecisionMode, Hypothesis
 from assay.names import PAGE_SIZE, Named, file_name, fresh_id, name_of, optional_resource, resource
 from assay.pairs import Pair
@@ -194,6 +195,17 @@ class AsyncAuditMethods(AsyncConnection):
         request = service.ListHypothesesRequest(parent=parent, filter=filter, order_by=order_by, page_size=page_size)
         async for message in self._pages(self._audits.ListHypotheses, request, "hypotheses", timeout):
             yield Hypothesis.from_proto(message)
+
+    async def cards(self, audit: Named | str, *, timeout: float | None = None) -> list[Card]:
+        """What an audit found as cards, in the order of reading: the statements that the report begins with.
+
+        Args:
+            audit: the audit, or its name.
+            timeout: timeout in seconds; the server reads the pairs that cards show again.
+        """
+        request = service.ListCardsRequest(name=resource(audit, "audits"))
+        answer = await self._call(self._audits.ListCards, request, timeout, self._timeouts.score)
+        return [Card.from_proto(message) for message in answer.cards]
 
     async def hypothesis(self, hypothesis: Named | str, *, highlights: bool = False, timeout: float | None = None) -> Hypothesis:
         """One hypothesis with the pairs that speak for and against it; with `highlights` where its concept fires in them."""

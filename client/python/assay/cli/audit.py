@@ -8,14 +8,14 @@ ends it; the same command waits for it again.
 import argparse
 import json
 import shutil
-import textwrap
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from assay.audits import Audit, AuditOptions, ConceptFamily, Correction, Nuisance, View, ViewSummary
+from assay.cli.cards import card_lines
 from assay.cli.connect import add_flags, connect
-from assay.cli.findings import LEGEND, NUISANCES, explained_lines, length_line, note_lines, number, plain, summary_line, table
+from assay.cli.findings import LEGEND, NUISANCES, explained_lines, note_lines, number, plain, summary_line, table
 from assay.cli.interrupts import interrupts
 from assay.cli.reading import add_reading_flags, say
 from assay.cli.uploading import DATASET_HELP, dataset_of
@@ -37,8 +37,8 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--report", type=Path, metavar="PATH", help="write the report as one HTML page that needs no network")
     parser.add_argument("--parquet", type=Path, metavar="PATH", help="write every hypothesis as Parquet, for pandas or DuckDB")
     parser.add_argument("--name", default="", metavar="TEXT", help="display name of dataset and audit (default: the file's name)")
-    parser.add_argument("--top", type=int, default=20, metavar="N", help="findings to print per view (default 20)")
-    parser.add_argument("--all", action="store_true", help="show every finding by rank, not one per distinct lesson")
+    parser.add_argument("--top", type=int, default=20, metavar="N", help="with --all: findings to print per view (default 20)")
+    parser.add_argument("--all", action="store_true", help="print every finding by rank, as a table, instead of cards")
     parser.add_argument("--json", action="store_true", help="print audit and findings as one JSON object")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     add_reading_flags(parser)
@@ -157,14 +157,17 @@ def export(args: argparse.Namespace, client: Client, audit: Audit) -> None:
 
 
 def show(args: argparse.Namespace, client: Client, audit: Audit) -> None:
-    """Prints audit and findings, as tables or as JSON."""
+    """Prints the audit as cards, all of its findings as tables, or both as JSON."""
+    width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
+    if not args.all and not args.json:
+        told = [line for view in audit.views for line in (summary_line(view, audit), *note_lines(view, width=width))]
+        print("\n".join([*told, "", *card_lines(client.cards(audit), width=width)]))
+        return
     found = {view.view: findings(client, audit, view, args.top, every=args.all) for view in audit.views if view.view is not None}
     if args.json:
-        print(json.dumps({"audit": plain(audit), "findings": {key.value: plain(rows) for key, rows in found.items()}}, indent=1))
+        rows = {key.value: plain(rows) for key, rows in found.items()}
+        print(json.dumps({"audit": plain(audit), "cards": plain(client.cards(audit)), "findings": rows}, indent=1))
         return
-    width = shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns
-    if line := length_line(audit):
-        print("\n".join([*textwrap.wrap(line, width), ""]))
     for view in audit.views:
         print("\n".join([summary_line(view, audit), *note_lines(view, width=width)]))
         rows = found.get(view.view, []) if view.view else []
@@ -201,7 +204,8 @@ def next_steps(audit: Audit, args: argparse.Namespace) -> str:
     lines = [
         f"read it             {'open ' + str(args.report) if args.report else f'assay audits show {short} --report report.html'}",
         f"see the evidence    assay audits show {short} --hypothesis ID",
-        f"say what is wanted  assay decide {short} ID explain-away|amplify|keep --note WHY",
+        f"say what is wanted  assay decide {short} ID explain-away|amplify|keep --note WHY, or decide in the report",
+        f"all findings        assay audits show {short} --all",
         f"test your own       assay test {audit.dataset} --concept examples.jsonl",
     ]
     return "\n".join(lines)

@@ -24,6 +24,7 @@
 | `audit`, `test`                                  | everything that a dataset teaches, or one stated hypothesis     |
 | `operation`, `operations`                        | long work that goes on on the server, found again by its name   |
 | `audits`, `get_audit`, `delete_audit`            | audits that were made                                           |
+| `cards`                                          | what one found, in sentences, as its report begins              |
 | `hypotheses`, `hypothesis`                       | what one found, and the evidence for it                         |
 | `decide`, `decisions`                            | decisions on the concepts that were found                       |
 | `export_audit`                                   | the report as HTML, all hypotheses as Parquet                   |

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset, to_wire
+from assay.cards import Card
 from assay.client.connection import Connection
 from assay.client.operations import Operation
 from assay.hypotheses import Decision, DecisionMode, Hypothesis
@@ -192,6 +193,17 @@ class AuditMethods(Connection):
         request = service.ListHypothesesRequest(parent=parent, filter=filter, order_by=order_by, page_size=page_size)
         for message in self._pages(self._audits.ListHypotheses, request, "hypotheses", timeout):
             yield Hypothesis.from_proto(message)
+
+    def cards(self, audit: Named | str, *, timeout: float | None = None) -> list[Card]:
+        """What an audit found as cards, in the order of reading: the statements that the report begins with.
+
+        Args:
+            audit: the audit, or its name.
+            timeout: timeout in seconds; the server reads the pairs that cards show again.
+        """
+        request = service.ListCardsRequest(name=resource(audit, "audits"))
+        answer = self._call(self._audits.ListCards, request, timeout, self._timeouts.score)
+        return [Card.from_proto(message) for message in answer.cards]
 
     def hypothesis(self, hypothesis: Named | str, *, highlights: bool = False, timeout: float | None = None) -> Hypothesis:
         """One hypothesis with the pairs that speak for and against it; with `highlights` where its concept fires in them."""

@@ -350,30 +350,42 @@ class Cost(_message.Message):
     def __init__(self, tokens_read: _Optional[int] = ..., tokens_shared: _Optional[int] = ..., cache_hits: _Optional[int] = ..., pairs_scored: _Optional[int] = ..., scoring_seconds: _Optional[float] = ..., testing_seconds: _Optional[float] = ..., device: _Optional[str] = ...) -> None: ...
 
 class ConceptRef(_message.Message):
-    __slots__ = ("name", "label", "label_method", "detection_score", "features", "size")
+    __slots__ = ("name", "label", "label_method", "detection_score", "features", "size", "named", "named_kind", "named_share")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     LABEL_METHOD_FIELD_NUMBER: _ClassVar[int]
     DETECTION_SCORE_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
+    NAMED_KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMED_SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     label: str
     label_method: str
     detection_score: float
     features: _containers.RepeatedScalarFieldContainer[int]
     size: int
-    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ..., label_method: _Optional[str] = ..., detection_score: _Optional[float] = ..., features: _Optional[_Iterable[int]] = ..., size: _Optional[int] = ...) -> None: ...
+    named: str
+    named_kind: str
+    named_share: float
+    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ..., label_method: _Optional[str] = ..., detection_score: _Optional[float] = ..., features: _Optional[_Iterable[int]] = ..., size: _Optional[int] = ..., named: _Optional[str] = ..., named_kind: _Optional[str] = ..., named_share: _Optional[float] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("name", "label", "features")
+    __slots__ = ("name", "label", "features", "named", "named_kind", "named_share")
     NAME_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    NAMED_FIELD_NUMBER: _ClassVar[int]
+    NAMED_KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMED_SHARE_FIELD_NUMBER: _ClassVar[int]
     name: str
     label: str
     features: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ..., features: _Optional[_Iterable[int]] = ...) -> None: ...
+    named: str
+    named_kind: str
+    named_share: float
+    def __init__(self, name: _Optional[str] = ..., label: _Optional[str] = ..., features: _Optional[_Iterable[int]] = ..., named: _Optional[str] = ..., named_kind: _Optional[str] = ..., named_share: _Optional[float] = ...) -> None: ...
 
 class Effect(_message.Message):
     __slots__ = ("estimate", "low", "high", "z", "p", "q", "q_by", "p_max_t", "reason")
@@ -486,6 +498,79 @@ class Highlight(_message.Message):
     end: int
     value: float
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., value: _Optional[float] = ...) -> None: ...
+
+class Card(_message.Message):
+    __slots__ = ("id", "kind", "title", "sentence", "exceptions", "sureness", "carried", "members", "hypothesis", "concept", "condition", "snippets", "decide")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Card.Kind]
+        KIND_LENGTH: _ClassVar[Card.Kind]
+        KIND_LESSON: _ClassVar[Card.Kind]
+        KIND_NOT_CAUSE: _ClassVar[Card.Kind]
+        KIND_NOT_ESTABLISHED: _ClassVar[Card.Kind]
+        KIND_REST: _ClassVar[Card.Kind]
+    KIND_UNSPECIFIED: Card.Kind
+    KIND_LENGTH: Card.Kind
+    KIND_LESSON: Card.Kind
+    KIND_NOT_CAUSE: Card.Kind
+    KIND_NOT_ESTABLISHED: Card.Kind
+    KIND_REST: Card.Kind
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    SENTENCE_FIELD_NUMBER: _ClassVar[int]
+    EXCEPTIONS_FIELD_NUMBER: _ClassVar[int]
+    SURENESS_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    HYPOTHESIS_FIELD_NUMBER: _ClassVar[int]
+    CONCEPT_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    SNIPPETS_FIELD_NUMBER: _ClassVar[int]
+    DECIDE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: Card.Kind
+    title: str
+    sentence: str
+    exceptions: str
+    sureness: str
+    carried: str
+    members: _containers.RepeatedScalarFieldContainer[str]
+    hypothesis: str
+    concept: str
+    condition: str
+    snippets: _containers.RepeatedCompositeFieldContainer[Snippet]
+    decide: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[Card.Kind, str]] = ..., title: _Optional[str] = ..., sentence: _Optional[str] = ..., exceptions: _Optional[str] = ..., sureness: _Optional[str] = ..., carried: _Optional[str] = ..., members: _Optional[_Iterable[str]] = ..., hypothesis: _Optional[str] = ..., concept: _Optional[str] = ..., condition: _Optional[str] = ..., snippets: _Optional[_Iterable[_Union[Snippet, _Mapping]]] = ..., decide: _Optional[str] = ...) -> None: ...
+
+class Snippet(_message.Message):
+    __slots__ = ("row", "side", "text", "marks", "differs")
+    class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SIDE_UNSPECIFIED: _ClassVar[Snippet.Side]
+        SIDE_CHOSEN: _ClassVar[Snippet.Side]
+        SIDE_REJECTED: _ClassVar[Snippet.Side]
+    SIDE_UNSPECIFIED: Snippet.Side
+    SIDE_CHOSEN: Snippet.Side
+    SIDE_REJECTED: Snippet.Side
+    class Stretch(_message.Message):
+        __slots__ = ("start", "end")
+        START_FIELD_NUMBER: _ClassVar[int]
+        END_FIELD_NUMBER: _ClassVar[int]
+        start: int
+        end: int
+        def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    MARKS_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_FIELD_NUMBER: _ClassVar[int]
+    row: int
+    side: Snippet.Side
+    text: str
+    marks: _containers.RepeatedCompositeFieldContainer[Snippet.Stretch]
+    differs: _containers.RepeatedCompositeFieldContainer[Snippet.Stretch]
+    def __init__(self, row: _Optional[int] = ..., side: _Optional[_Union[Snippet.Side, str]] = ..., text: _Optional[str] = ..., marks: _Optional[_Iterable[_Union[Snippet.Stretch, _Mapping]]] = ..., differs: _Optional[_Iterable[_Union[Snippet.Stretch, _Mapping]]] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("name", "hypothesis", "mode", "strength", "note", "author", "create_time")

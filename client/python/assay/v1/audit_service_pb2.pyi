@@ -207,6 +207,18 @@ class ListHypothesesResponse(_message.Message):
     total_size: int
     def __init__(self, hypotheses: _Optional[_Iterable[_Union[_audit_pb2.Hypothesis, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., total_size: _Optional[int] = ...) -> None: ...
 
+class ListCardsRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ListCardsResponse(_message.Message):
+    __slots__ = ("cards",)
+    CARDS_FIELD_NUMBER: _ClassVar[int]
+    cards: _containers.RepeatedCompositeFieldContainer[_audit_pb2.Card]
+    def __init__(self, cards: _Optional[_Iterable[_Union[_audit_pb2.Card, _Mapping]]] = ...) -> None: ...
+
 class GetHypothesisRequest(_message.Message):
     __slots__ = ("name", "highlights")
     NAME_FIELD_NUMBER: _ClassVar[int]

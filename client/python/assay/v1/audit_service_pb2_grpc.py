@@ -97,6 +97,11 @@ class AuditServiceStub(object):
                 request_serializer=assay_dot_v1_dot_audit__service__pb2.ListHypothesesRequest.SerializeToString,
                 response_deserializer=assay_dot_v1_dot_audit__service__pb2.ListHypothesesResponse.FromString,
                 _registered_method=True)
+        self.ListCards = channel.unary_unary(
+                '/assay.v1.AuditService/ListCards',
+                request_serializer=assay_dot_v1_dot_audit__service__pb2.ListCardsRequest.SerializeToString,
+                response_deserializer=assay_dot_v1_dot_audit__service__pb2.ListCardsResponse.FromString,
+                _registered_method=True)
         self.GetHypothesis = channel.unary_unary(
                 '/assay.v1.AuditService/GetHypothesis',
                 request_serializer=assay_dot_v1_dot_audit__service__pb2.GetHypothesisRequest.SerializeToString,
@@ -218,6 +223,14 @@ class AuditServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCards(self, request, context):
+        """What an audit found as cards, in the order of reading: the few statements that somebody can act on. The model reads their pairs
+        again where it can, to mark where concepts fire.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetHypothesis(self, request, context):
         """One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
         another subject made.
@@ -318,6 +331,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ListHypotheses,
                     request_deserializer=assay_dot_v1_dot_audit__service__pb2.ListHypothesesRequest.FromString,
                     response_serializer=assay_dot_v1_dot_audit__service__pb2.ListHypothesesResponse.SerializeToString,
+            ),
+            'ListCards': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCards,
+                    request_deserializer=assay_dot_v1_dot_audit__service__pb2.ListCardsRequest.FromString,
+                    response_serializer=assay_dot_v1_dot_audit__service__pb2.ListCardsResponse.SerializeToString,
             ),
             'GetHypothesis': grpc.unary_unary_rpc_method_handler(
                     servicer.GetHypothesis,
@@ -671,6 +689,33 @@ class AuditService(object):
             '/assay.v1.AuditService/ListHypotheses',
             assay_dot_v1_dot_audit__service__pb2.ListHypothesesRequest.SerializeToString,
             assay_dot_v1_dot_audit__service__pb2.ListHypothesesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assay.v1.AuditService/ListCards',
+            assay_dot_v1_dot_audit__service__pb2.ListCardsRequest.SerializeToString,
+            assay_dot_v1_dot_audit__service__pb2.ListCardsResponse.FromString,
             options,
             channel_credentials,
             insecure,

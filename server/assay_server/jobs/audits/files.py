@@ -81,10 +81,10 @@ class AuditFiles:
             for view, (head, rows, conditions) in heads.items()
         }
 
-    def parquet(self, name: str, labels: LabelLookup) -> bytes:
-        """All views as one Parquet file, concepts with their labels. Raises as ``tables``."""
+    def parquet(self, name: str, labels: LabelLookup, named: Mapping[str, NamedText] | None = None) -> bytes:
+        """All views as one Parquet file, concepts with their labels and names, as ``exported``. Raises as ``tables``."""
         tables = [self._checked(_table(name, view), rows) for view, (_, rows, _) in self._heads(name).items()]
-        return exported(tables, labels)
+        return exported(tables, labels, named)
 
     def names(self, name: str) -> dict[str, NamedText]:
         """What the dataset calls an audit's concepts and conditions; none where that is not known."""

@@ -214,7 +214,9 @@ class AuditJobs:
 
     async def parquet(self, audit: str) -> bytes:
         """The audit's hypotheses of all views as one Parquet file, one row per test. Raises as ``result``."""
-        return await asyncio.to_thread(self._files.parquet, audit, self._labels)
+        concepts = (row.concept for row in (await self.result(audit)).hypotheses)
+        named = {concept.name: concept.named for concept in concepts if concept.named is not None}
+        return await asyncio.to_thread(self._files.parquet, audit, self._labels, named)
 
     async def decide(
         self,

@@ -19,7 +19,7 @@ import pyarrow as pa
 from assay_server.audit.concentration import UNKNOWN
 from assay_server.audit.findings import Condition, Effects, Evidence, TestedConcept, TestTable, ViewKind
 from assay_server.audit.reason import Reason
-from assay_server.jobs.audits.types import LabelLookup, ViewSummary
+from assay_server.jobs.audits.types import LabelLookup, NamedText, ViewSummary
 from assay_server.store.pairs import read_table, table_bytes
 
 ID_PREFIX = {
@@ -223,18 +223,23 @@ def from_parquet(data: bytes, conditions: bytes, head: TableHead) -> TestTable:
     return from_arrow(read_table(data), read_table(conditions), head)
 
 
-def exported(files: Sequence[bytes], labels: LabelLookup) -> bytes:
+def exported(files: Sequence[bytes], labels: LabelLookup, named: Mapping[str, NamedText] | None = None) -> bytes:
     """Several tables as one Parquet file, in the order given, each concept with its label as of now.
 
-    ``label`` and ``detection_score`` follow ``concept_size``; they are in no stored table, because labels enter no test.
+    ``label``, ``detection_score``, ``named`` and ``named_kind`` follow ``concept_size``; they are in no stored table, because
+    what things are called enters no test. The last two are null where a concept is not in ``named``, which is by concept.
     """
     arrow = pa.concat_tables([read_table(data) for data in files])
-    named = list(zip(arrow["concept"].to_pylist(), map(tuple, arrow["concept_features"].to_pylist()), strict=True))
-    known = {(name, features): labels(name, features) for name, features in dict.fromkeys(named)}
+    concepts = list(zip(arrow["concept"].to_pylist(), map(tuple, arrow["concept_features"].to_pylist()), strict=True))
+    known = {(name, features): labels(name, features) for name, features in dict.fromkeys(concepts)}
     place = arrow.column_names.index("concept_size") + 1
-    scores = pa.array([known[one].detection_score for one in named], pa.float64())
-    arrow = arrow.add_column(place, "label", pa.array([known[one].text for one in named], pa.string()))
-    return table_bytes(arrow.add_column(place + 1, "detection_score", scores))
+    scores = pa.array([known[one].detection_score for one in concepts], pa.float64())
+    arrow = arrow.add_column(place, "label", pa.array([known[one].text for one in concepts], pa.string()))
+    arrow = arrow.add_column(place + 1, "detection_score", scores)
+    called = [(named or {}).get(name) for name, _ in concepts]
+    kinds = pa.array([None if one is None else one.kind for one in called], pa.string())
+    arrow = arrow.add_column(place + 2, "named", pa.array([None if one is None else one.text for one in called], pa.string()))
+    return table_bytes(arrow.add_column(place + 3, "named_kind", kinds))
 
 
 def fingerprint(tables: Mapping[ViewKind, TestTable]) -> str:

@@ -9,6 +9,7 @@ function volcano(figure) {
   // Left to right by effect, so that arrows go where they point.
   points.sort((a, b) => a.item.effect.estimate - b.item.effect.estimate || b.item.effect.p - a.item.effect.p);
   let at = -1;
+  points.forEach(({ node, item }) => node.setAttribute("aria-label", sentence(item)));
 
   function go(index) {
     if (at >= 0) points[at].node.classList.remove("at");
@@ -16,7 +17,6 @@ function volcano(figure) {
     const { node, item } = points[at];
     node.classList.add("at");
     node.id = node.id || "point-" + item.id;
-    node.setAttribute("aria-label", sentence(item));
     plot.setAttribute("aria-activedescendant", node.id);
     readout.textContent = sentence(item);
   }

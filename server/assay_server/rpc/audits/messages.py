@@ -10,6 +10,8 @@ from assay_server.audit.explained import Explained
 from assay_server.audit.families import FamilyCount
 from assay_server.audit.length import Direction
 from assay_server.audit.multiplicity import Procedure
+from assay_server.jobs.audits.cards import Card, CardKind
+from assay_server.jobs.audits.snippets import Snippet
 from assay_server.jobs.audits.tables import COLUMNS
 from assay_server.jobs.audits.types import (
     AuditInfo,
@@ -23,6 +25,7 @@ from assay_server.jobs.audits.types import (
     HypothesisDetail,
     HypothesisRow,
     LengthSummary,
+    NamedText,
     ViewSummary,
 )
 from assay_server.jobs.datasets.types import DatasetInfo
@@ -37,6 +40,7 @@ MAX_NAMED_FEATURES = 64
 
 _STATES = EnumMap(audit_pb2.Audit.State, AuditState)
 _DIRECTIONS = EnumMap(audit_pb2.LengthSummary.Direction, Direction)
+_CARD_KINDS = EnumMap(audit_pb2.Card.Kind, CardKind)
 
 
 def dataset(info: DatasetInfo) -> audit_pb2.Dataset:
@@ -132,6 +136,25 @@ def decision(info: DecisionInfo) -> audit_pb2.Decision:
     )
 
 
+def card(item: Card) -> audit_pb2.Card:
+    """A card with its snippets."""
+    texts = ("id", "title", "sentence", "exceptions", "sureness", "carried", "hypothesis", "concept", "condition", "decide")
+    return audit_pb2.Card(
+        **{name: _sendable(getattr(item, name)) for name in texts},
+        kind=_CARD_KINDS.number(item.kind),
+        members=[_sendable(member) for member in item.members],
+        snippets=[_snippet(one) for one in item.snippets],
+    )
+
+
+def _snippet(item: Snippet) -> audit_pb2.Snippet:
+    side = audit_pb2.Snippet.SIDE_CHOSEN if item.side == "chosen" else audit_pb2.Snippet.SIDE_REJECTED
+    message = audit_pb2.Snippet(row=item.row, side=side, text=_sendable(item.text))
+    message.marks.extend([audit_pb2.Snippet.Stretch(start=start, end=end) for start, end in item.marks])
+    message.differs.extend([audit_pb2.Snippet.Stretch(start=start, end=end) for start, end in item.differs])
+    return message
+
+
 def pair(item: Pair) -> pair_pb2.Pair:
     """A pair as it was uploaded."""
     metadata = {_sendable(key): _sendable(value) for key, value in item.metadata.items()}
@@ -187,11 +210,20 @@ def concept(row: ConceptRow) -> audit_pb2.ConceptRef:
         detection_score=row.label.detection_score,
         features=row.features[:MAX_NAMED_FEATURES],
         size=row.size,
+        **_named(row.named),
     )
 
 
 def _condition(row: ConditionRow) -> audit_pb2.Condition:
-    return audit_pb2.Condition(name=row.name, label=row.label.text, features=row.features[:MAX_NAMED_FEATURES])
+    return audit_pb2.Condition(
+        name=row.name, label=row.label.text, features=row.features[:MAX_NAMED_FEATURES], **_named(row.named)
+    )
+
+
+def _named(named: NamedText | None) -> dict[str, Any]:
+    if named is None:
+        return {}
+    return {"named": _sendable(named.text), "named_kind": named.kind, "named_share": named.share}
 
 
 def _effect(row: EffectRow) -> audit_pb2.Effect:

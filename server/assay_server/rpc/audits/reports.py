@@ -1,4 +1,4 @@
-"""The HTML report of an audit: fetches what the page shows, has the model read the evidence again, and renders.
+"""The HTML report of an audit, and its cards: fetches what they show, has the model read the evidence again, and renders.
 
 Invariants:
 - A report is made even where something is missing: without the dataset it has no texts; without the subject, or while the model
@@ -8,13 +8,15 @@ Invariants:
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from assay_server.errors import FailedPrecondition, NotFound
+from assay_server.jobs.audits.cards import Card
 from assay_server.jobs.audits.types import AuditInfo, AuditResult, MarkedDirection
 from assay_server.jobs.datasets.types import DatasetInfo
 from assay_server.jobs.library import Library
 from assay_server.report import build_report, render_report, wanted_evidence
-from assay_server.report.build import evidence_rows
+from assay_server.report.build import WantedEvidence, card_evidence, cards_with_texts, evidence_rows
 from assay_server.report.model import Sides
 from assay_server.rpc.audits.highlights import Wanted, check_same_subject, read_again
 from assay_server.rpc.state import Loaded
@@ -23,6 +25,7 @@ from assay_server.subject.types import Pair
 HIGHLIGHTED_ROWS = 100
 READING_SHARE = 0.7  # of the time until the call's deadline; the rest is for rendering and sending
 PATIENCE_SECONDS = 30.0  # with a scorer that is busy
+CARD_PATIENCE_SECONDS = 3.0  # the same, where only cards are asked
 
 
 async def render_audit(library: Library, loaded: Loaded, name: str, *, deadline: float | None) -> str:
@@ -39,8 +42,8 @@ async def render_audit(library: Library, loaded: Loaded, name: str, *, deadline:
         FailedPrecondition: it is not done, or failed.
     """
     result = await library.audits.result(name)
-    dataset, pairs = await _texts(library, result)
-    found = await _highlights(result, pairs, loaded, deadline)
+    dataset, pairs = await _texts(library, result, evidence_rows(result))
+    found = await _highlights(result, wanted_evidence(result), pairs, loaded, deadline, PATIENCE_SECONDS)
     decisions = await library.audits.decisions(name)
 
     def render() -> str:
@@ -49,11 +52,20 @@ async def render_audit(library: Library, loaded: Loaded, name: str, *, deadline:
     return await asyncio.to_thread(render)
 
 
-async def _texts(library: Library, result: AuditResult) -> tuple[DatasetInfo, dict[int, Pair]]:
+async def audit_cards(library: Library, loaded: Loaded, name: str, *, deadline: float | None) -> tuple[Card, ...]:
+    """The cards of an audit with their snippets; arguments and errors as `render_audit`."""
+    result = await library.audits.result(name)
+    wanted = await asyncio.to_thread(card_evidence, result)
+    _, pairs = await _texts(library, result, sorted({item.row for item in wanted}))
+    found = await _highlights(result, wanted, pairs, loaded, deadline, CARD_PATIENCE_SECONDS)
+    return await asyncio.to_thread(cards_with_texts, result, pairs=pairs, highlights=found)
+
+
+async def _texts(library: Library, result: AuditResult, rows: list[int]) -> tuple[DatasetInfo, dict[int, Pair]]:
     name = result.info.dataset
     try:
         datasets = library.datasets
-        return await datasets.get(name), await datasets.pairs_at(name, evidence_rows(result))
+        return await datasets.get(name), await datasets.pairs_at(name, rows)
     except NotFound:
         return _gone(result.info), {}
 
@@ -64,7 +76,12 @@ def _gone(info: AuditInfo) -> DatasetInfo:
 
 
 async def _highlights(
-    result: AuditResult, pairs: dict[int, Pair], loaded: Loaded, deadline: float | None
+    result: AuditResult,
+    wanted_items: Sequence[WantedEvidence],
+    pairs: dict[int, Pair],
+    loaded: Loaded,
+    deadline: float | None,
+    patience: float,
 ) -> dict[tuple[str, int], Sides]:
     try:
         check_same_subject(result.info.subject, loaded.scorer.info)
@@ -72,7 +89,7 @@ async def _highlights(
         return {}
     most = loaded.bounds.limits.max_features_per_request
     along = result.directions
-    asked = [item for item in wanted_evidence(result) if item.row in pairs and (item.features or item.concept in along)]
+    asked = [item for item in wanted_items if item.row in pairs and (item.features or item.concept in along)]
     sought: dict[int, tuple[dict[int, None], dict[str, MarkedDirection]]] = {}
     for item in asked:
         if item.row in sought or len(sought) < HIGHLIGHTED_ROWS:
@@ -84,6 +101,6 @@ async def _highlights(
     wanted = {row: Wanted(pairs[row], tuple(features), directions) for row, (features, directions) in sought.items()}
     now = time.monotonic()
     until = None if deadline is None else now + READING_SHARE * (deadline - now)
-    read = await read_again(loaded.scorer, wanted, deadline=until, patience=PATIENCE_SECONDS, partial=True)
+    read = await read_again(loaded.scorer, wanted, deadline=until, patience=patience, partial=True)
     found = ((item, read[item.row]) for item in asked if item.row in read)
     return {(item.hypothesis, item.row): pair.highlights(item.features, item.concept) for item, pair in found}

@@ -19,6 +19,7 @@ from assay_server.rpc.audits.comparisons import comparison, read_comparison
 from assay_server.rpc.audits.exporting import export
 from assay_server.rpc.audits.highlights import Wanted, check_same_subject, read_again
 from assay_server.rpc.audits.hypotheses import check_question, hypotheses_page
+from assay_server.rpc.audits.reports import audit_cards
 from assay_server.rpc.audits.requests import FORMATS, read_decision, read_decisions_parent, read_settings, read_stated, read_uri
 from assay_server.rpc.audits.uploads import PairUpload
 from assay_server.rpc.operations import OperationMessages
@@ -156,6 +157,14 @@ class AuditServicer(audit_service_pb2_grpc.AuditServiceServicer):
         check_question(request)
         result = await self._state.library.audits.result(request.parent)
         return await asyncio.to_thread(hypotheses_page, result, request)
+
+    async def ListCards(
+        self, request: audit_service_pb2.ListCardsRequest, context: Context
+    ) -> audit_service_pb2.ListCardsResponse:
+        """What an audit found, as cards."""
+        name = names.audit_name(request.name, "name")
+        cards = await audit_cards(self._state.library, self._state.loaded, name, deadline=deadline_of(context))
+        return audit_service_pb2.ListCardsResponse(cards=[audit_messages.card(one) for one in cards])
 
     async def GetHypothesis(
         self, request: audit_service_pb2.GetHypothesisRequest, context: Context

@@ -19,7 +19,7 @@ from assay_server.jobs.audits.tables import (
     parse_hypothesis_id,
     to_parquet,
 )
-from assay_server.jobs.audits.types import LabelText
+from assay_server.jobs.audits.types import LabelText, NamedText
 
 
 def make_effects(rng: np.random.Generator, rows: int, p_max_t: bool) -> Effects:
@@ -131,7 +131,8 @@ def test_pandas_reads_all_views_of_an_audit_as_one_table() -> None:
     tables = [make_table(ViewKind.GLOBAL, 4), make_table(ViewKind.PROMPT_CONDITIONED, 6, controlled=True)]
     labels = {"cluster/0": LabelText("bold", "by hand", 0.75), "cluster/1": LabelText("no score")}
     files = [to_parquet(table)[0] for table in tables]
-    frame = pd.read_parquet(io.BytesIO(exported(files, lambda name, features: labels.get(name, LabelText()))))
+    named = {"cluster/0": NamedText("bold text", "descriptor", 0.9)}
+    frame = pd.read_parquet(io.BytesIO(exported(files, lambda name, features: labels.get(name, LabelText()), named)))
     assert list(frame["id"]) == [f"global-{i}" for i in range(1, 5)] + [f"prompt-{i}" for i in range(1, 7)]
     assert frame["raw_estimate"].tolist()[4:] == tables[1].raw.estimate.tolist()
     assert frame["condition"].isna().tolist() == [True] * 4 + [False] * 6
@@ -140,6 +141,8 @@ def test_pandas_reads_all_views_of_an_audit_as_one_table() -> None:
     scored = frame["detection_score"].notna()
     assert scored.tolist() == (frame["label"] == "bold").tolist()
     assert frame.columns.tolist().index("label") == frame.columns.tolist().index("concept_size") + 1
+    assert (frame["named"] == "bold text").tolist() == (frame["label"] == "bold").tolist()
+    assert (frame["named_kind"] == "descriptor").tolist() == frame["named"].notna().tolist()
     assert set(frame["raw_reason"]) <= {reason.text for reason in Reason}
 
 

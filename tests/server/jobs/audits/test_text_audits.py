@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from assay_server.audit.families import Family, family_of
 from assay_server.audit.findings import ViewKind
-from assay_server.errors import NotFound
+from assay_server.errors import InvalidItem, NotFound
 from assay_server.jobs.audits.types import AuditInfo, AuditSettings, ConceptFamily, HypothesisRow
 from assay_server.jobs.library import Library
 from assay_server.scorer import Scorer
@@ -131,3 +131,15 @@ async def test_a_stated_descriptor_that_does_not_exist_is_refused(tmp_path: Path
         for concept in ("text/nothing", "word/one two three four"):
             with pytest.raises(NotFound):
                 await library.audits.test(dataset, concept, None, AuditSettings())
+
+
+async def test_a_request_is_another_one_with_other_families(tmp_path: Path, scorer: Scorer) -> None:
+    """Stored requests of releases that knew two families are known again; `tests/e2e/test_data_directory.py` holds that."""
+    async with open_library(tmp_path, scorer) as library:
+        dataset = await upload(library, polite(40))
+        first = await library.audits.create(dataset, GLOBAL, request_id="a")
+        assert (await library.audits.create(dataset, GLOBAL, request_id="a")).name == first.name
+        for families in (SAE, (ConceptFamily.WORDS,)):
+            with pytest.raises(InvalidItem) as refused:
+                await library.audits.create(dataset, replace(GLOBAL, families=families), request_id="a")
+            assert refused.value.reason == "REQUEST_ID_REUSED"

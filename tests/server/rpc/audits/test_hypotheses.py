@@ -107,6 +107,18 @@ async def test_a_hypothesis_comes_with_the_pairs_for_and_against_it(harness: Har
     assert harness.scorer.started == 0
 
 
+async def test_cards_come_in_the_order_of_reading_under_the_ids_of_their_hypotheses(harness: Harness) -> None:
+    name = await audited(harness)
+    cards = (await harness.audits.ListCards(service.ListCardsRequest(name=name))).cards
+    lessons = [card for card in cards if card.kind == audit_pb2.Card.KIND_LESSON]
+    assert cards[: len(lessons)] == lessons
+    assert [card.kind for card in cards[len(lessons) :]] == [audit_pb2.Card.KIND_REST]
+    first = lessons[0]
+    assert (first.id, first.concept) == ("global-1", "feature/1")
+    assert first.sentence.startswith("Less of something unnamed (feature 1), over all pairs: the effect is −0.490 (mean signed")
+    assert first.decide == f"assay decide {first.hypothesis} explain-away"
+
+
 async def test_highlights_lie_where_the_features_fire_in_each_response(harness: Harness) -> None:
     name = await audited(harness)
     request = service.GetHypothesisRequest(name=f"{name}/hypotheses/global-3", highlights=True)

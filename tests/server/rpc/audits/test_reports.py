@@ -9,8 +9,10 @@ from assay_server.config import ServerConfig
 from assay_server.jobs.audits.jobs import AuditJobs
 from assay_server.jobs.audits.types import AuditResult
 from assay_server.labelling.labels import Labels
+from assay_server.report import build_report
+from assay_server.report.card_list import cards_of
 from assay_server.rpc.audits.highlights import Wanted, read_again
-from assay_server.rpc.audits.reports import render_audit
+from assay_server.rpc.audits.reports import audit_cards, render_audit
 from assay_server.rpc.state import Loaded, limits_in_force
 from assay_server.scorer import Scored, ScoreOptions, Scorer
 from assay_server.store.concepts import ConceptKind, StoredConcept
@@ -64,3 +66,12 @@ async def test_evidence_and_report_show_where_a_direction_fires(tmp_path: Path, 
         page = await render_audit(library, loaded, done.name, deadline=None)
         plain = await render_audit(replace(library, audits=Undirected(library.audits)), loaded, done.name, deadline=None)
         assert len(page) > len(plain)
+
+        cards = await audit_cards(library, loaded, done.name, deadline=None)
+        marks = [snippet.text[start:end] for card in cards for snippet in card.snippets for start, end in snippet.marks]
+        assert marks
+        bare = await audit_cards(replace(library, audits=Undirected(library.audits)), loaded, done.name, deadline=None)
+        assert [replace(card, snippets=()) for card in bare] == [replace(card, snippets=()) for card in cards]
+        assert not any(snippet.marks for card in bare for snippet in card.snippets)
+        report = build_report(await library.audits.result(done.name), await library.datasets.get(done.dataset), pairs={})
+        assert list(cards_of(report)) == [replace(card, snippets=()) for card in cards], "the page and the wire say the same"

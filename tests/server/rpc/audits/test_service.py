@@ -280,6 +280,7 @@ async def test_an_argument_that_cannot_be_is_refused_before_the_jobs_see_it(harn
         ("GetAudit", service.GetAuditRequest(name="audits/none")),
         ("DeleteAudit", service.DeleteAuditRequest(name="audits/none")),
         ("ListHypotheses", service.ListHypothesesRequest(parent="audits/none")),
+        ("ListCards", service.ListCardsRequest(name="audits/none")),
         ("GetHypothesis", service.GetHypothesisRequest(name="audits/none/hypotheses/global-1")),
         ("ListDecisions", service.ListDecisionsRequest(parent="audits/none")),
     ],

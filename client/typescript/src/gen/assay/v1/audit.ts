@@ -732,6 +732,12 @@ export interface ConceptRef {
   features: number[];
   /** Features that it holds. */
   size: number;
+  /** What it is called by what can be seen of it; "" where nothing is known. */
+  named: string;
+  /** Where `named` comes from: "descriptor", "words", "label", "metadata", "tokens"; "" for nowhere. */
+  namedKind: string;
+  /** How much of the concept `named` covers, in [0, 1]; unset where that was not measured. */
+  namedShare?: number | undefined;
 }
 
 /** Where a hypothesis holds. */
@@ -742,6 +748,12 @@ export interface Condition {
   label: string;
   /** The features that tell it apart, strongest first; none for metadata. */
   features: number[];
+  /** As in ConceptRef. */
+  named: string;
+  /** As in ConceptRef. */
+  namedKind: string;
+  /** As in ConceptRef. */
+  namedShare?: number | undefined;
 }
 
 /** An effect and how sure it is. */
@@ -903,6 +915,165 @@ export interface Highlight {
   end: number;
   /** The largest activation of the concept's features on it; for a direction, how far its inner product passes the threshold. */
   value: number;
+}
+
+/** One statement of what an audit found, in sentences: what somebody can act on. The report and the terminal show the same. */
+export interface Card {
+  /** The id of the hypothesis that leads it, "global-3"; "length" and "rest" have none. No id comes twice in an audit. */
+  id: string;
+  /** What it is about. */
+  kind: Card_Kind;
+  /** In a few words. Names in it are the data's own, as in every text of a card. */
+  title: string;
+  /** In full. */
+  sentence: string;
+  /** Where it does not hold; "" if nothing is known. */
+  exceptions: string;
+  /** How sure it is. */
+  sureness: string;
+  /** By how many pairs it is carried; "" if that was not measured. */
+  carried: string;
+  /** Names of what it is made of, the lead first. */
+  members: string[];
+  /** The lead: "audits/{audit}/hypotheses/{id}"; "" where none leads. */
+  hypothesis: string;
+  /** ConceptRef.name of the lead. */
+  concept: string;
+  /** Condition.name of the lead; "" for everywhere. */
+  condition: string;
+  /** Where it shows, two at most; none where the dataset is gone. */
+  snippets: Snippet[];
+  /** The command that takes it out of the learning signal; "" where there is nothing to decide. */
+  decide: string;
+}
+
+/** What a card is about. */
+export enum Card_Kind {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED = "KIND_UNSPECIFIED",
+  /** LENGTH - The length of responses alone. */
+  LENGTH = "KIND_LENGTH",
+  /** LESSON - A distinct lesson. */
+  LESSON = "KIND_LESSON",
+  /** NOT_CAUSE - What is not the cause: raw findings that length, or what else is controlled for, explains. */
+  NOT_CAUSE = "KIND_NOT_CAUSE",
+  /** NOT_ESTABLISHED - What came close to a finding, and lessons that resampling does not return. */
+  NOT_ESTABLISHED = "KIND_NOT_ESTABLISHED",
+  /** REST - How much is left. */
+  REST = "KIND_REST",
+  UNRECOGNIZED = "UNRECOGNIZED",
+}
+
+export function card_KindFromJSON(object: any): Card_Kind {
+  switch (object) {
+    case 0:
+    case "KIND_UNSPECIFIED":
+      return Card_Kind.UNSPECIFIED;
+    case 1:
+    case "KIND_LENGTH":
+      return Card_Kind.LENGTH;
+    case 2:
+    case "KIND_LESSON":
+      return Card_Kind.LESSON;
+    case 3:
+    case "KIND_NOT_CAUSE":
+      return Card_Kind.NOT_CAUSE;
+    case 4:
+    case "KIND_NOT_ESTABLISHED":
+      return Card_Kind.NOT_ESTABLISHED;
+    case 5:
+    case "KIND_REST":
+      return Card_Kind.REST;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Card_Kind.UNRECOGNIZED;
+  }
+}
+
+export function card_KindToNumber(object: Card_Kind): number {
+  switch (object) {
+    case Card_Kind.UNSPECIFIED:
+      return 0;
+    case Card_Kind.LENGTH:
+      return 1;
+    case Card_Kind.LESSON:
+      return 2;
+    case Card_Kind.NOT_CAUSE:
+      return 3;
+    case Card_Kind.NOT_ESTABLISHED:
+      return 4;
+    case Card_Kind.REST:
+      return 5;
+    case Card_Kind.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** A window of one response, about 160 characters. */
+export interface Snippet {
+  /** The pair's place in the dataset, from 0. */
+  row: number;
+  /** Which response. */
+  side: Snippet_Side;
+  /** The window, with an ellipsis where something is cut off. */
+  text: string;
+  /** Where the concept fires, ascending. */
+  marks: Snippet_Stretch[];
+  /** Words that the other response does not have there, ascending. */
+  differs: Snippet_Stretch[];
+}
+
+/** A response of a pair. */
+export enum Snippet_Side {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED = "SIDE_UNSPECIFIED",
+  /** CHOSEN - The chosen one. */
+  CHOSEN = "SIDE_CHOSEN",
+  /** REJECTED - The rejected one. */
+  REJECTED = "SIDE_REJECTED",
+  UNRECOGNIZED = "UNRECOGNIZED",
+}
+
+export function snippet_SideFromJSON(object: any): Snippet_Side {
+  switch (object) {
+    case 0:
+    case "SIDE_UNSPECIFIED":
+      return Snippet_Side.UNSPECIFIED;
+    case 1:
+    case "SIDE_CHOSEN":
+      return Snippet_Side.CHOSEN;
+    case 2:
+    case "SIDE_REJECTED":
+      return Snippet_Side.REJECTED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Snippet_Side.UNRECOGNIZED;
+  }
+}
+
+export function snippet_SideToNumber(object: Snippet_Side): number {
+  switch (object) {
+    case Snippet_Side.UNSPECIFIED:
+      return 0;
+    case Snippet_Side.CHOSEN:
+      return 1;
+    case Snippet_Side.REJECTED:
+      return 2;
+    case Snippet_Side.UNRECOGNIZED:
+    default:
+      return -1;
+  }
+}
+
+/** A stretch of `text`, in Unicode code points. */
+export interface Snippet_Stretch {
+  /** Its first character. */
+  start: number;
+  /** Past its last. */
+  end: number;
 }
 
 /** What somebody wants done about a concept. */
@@ -2906,7 +3077,17 @@ export const Cost: MessageFns<Cost> = {
 };
 
 function createBaseConceptRef(): ConceptRef {
-  return { name: "", label: "", labelMethod: "", detectionScore: undefined, features: [], size: 0 };
+  return {
+    name: "",
+    label: "",
+    labelMethod: "",
+    detectionScore: undefined,
+    features: [],
+    size: 0,
+    named: "",
+    namedKind: "",
+    namedShare: undefined,
+  };
 }
 
 export const ConceptRef: MessageFns<ConceptRef> = {
@@ -2932,6 +3113,15 @@ export const ConceptRef: MessageFns<ConceptRef> = {
     }
     if (message.size !== 0) {
       writer.uint32(48).int32(message.size);
+    }
+    if (message.named !== "") {
+      writer.uint32(58).string(message.named);
+    }
+    if (message.namedKind !== "") {
+      writer.uint32(66).string(message.namedKind);
+    }
+    if (message.namedShare !== undefined) {
+      writer.uint32(73).double(message.namedShare);
     }
     return writer;
   },
@@ -3007,6 +3197,30 @@ export const ConceptRef: MessageFns<ConceptRef> = {
             message.size = reader.int32();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.named = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.namedKind = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.namedShare = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3030,12 +3244,15 @@ export const ConceptRef: MessageFns<ConceptRef> = {
     message.detectionScore = object.detectionScore ?? undefined;
     message.features = object.features?.map((e) => e) || [];
     message.size = object.size ?? 0;
+    message.named = object.named ?? "";
+    message.namedKind = object.namedKind ?? "";
+    message.namedShare = object.namedShare ?? undefined;
     return message;
   },
 };
 
 function createBaseCondition(): Condition {
-  return { name: "", label: "", features: [] };
+  return { name: "", label: "", features: [], named: "", namedKind: "", namedShare: undefined };
 }
 
 export const Condition: MessageFns<Condition> = {
@@ -3052,6 +3269,15 @@ export const Condition: MessageFns<Condition> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    if (message.named !== "") {
+      writer.uint32(34).string(message.named);
+    }
+    if (message.namedKind !== "") {
+      writer.uint32(42).string(message.namedKind);
+    }
+    if (message.namedShare !== undefined) {
+      writer.uint32(49).double(message.namedShare);
     }
     return writer;
   },
@@ -3103,6 +3329,30 @@ export const Condition: MessageFns<Condition> = {
 
             break;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.named = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.namedKind = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.namedShare = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3123,6 +3373,9 @@ export const Condition: MessageFns<Condition> = {
     message.name = object.name ?? "";
     message.label = object.label ?? "";
     message.features = object.features?.map((e) => e) || [];
+    message.named = object.named ?? "";
+    message.namedKind = object.namedKind ?? "";
+    message.namedShare = object.namedShare ?? undefined;
     return message;
   },
 };
@@ -3910,6 +4163,389 @@ export const Highlight: MessageFns<Highlight> = {
     message.start = object.start ?? 0;
     message.end = object.end ?? 0;
     message.value = object.value ?? 0;
+    return message;
+  },
+};
+
+function createBaseCard(): Card {
+  return {
+    id: "",
+    kind: Card_Kind.UNSPECIFIED,
+    title: "",
+    sentence: "",
+    exceptions: "",
+    sureness: "",
+    carried: "",
+    members: [],
+    hypothesis: "",
+    concept: "",
+    condition: "",
+    snippets: [],
+    decide: "",
+  };
+}
+
+export const Card: MessageFns<Card> = {
+  encode(message: Card, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.kind !== Card_Kind.UNSPECIFIED) {
+      writer.uint32(16).int32(card_KindToNumber(message.kind));
+    }
+    if (message.title !== "") {
+      writer.uint32(26).string(message.title);
+    }
+    if (message.sentence !== "") {
+      writer.uint32(34).string(message.sentence);
+    }
+    if (message.exceptions !== "") {
+      writer.uint32(42).string(message.exceptions);
+    }
+    if (message.sureness !== "") {
+      writer.uint32(50).string(message.sureness);
+    }
+    if (message.carried !== "") {
+      writer.uint32(58).string(message.carried);
+    }
+    for (const v of message.members) {
+      writer.uint32(66).string(v!);
+    }
+    if (message.hypothesis !== "") {
+      writer.uint32(74).string(message.hypothesis);
+    }
+    if (message.concept !== "") {
+      writer.uint32(82).string(message.concept);
+    }
+    if (message.condition !== "") {
+      writer.uint32(90).string(message.condition);
+    }
+    for (const v of message.snippets) {
+      Snippet.encode(v!, writer.uint32(98).fork()).join();
+    }
+    if (message.decide !== "") {
+      writer.uint32(106).string(message.decide);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Card {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCard();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.kind = card_KindFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.title = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.sentence = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.exceptions = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.sureness = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.carried = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.members.push(reader.string());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.hypothesis = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.concept = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.condition = reader.string();
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.snippets.push(Snippet.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.decide = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Card>): Card {
+    return Card.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Card>): Card {
+    const message = createBaseCard();
+    message.id = object.id ?? "";
+    message.kind = object.kind ?? Card_Kind.UNSPECIFIED;
+    message.title = object.title ?? "";
+    message.sentence = object.sentence ?? "";
+    message.exceptions = object.exceptions ?? "";
+    message.sureness = object.sureness ?? "";
+    message.carried = object.carried ?? "";
+    message.members = object.members?.map((e) => e) || [];
+    message.hypothesis = object.hypothesis ?? "";
+    message.concept = object.concept ?? "";
+    message.condition = object.condition ?? "";
+    message.snippets = object.snippets?.map((e) => Snippet.fromPartial(e)) || [];
+    message.decide = object.decide ?? "";
+    return message;
+  },
+};
+
+function createBaseSnippet(): Snippet {
+  return { row: 0, side: Snippet_Side.UNSPECIFIED, text: "", marks: [], differs: [] };
+}
+
+export const Snippet: MessageFns<Snippet> = {
+  encode(message: Snippet, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.row !== 0) {
+      writer.uint32(8).int64(message.row);
+    }
+    if (message.side !== Snippet_Side.UNSPECIFIED) {
+      writer.uint32(16).int32(snippet_SideToNumber(message.side));
+    }
+    if (message.text !== "") {
+      writer.uint32(26).string(message.text);
+    }
+    for (const v of message.marks) {
+      Snippet_Stretch.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.differs) {
+      Snippet_Stretch.encode(v!, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Snippet {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnippet();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.row = longToNumber(reader.int64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.side = snippet_SideFromJSON(reader.int32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.marks.push(Snippet_Stretch.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.differs.push(Snippet_Stretch.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Snippet>): Snippet {
+    return Snippet.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Snippet>): Snippet {
+    const message = createBaseSnippet();
+    message.row = object.row ?? 0;
+    message.side = object.side ?? Snippet_Side.UNSPECIFIED;
+    message.text = object.text ?? "";
+    message.marks = object.marks?.map((e) => Snippet_Stretch.fromPartial(e)) || [];
+    message.differs = object.differs?.map((e) => Snippet_Stretch.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseSnippet_Stretch(): Snippet_Stretch {
+  return { start: 0, end: 0 };
+}
+
+export const Snippet_Stretch: MessageFns<Snippet_Stretch> = {
+  encode(message: Snippet_Stretch, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.start !== 0) {
+      writer.uint32(8).int32(message.start);
+    }
+    if (message.end !== 0) {
+      writer.uint32(16).int32(message.end);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Snippet_Stretch {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnippet_Stretch();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.start = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.end = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<Snippet_Stretch>): Snippet_Stretch {
+    return Snippet_Stretch.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Snippet_Stretch>): Snippet_Stretch {
+    const message = createBaseSnippet_Stretch();
+    message.start = object.start ?? 0;
+    message.end = object.end ?? 0;
     return message;
   },
 };

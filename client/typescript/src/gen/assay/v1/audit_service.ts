@@ -26,6 +26,7 @@ import { Operation } from "../../google/longrunning/operations.js";
 import {
   Audit,
   AuditOptions,
+  Card,
   ConceptFamily,
   conceptFamilyFromJSON,
   conceptFamilyToNumber,
@@ -260,6 +261,18 @@ export interface ListHypothesesResponse {
   nextPageToken: string;
   /** Hypotheses that match, on all pages. */
   totalSize: number;
+}
+
+/** Asks for the cards of an audit. */
+export interface ListCardsRequest {
+  /** "audits/{id}". */
+  name: string;
+}
+
+/** The cards; a few dozen at most. */
+export interface ListCardsResponse {
+  /** In the order of reading. */
+  cards: Card[];
 }
 
 /** Asks for one hypothesis. */
@@ -2100,6 +2113,116 @@ export const ListHypothesesResponse: MessageFns<ListHypothesesResponse> = {
   },
 };
 
+function createBaseListCardsRequest(): ListCardsRequest {
+  return { name: "" };
+}
+
+export const ListCardsRequest: MessageFns<ListCardsRequest> = {
+  encode(message: ListCardsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCardsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCardsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListCardsRequest>): ListCardsRequest {
+    return ListCardsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCardsRequest>): ListCardsRequest {
+    const message = createBaseListCardsRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseListCardsResponse(): ListCardsResponse {
+  return { cards: [] };
+}
+
+export const ListCardsResponse: MessageFns<ListCardsResponse> = {
+  encode(message: ListCardsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.cards) {
+      Card.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListCardsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListCardsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.cards.push(Card.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create(base?: DeepPartial<ListCardsResponse>): ListCardsResponse {
+    return ListCardsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListCardsResponse>): ListCardsResponse {
+    const message = createBaseListCardsResponse();
+    message.cards = object.cards?.map((e) => Card.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 function createBaseGetHypothesisRequest(): GetHypothesisRequest {
   return { name: "", highlights: false };
 }
@@ -3001,6 +3124,19 @@ export const AuditServiceService = {
     responseDeserialize: (value: Buffer): ListHypothesesResponse => ListHypothesesResponse.decode(value),
   },
   /**
+   * What an audit found as cards, in the order of reading: the few statements that somebody can act on. The model reads their pairs
+   * again where it can, to mark where concepts fire.
+   */
+  listCards: {
+    path: "/assay.v1.AuditService/ListCards" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListCardsRequest): Buffer => Buffer.from(ListCardsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListCardsRequest => ListCardsRequest.decode(value),
+    responseSerialize: (value: ListCardsResponse): Buffer => Buffer.from(ListCardsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListCardsResponse => ListCardsResponse.decode(value),
+  },
+  /**
    * One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
    * another subject made.
    */
@@ -3098,6 +3234,11 @@ export interface AuditServiceServer extends UntypedServiceImplementation {
   testHypothesis: handleUnaryCall<TestHypothesisRequest, Operation>;
   /** An audit's hypotheses, page by page. */
   listHypotheses: handleUnaryCall<ListHypothesesRequest, ListHypothesesResponse>;
+  /**
+   * What an audit found as cards, in the order of reading: the few statements that somebody can act on. The model reads their pairs
+   * again where it can, to mark where concepts fire.
+   */
+  listCards: handleUnaryCall<ListCardsRequest, ListCardsResponse>;
   /**
    * One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that
    * another subject made.
@@ -3319,6 +3460,25 @@ export interface AuditServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListHypothesesResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * What an audit found as cards, in the order of reading: the few statements that somebody can act on. The model reads their pairs
+   * again where it can, to mark where concepts fire.
+   */
+  listCards(
+    request: ListCardsRequest,
+    callback: (error: ServiceError | null, response: ListCardsResponse) => void,
+  ): ClientUnaryCall;
+  listCards(
+    request: ListCardsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListCardsResponse) => void,
+  ): ClientUnaryCall;
+  listCards(
+    request: ListCardsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListCardsResponse) => void,
   ): ClientUnaryCall;
   /**
    * One hypothesis with its evidence. Errors: FAILED_PRECONDITION (SUBJECT_CHANGED) where highlights are asked of an audit that

@@ -1,6 +1,6 @@
 """Numbers for people: true minus signs, thousands separators, no more digits than are certain.
 
-`assets/format.js` does the same in the browser; a test compares the two.
+`report/assets/format.js` does the same in the browser; a test compares the two.
 """
 
 from __future__ import annotations

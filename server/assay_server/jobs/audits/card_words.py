@@ -1,0 +1,162 @@
+"""The sentences of cards, from a hypothesis and its members: plain English, the same on the page and in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from assay_server import figures
+from assay_server.audit.findings import ViewKind
+from assay_server.jobs.audits.naming import concept_name, counts_more, family, listed, quantified, where_words
+from assay_server.jobs.audits.types import AuditSettings, HypothesisRow, LengthSummary, Nuisance
+
+EFFECT_UNITS = {
+    ViewKind.GLOBAL: "mean signed disparity, from −1 to +1",
+    ViewKind.FEATURE_CONDITIONED: "mean inside minus mean outside",
+    ViewKind.PROMPT_CONDITIONED: "mean inside minus mean outside, in standard deviations",
+    ViewKind.STATED: "mean signed disparity",
+}
+NEARLY_ALL, MANY = 0.5, 0.1  # shares of pairs that show it and are "almost everywhere" and "many pairs"
+FEW_CARRY = 0.1  # share of pairs that carry half of it, and are few
+MEMBERS = 4
+
+
+def is_less(row: HypothesisRow) -> bool:
+    """Whether chosen responses have less of it."""
+    return row.effect.estimate < 0
+
+
+def member_names(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> list[str]:
+    """What goes along with a lead, the lead first, each name once, names from tokens last; what goes the other way says so."""
+    told = dict.fromkeys([concept_name(lead.concept).text])
+    ranked = sorted(others, key=lambda other: concept_name(other.concept).kind in ("tokens", ""))
+    for other in ranked:
+        name = concept_name(other.concept)
+        if name.known and name.text.casefold() not in {one.casefold() for one in told}:
+            turned = is_less(other) != is_less(lead)
+            told.setdefault(quantified(name, less=is_less(other)) if turned else name.text)
+    return list(told)
+
+
+def title(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
+    """ "More formatting, almost everywhere", "Less “sorry” where topic = cooking"."""
+    return f"{_subject(lead, others)}{_scope(lead)}"
+
+
+def sentence(lead: HypothesisRow, others: Sequence[HypothesisRow], names: Sequence[str]) -> str:
+    """The title, what it is made of, and how often."""
+    head = title(lead, others)
+    than = " than elsewhere" if lead.condition is not None and lead.view is not ViewKind.STATED else ""
+    often = how_often(lead)
+    if _family(lead, others):
+        return f"{head}{than}: {listed(list(names), limit=MEMBERS)}; {often}."
+    along = f" Along with it: {listed(list(names[1:]), limit=MEMBERS)}." if len(names) > 1 else ""
+    return f"{head}{than}: {often}.{along}"
+
+
+def how_often(row: HypothesisRow) -> str:
+    """In which share of pairs one response has it and the other does not; the effect with its unit where that was not counted."""
+    chosen, rejected = row.only_chosen, row.only_rejected
+    if chosen is None or rejected is None or not row.inside or not chosen + rejected:
+        return f"the effect is {figures.signed(row.effect.estimate)} ({EFFECT_UNITS[row.view]})"
+    less, whole = is_less(row), row.inside
+    ahead, behind = (rejected, chosen) if less else (chosen, rejected)
+    winner, loser = ("rejected", "chosen") if less else ("chosen", "rejected")
+    pairs = "pairs" if row.condition is None else f"the {figures.plural(whole, 'pair')} there"
+    verb = f"{winner} has more of it than {loser}" if counts_more(row.concept) else f"{winner} has it and {loser} does not"
+    told = f"{verb} in {figures.share(ahead, whole)} of {pairs}, the reverse in {figures.share(behind, whole)}"
+    if ahead < behind:
+        told += "; elsewhere the reverse is more common still" if row.condition is not None else _turned(row)
+    return told
+
+
+def sureness(row: HypothesisRow, settings: AuditSettings) -> str:
+    """How sure it is, in a line."""
+    effect = row.effect
+    if effect.reason:
+        return f"It could not be tested: {effect.reason.rstrip('.')}."
+    q = f"{'p' if row.view is ViewKind.STATED else 'q'} {'= ' if effect.q > 0 else ''}{figures.probability(effect.q)}"
+    words = controlled_words(settings)
+    control = f"controlled for {words}" if row.controlled is not None and words else "nothing was controlled for"
+    if row.lesson_stability is None:
+        return _sentence(f"{control}; {q}")
+    return _sentence(f"returned in {figures.share(row.lesson_stability, 1.0)} of resamples; {q}; {control}")
+
+
+def carried(row: HypothesisRow) -> str:
+    """By how many pairs it is carried, and so whether filtering would take it out; "" where that was not measured."""
+    if row.carried_by is None:
+        return ""
+    told = f"Half of it is carried by {figures.share(row.carried_by, 1.0)} of the pairs"
+    left = row.left_without_top
+    if left is not None:
+        told += f"; without the strongest 5%, {figures.share(left, 1.0)} of it is left"
+    few = row.carried_by <= FEW_CARRY and (left is None or left <= NEARLY_ALL)
+    return f"{told}: filtering {'them would take most of it out' if few else 'single pairs would not take it out'}."
+
+
+def exception(row: HypothesisRow) -> str:
+    """What a conditioned finding of the same concept, the other way round, says of a global one: where it does not hold."""
+    words, name = where_words(row.condition) if row.condition is not None else ("", "everywhere")
+    chosen, rejected = row.only_chosen, row.only_rejected
+    if chosen is not None and rejected is not None and row.inside and (chosen < rejected) == is_less(row) and chosen != rejected:
+        return f"the reverse {words} {name}"
+    return f"weaker {words} {name}"
+
+
+def length_words(length: LengthSummary) -> tuple[str, str, str]:
+    """Title, sentence and sureness of what length alone says."""
+    longer = length.direction == "longer"
+    ahead, behind = (length.longer, length.shorter) if longer else (length.shorter, length.longer)
+    names = ("longer", "shorter") if longer else ("shorter", "longer")
+    head = f"{names[0].capitalize()} responses"
+    told = (
+        f"{head}: the chosen one has {length.ratio:.2f} times the tokens of the rejected one (median); it is {names[0]} in "
+        f"{figures.share(ahead, 1.0)} of pairs, {names[1]} in {figures.share(behind, 1.0)}."
+    )
+    right = length.accuracy if longer else 1 - length.accuracy
+    sure = f"“The {names[0]} one wins” is right for {figures.share(right, 1.0)} of pairs; p "
+    sure += f"{'= ' if length.p > 0 else ''}{figures.probability(length.p)}"
+    if length.information_left is not None:
+        sure += f"; controlling for it leaves {figures.share(length.information_left, 1.0)} of the pairs' information"
+    return head, told, sure + "."
+
+
+def controlled_words(settings: AuditSettings) -> str:
+    """What is controlled for: "length", "length and formatting", "" for nothing."""
+    return " and ".join("formatting" if one is Nuisance.FORMAT else one.value for one in settings.nuisances)
+
+
+def _subject(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
+    group = _family(lead, others)
+    text = (
+        f"{'less' if is_less(lead) else 'more'} {group}" if group else quantified(concept_name(lead.concept), less=is_less(lead))
+    )
+    return text[0].upper() + text[1:]
+
+
+def _family(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
+    """The family of a lead that has another member of it along, in the same direction; "" otherwise."""
+    group, own = family(lead.concept), concept_name(lead.concept).text
+    along = any(
+        family(other.concept) == group and is_less(other) == is_less(lead) and concept_name(other.concept).text != own
+        for other in others
+    )
+    return group if group and along else ""
+
+
+def _scope(row: HypothesisRow) -> str:
+    if row.condition is not None:
+        return " {} {}".format(*where_words(row.condition))
+    chosen, rejected = row.only_chosen, row.only_rejected
+    if chosen is None or rejected is None or not row.inside:
+        return ", over all pairs"
+    share = (rejected if is_less(row) else chosen) / row.inside
+    return ", almost everywhere" if share >= NEARLY_ALL else ", in many pairs" if share >= MANY else ", in few pairs"
+
+
+def _turned(row: HypothesisRow) -> str:
+    return "" if row.controlled is None else "; what is controlled for turns it round"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
