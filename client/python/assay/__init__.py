@@ -16,6 +16,7 @@ adds results up; both want the extra ``assay[cli]`` for Parquet only. What is pu
 
 from assay.aio import AsyncClient
 from assay.aio.operations import AsyncOperation
+from assay.audit_summaries import Explained, ExplainedBlock, LengthDirection, LengthSummary, NuisanceSummary
 from assay.audits import (
     Audit,
     AuditOptions,
@@ -24,13 +25,8 @@ from assay.audits import (
     Correction,
     Cost,
     Dataset,
-    Explained,
-    ExplainedBlock,
     FamilySummary,
-    LengthDirection,
-    LengthSummary,
     Nuisance,
-    NuisanceSummary,
     SubjectRef,
     View,
     ViewSummary,

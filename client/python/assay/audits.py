@@ -11,13 +11,15 @@ Invariant: a result holds plain values and tuples, never a protobuf message; a t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
+from assay.audit_summaries import Explained, LengthSummary, NuisanceSummary
 from assay.times import utc
 from assay.v1 import audit_pb2
+from assay.wire import from_wire, members, plain, to_wire
 
 
 class View(Enum):
@@ -53,14 +55,6 @@ class ConceptFamily(Enum):
     WORDS = "words"
 
 
-class LengthDirection(Enum):
-    """Which responses are longer: the chosen, the rejected, or neither."""
-
-    LONGER = "longer"
-    SHORTER = "shorter"
-    NEITHER = "neither"
-
-
 class AuditState(Enum):
     """How far an audit is."""
 
@@ -69,28 +63,6 @@ class AuditState(Enum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-E = TypeVar("E", bound=Enum)
-
-
-def to_wire(wire: Any, prefix: str, value: Enum | None) -> Any:
-    """The number of a member on the wire; 0 for None."""
-    return wire.Value(f"{prefix}_{value.name}") if value is not None else 0
-
-
-def from_wire(kind: type[E], wire: Any, prefix: str, number: int) -> E | None:
-    """The member of a number on the wire; None where there is none, or none that this client knows."""
-    try:
-        return kind[wire.Name(number).removeprefix(f"{prefix}_")]
-    except (ValueError, KeyError):
-        return None
-
-
-def members(kind: type[E], wire: Any, prefix: str, numbers: Sequence[int]) -> tuple[E, ...]:
-    """The members of numbers on the wire; what is unknown is left out."""
-    found = (from_wire(kind, wire, prefix, number) for number in numbers)
-    return tuple(one for one in found if one is not None)
 
 
 _PLAIN_OPTIONS = (
@@ -164,7 +136,7 @@ class AuditOptions:
 
     def to_proto(self) -> audit_pb2.AuditOptions:
         """The wire form; ValueError where a number does not fit its field."""
-        plain: dict[str, Any] = {name: getattr(self, name) for name in (*_PLAIN_OPTIONS, *_COUNTS)}
+        values: dict[str, Any] = {name: getattr(self, name) for name in (*_PLAIN_OPTIONS, *_COUNTS)}
         nuisances = [to_wire(audit_pb2.Nuisance, "NUISANCE", one) for one in self.nuisances or ()]
         return audit_pb2.AuditOptions(
             views=[to_wire(audit_pb2.View, "VIEW", one) for one in self.views],
@@ -173,13 +145,13 @@ class AuditOptions:
             correction=to_wire(audit_pb2.Correction, "CORRECTION", self.correction),
             nuisances=[audit_pb2.NUISANCE_UNSPECIFIED] if self.nuisances is not None and not nuisances else nuisances,
             metadata_keys=self.metadata_keys,
-            **plain,
+            **values,
         )
 
     @classmethod
     def from_proto(cls, message: audit_pb2.AuditOptions) -> "AuditOptions":
         """From the wire."""
-        plain: dict[str, Any] = {name: getattr(message, name) if message.HasField(name) else None for name in _PLAIN_OPTIONS}
+        values: dict[str, Any] = {name: getattr(message, name) if message.HasField(name) else None for name in _PLAIN_OPTIONS}
         return cls(
             views=members(View, audit_pb2.View, "VIEW", message.views),
             families=members(ConceptFamily, audit_pb2.ConceptFamily, "CONCEPT_FAMILY", message.families),
@@ -187,7 +159,7 @@ class AuditOptions:
             correction=from_wire(Correction, audit_pb2.Correction, "CORRECTION", message.correction),
             nuisances=members(Nuisance, audit_pb2.Nuisance, "NUISANCE", message.nuisances) if message.nuisances else None,
             metadata_keys=tuple(message.metadata_keys),
-            **plain,
+            **values,
             **{name: getattr(message, name) for name in _COUNTS},
         )
 
@@ -216,7 +188,7 @@ class Dataset:
     def from_proto(cls, message: audit_pb2.Dataset) -> "Dataset":
         """From the wire."""
         return cls(
-            **_plain(cls, message, "metadata_keys", "create_time"),
+            **plain(cls, message, "metadata_keys", "create_time"),
             metadata_keys=tuple(message.metadata_keys),
             create_time=utc(message, "create_time"),
         )
@@ -238,7 +210,7 @@ class SubjectRef:
     @classmethod
     def from_proto(cls, message: audit_pb2.SubjectRef) -> "SubjectRef":
         """From the wire."""
-        return cls(**_plain(cls, message))
+        return cls(**plain(cls, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +234,7 @@ class FamilySummary:
     @classmethod
     def from_proto(cls, message: audit_pb2.FamilySummary) -> "FamilySummary":
         """From the wire."""
-        return cls(**_plain(cls, message))
+        return cls(**plain(cls, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,104 +275,10 @@ class ViewSummary:
     def from_proto(cls, message: audit_pb2.ViewSummary) -> "ViewSummary":
         """From the wire."""
         return cls(
-            **_plain(cls, message, "view", "families"),
+            **plain(cls, message, "view", "families"),
             view=from_wire(View, audit_pb2.View, "VIEW", message.view),
             families=tuple(map(FamilySummary.from_proto, message.families)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class NuisanceSummary:
-    """The nuisance model, P(chosen preferred) = sigmoid(gamma . x).
-
-    Attributes:
-        names: columns of x.
-        gamma: fitted log-odds a unit of each.
-        accuracy: share of pairs whose preference it gets right.
-        reason: why there is no fit; "" otherwise.
-    """
-
-    names: tuple[str, ...]
-    gamma: tuple[float, ...]
-    accuracy: float
-    reason: str
-
-    @classmethod
-    def from_proto(cls, message: audit_pb2.NuisanceSummary) -> "NuisanceSummary":
-        """From the wire."""
-        return cls(tuple(message.names), tuple(message.gamma), message.accuracy, message.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class LengthSummary:
-    """What the lengths of the responses alone say: lesson 0; the fields of ``assay.v1.LengthSummary``, where each is described.
-
-    `ratio` is the median of tokens chosen over rejected; `information_left` is None where nothing was fitted.
-    """
-
-    pairs: int
-    direction: LengthDirection | None
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    longer: float
-    shorter: float
-    accuracy: float
-    auc: float
-    auc_low: float
-    auc_high: float
-    p: float
-    information_left: float | None
-    reason: str
-
-    @classmethod
-    def from_proto(cls, message: audit_pb2.LengthSummary) -> "LengthSummary":
-        """From the wire."""
-        return cls(
-            **_plain(cls, message, "direction", "information_left"),
-            direction=from_wire(LengthDirection, audit_pb2.LengthSummary.Direction, "DIRECTION", message.direction),
-            information_left=message.information_left if message.HasField("information_left") else None,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ExplainedBlock:
-    """One set of differences that preference was predicted from; the fields of ``assay.v1.Explained.Block``."""
-
-    name: str
-    columns: int
-    auc: float
-    low: float
-    high: float
-
-    @classmethod
-    def from_proto(cls, message: audit_pb2.Explained.Block) -> "ExplainedBlock":
-        """From the wire."""
-        return cls(**_plain(cls, message))
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """How much of the preference length, style and the SAE's features explain.
-
-    Attributes:
-        blocks: held-out AUCs, one for each set of differences.
-        over_style: AUC of the SAE's features over style minus that of style alone, with its bounds; None where not fitted.
-        pairs: that took part.
-        note: what was left out, and why; why nothing was fitted.
-    """
-
-    blocks: tuple[ExplainedBlock, ...]
-    over_style: tuple[float, float, float] | None
-    pairs: int
-    note: str
-
-    @classmethod
-    def from_proto(cls, message: audit_pb2.Explained) -> "Explained":
-        """From the wire."""
-        over = (message.over_style, message.over_style_low, message.over_style_high)
-        blocks = tuple(map(ExplainedBlock.from_proto, message.blocks))
-        return cls(blocks, over if message.HasField("over_style") else None, message.pairs, message.note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,7 +296,7 @@ class Cost:
     @classmethod
     def from_proto(cls, message: audit_pb2.Cost) -> "Cost":
         """From the wire."""
-        return cls(**_plain(cls, message))
+        return cls(**plain(cls, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,8 +342,3 @@ class Audit:
             length=LengthSummary.from_proto(message.length) if message.HasField("length") else None,
             explained=Explained.from_proto(message.explained) if message.HasField("explained") else None,
         )
-
-
-def _plain(cls: Any, message: Any, *others: str) -> dict[str, Any]:
-    """The fields that are on the wire what they are here."""
-    return {one.name: getattr(message, one.name) for one in fields(cls) if one.name not in others}

@@ -9,8 +9,8 @@ Names in a card's texts, and its snippets, are the data's own.
 from dataclasses import dataclass
 from enum import Enum
 
-from assay.audits import from_wire
 from assay.v1 import audit_pb2
+from assay.wire import from_wire
 
 
 class CardKind(Enum):

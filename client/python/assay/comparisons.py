@@ -18,13 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from assay.audits import ConceptFamily, SubjectRef, to_wire
+from assay.audits import ConceptFamily, SubjectRef
 from assay.files import replacing
 from assay.hypotheses import ConceptRef
 from assay.names import fresh_id, resource
 from assay.times import utc
 from assay.v1 import audit_pb2, comparison_pb2
 from assay.v1 import audit_service_pb2 as service
+from assay.wire import to_wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, cast
 
-from assay.audits import from_wire
 from assay.pairs import Pair, PromptedResponse
 from assay.tensors import Tensor
 from assay.times import utc
 from assay.v1 import concept_service_pb2, pair_pb2
+from assay.wire import from_wire
 
 
 class ProbeMethod(Enum):

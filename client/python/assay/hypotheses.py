@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
-from assay.audits import View, from_wire
+from assay.audits import View
 from assay.pairs import Message, Pair
 from assay.times import utc
 from assay.v1 import audit_pb2, pair_pb2
+from assay.wire import from_wire
 
 
 class DecisionMode(Enum):

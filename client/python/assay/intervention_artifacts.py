@@ -7,11 +7,11 @@ with assay.hooks.intervened(model, one): ...       put into a Hugging Face model
 
 from dataclasses import dataclass
 
-from assay.audits import from_wire
 from assay.interventions import EditedSpan, Intervention, ResponseSide
 from assay.tensors import Tensor
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service
+from assay.wire import from_wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ Invariant: a result holds plain values and tuples, never a protobuf message.
 
 from dataclasses import dataclass
 
-from assay.audits import from_wire
 from assay.errors import ItemError
 from assay.interventions import PromptPlacement, ZScore
 from assay.results import item_error
 from assay.v1 import intervention_pb2 as pb
 from assay.v1 import intervention_service_pb2 as service
+from assay.wire import from_wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from assay.audits import SubjectRef, from_wire, to_wire
+from assay.audits import SubjectRef
 from assay.hypotheses import ConceptRef, Decision
 from assay.options import Concept
 from assay.times import utc
 from assay.v1 import intervention_pb2 as pb
+from assay.wire import from_wire, to_wire
 
 
 class InterventionMode(Enum):

@@ -13,7 +13,7 @@ from pathlib import Path
 from assay.aio.connection import AsyncConnection
 from assay.aio.operations import AsyncOperation
 from assay.aio.upload import AsyncUpload
-from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset, to_wire
+from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset
 from assay.cards import Card
 from assay.hypotheses import Decision, DecisionMode, Hypothesis
 from assay.names import PAGE_SIZE, Named, file_name, fresh_id, name_of, optional_resource, resource
@@ -21,6 +21,7 @@ from assay.pairs import Pair
 from assay.upload import Source, Told, head, request_id_of
 from assay.v1 import audit_pb2
 from assay.v1 import audit_service_pb2 as service
+from assay.wire import to_wire
 
 _FORMATS = {"html": service.ExportAuditRequest.FORMAT_HTML, "parquet": service.ExportAuditRequest.FORMAT_PARQUET}
 

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Iterable
 
 from assay.aio.connection import AsyncConnection
 from assay.aio.operations import AsyncOperation
-from assay.audits import to_wire
 from assay.concepts import (
     ClusterSummary,
     ConceptSource,
@@ -17,6 +16,7 @@ from assay.concepts import (
 )
 from assay.names import PAGE_SIZE, Named, fresh_id, resource
 from assay.v1 import concept_service_pb2 as service
+from assay.wire import to_wire
 
 
 class AsyncConceptMethods(AsyncConnection):

@@ -12,7 +12,6 @@ from typing import Any
 from assay.aio.connection import AsyncConnection
 from assay.aio.operations import AsyncOperation
 from assay.aio.stream import AsyncPairStream
-from assay.audits import to_wire
 from assay.flow import offsets
 from assay.intervention_artifacts import CompiledIntervention
 from assay.intervention_data import AsyncDataPlan, head_of, rows_of
@@ -31,6 +30,7 @@ from assay.options import Lane, Truncation
 from assay.pairs import Pair, PromptedResponse
 from assay.v1 import intervention_pb2
 from assay.v1 import intervention_service_pb2 as service
+from assay.wire import to_wire
 
 
 class AsyncInterventionMethods(AsyncConnection):

@@ -10,7 +10,7 @@ for hypothesis in client.hypotheses(audit, "finding = true"):
 from collections.abc import Iterator
 from pathlib import Path
 
-from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset, to_wire
+from assay.audits import DEFAULT_AUDIT, Audit, AuditOptions, Dataset
 from assay.cards import Card
 from assay.client.connection import Connection
 from assay.client.operations import Operation
@@ -19,6 +19,7 @@ from assay.names import PAGE_SIZE, Named, file_name, fresh_id, name_of, optional
 from assay.upload import Source, Told, Upload, head, request_id_of
 from assay.v1 import audit_pb2
 from assay.v1 import audit_service_pb2 as service
+from assay.wire import to_wire
 
 _FORMATS = {"html": service.ExportAuditRequest.FORMAT_HTML, "parquet": service.ExportAuditRequest.FORMAT_PARQUET}
 

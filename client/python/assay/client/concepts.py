@@ -3,7 +3,6 @@
 
 from collections.abc import Iterable, Iterator
 
-from assay.audits import to_wire
 from assay.client.connection import Connection
 from assay.client.operations import Operation
 from assay.concepts import (
@@ -17,6 +16,7 @@ from assay.concepts import (
 )
 from assay.names import PAGE_SIZE, Named, fresh_id, resource
 from assay.v1 import concept_service_pb2 as service
+from assay.wire import to_wire
 
 
 class ConceptMethods(Connection):

@@ -9,7 +9,6 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from assay.audits import to_wire
 from assay.client.connection import Connection
 from assay.client.operations import Operation
 from assay.flow import offsets
@@ -31,6 +30,7 @@ from assay.pairs import Pair, PromptedResponse
 from assay.stream import PairStream
 from assay.v1 import intervention_pb2
 from assay.v1 import intervention_service_pb2 as service
+from assay.wire import to_wire
 
 
 class InterventionMethods(Connection):
