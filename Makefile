@@ -134,6 +134,10 @@ bench-gpu: $(PYTHON_READY) ## The same comparison on a GPU, in the shapes of an 
 bench-training: $(PYTHON_READY) model ## Train real policies with and without plans: make bench-training ARGS='--pairs FILE --minutes 60'
 	$(BIN)/python -m benchmarks.training $(ARGS)
 
+# With --subject none by python -m benchmarks.readability.naming (conditional, calibration) no model reads: minutes instead of hours.
+bench-readability: $(PYTHON_READY) model ## Is what a dataset teaches among the first things told? ARGS='--pairs FILE'
+	$(BIN)/python -m benchmarks.readability $(ARGS)
+
 docs-tables: $(PYTHON_READY) ## Write the tables of README and docs from benchmarks/results.
 	$(BIN)/python -m benchmarks.tables
 

@@ -45,7 +45,7 @@ def few_concepts(features: Features, count: int) -> ConceptSet:
 
 def global_differences(features: Features, concepts: ConceptSet, *, shard: int = 64) -> dict[str, float]:
     """The largest absolute difference of each statistic of the global view, over all concepts that it tested."""
-    options = AuditOptions(views=(ViewKind.GLOBAL,), keep=10**9, evidence=0, max_t_flips=FLIPS)
+    options = AuditOptions(views=(ViewKind.GLOBAL,), keep=10**9, evidence=0, max_t_flips=FLIPS, local=False)
     table = run_views(Shards(features, size=shard), concepts, options)[ViewKind.GLOBAL]
     columns = [concepts.members[:, [m]].nonzero()[0].tolist() for m in range(len(concepts.names))]
     dense = [side.freq.toarray() for side in (features.chosen, features.rejected)]
@@ -98,7 +98,7 @@ def conditioned_differences(
 
     Which pairs are inside comes from the table; what their values are, and everything after, is computed anew.
     """
-    options = AuditOptions(views=(view,), keep=10**9, evidence=0, max_t_flips=0, **knobs)
+    options = AuditOptions(views=(view,), keep=10**9, evidence=0, max_t_flips=0, local=False, **knobs)
     table = run_views(Shards(features, size=shard), concepts, options)[view]
     values, compared = _response_values(table, features, options) if view is ViewKind.PROMPT_CONDITIONED else _u(table, features)
     if view is ViewKind.FEATURE_CONDITIONED:

@@ -133,27 +133,29 @@ def stacked(*parts: Spans) -> Spans:
     )
 
 
-def read(pairs: Sequence[Pair], *, say: Callable[[str], None] = lambda _: None) -> Features:
+def read(pairs: Sequence[Pair], *, dtype: str = DTYPE, say: Callable[[str], None] = lambda _: None) -> Features:
     """The features of `pairs`, from the scratch folder where they were read before.
 
     Raises:
         AssayError: a pair cannot be scored; pairs are filtered beforehand.
     """
-    prompt, chosen, rejected = _cached(pairs, tuple(SpanName), say)
+    prompt, chosen, rejected = _cached(pairs, tuple(SpanName), dtype, say)
     return Features(prompt, chosen, rejected, numbered([_key(pair.prompt) for pair in pairs]))
 
 
-def read_responses(items: Sequence[PromptedResponse], *, say: Callable[[str], None] = lambda _: None) -> Spans:
+def read_responses(
+    items: Sequence[PromptedResponse], *, dtype: str = DTYPE, say: Callable[[str], None] = lambda _: None
+) -> Spans:
     """The features of single responses, without their prompts'. Raises as `read`."""
-    return _cached(items, (SpanName.CHOSEN,), say)[0]
+    return _cached(items, (SpanName.CHOSEN,), dtype, say)[0]
 
 
-def _cached(items: Sequence[Item], names: Sequence[SpanName], say: Callable[[str], None]) -> list[Spans]:
-    path = SCRATCH / f"{_digest(items)}.npz"
+def _cached(items: Sequence[Item], names: Sequence[SpanName], dtype: str, say: Callable[[str], None]) -> list[Spans]:
+    path = SCRATCH / f"{_digest(items, dtype)}.npz"
     if not path.exists():
         say(f"reading {len(items)} items with the model")
         SCRATCH.mkdir(parents=True, exist_ok=True)
-        parts = asyncio.run(_score(items, names))
+        parts = asyncio.run(_score(items, names, dtype))
         partial = path.with_suffix(".partial.npz")
         np.savez(partial, **{f"{name}_{key}": array for name, span in parts.items() for key, array in _arrays(span).items()})
         partial.rename(path)
@@ -172,11 +174,11 @@ def prompt_text(pair: Pair) -> str:
     return pair.prompt if isinstance(pair.prompt, str) else "\n".join(turn.content for turn in pair.prompt)
 
 
-async def _score(items: Sequence[Item], names: Sequence[SpanName]) -> dict[str, Spans]:
+async def _score(items: Sequence[Item], names: Sequence[SpanName], dtype: str) -> dict[str, Spans]:
     from assay_server.cache import build_cache
     from assay_server.scorer import Scored, ScoreOptions, build_scorer
 
-    scorer = build_scorer(_subject(), build_cache(None, lru_bytes=0))
+    scorer = build_scorer(_subject(dtype), build_cache(None, lru_bytes=0))
     options = ScoreOptions(include_prompt=SpanName.PROMPT in names, bypass_cache=True, patient=True)
     try:
         chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
@@ -192,10 +194,10 @@ async def _score(items: Sequence[Item], names: Sequence[SpanName]) -> dict[str, 
 
 
 @cache
-def _subject() -> Any:
+def _subject(dtype: str) -> Any:
     from assay_server.subject.subject import load_subject
 
-    return load_subject(str(MODEL), str(SAE), dtype=DTYPE)
+    return load_subject(str(MODEL), str(SAE), dtype=dtype)
 
 
 def _pack(spans: Sequence[PooledSpan], d_sae: int) -> Spans:
@@ -233,8 +235,8 @@ def _key(prompt: Sequence[Message] | str) -> str:
     return prompt if isinstance(prompt, str) else json.dumps([[turn.role, turn.content] for turn in prompt])
 
 
-def _digest(items: Sequence[Item]) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, DTYPE, _files()]).encode())
+def _digest(items: Sequence[Item], dtype: str) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, dtype, _files()]).encode())
     for item in items:
         texts = [item.chosen, item.rejected] if isinstance(item, Pair) else [item.response]
         digest.update(json.dumps([_key(item.prompt), *texts]).encode())

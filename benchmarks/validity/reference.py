@@ -57,10 +57,12 @@ def sign_flip_additions(u: Array, prompts: Array, size: int) -> int:
 
 
 def mean_interval(u: Array, prompts: Array, level: float) -> tuple[float, float, float]:
-    """Mean and bounds: least squares on a constant with statsmodels' cluster-robust error and G - 1 degrees of freedom."""
-    fit = sm.OLS(u, np.ones(len(u))).fit(cov_type="cluster", cov_kwds={"groups": prompts, "df_correction": True}, use_t=True)
-    low, high = fit.conf_int(1 - level)[0]
-    return float(fit.params[0]), max(float(low), -1.0), min(float(high), 1.0)
+    """Mean and bounds: the squared centred prompt sums, with the factor and the degrees of freedom of the prompts' sizes."""
+    ids, sizes = np.unique(prompts, return_counts=True)
+    factor, freedom = small_sample(sizes.tolist())
+    squares = sum(float((u[prompts == id] - u.mean()).sum()) ** 2 for id in ids)
+    width = float(stats.t.ppf((1 + level) / 2, freedom)) * np.sqrt(factor * squares) / len(u)
+    return float(u.mean()), max(float(u.mean() - width), -1.0), min(float(u.mean() + width), 1.0)
 
 
 def nuisance(x: Array) -> Array:
@@ -73,11 +75,15 @@ def nuisance(x: Array) -> Array:
 
 
 def score_test(u: Array, x: Array, gamma: Array, prompts: Array) -> tuple[float, float, float]:
-    """z, p and twice the mean efficient score, given γ: weighted least squares for the projection, loops for the sums."""
+    """z, p and twice the mean efficient score, given γ: weighted least squares for the projection, loops for the sums.
+
+    With q nuisances fitted on G prompts the variance is G / (G − q) times the sum of squares.
+    """
     left = np.array([1 / (1 + np.exp(row @ gamma)) for row in x])
     slope = sm.WLS(u, x, weights=left * (1 - left)).fit().params
     efficient = np.array([r * (v - row @ slope) for r, v, row in zip(left, u, x, strict=True)])
-    variance = sum(float(s) ** 2 for s in by_prompt(efficient, prompts))
+    fitted = len(np.unique(prompts)) / (len(np.unique(prompts)) - x.shape[1])
+    variance = fitted * sum(float(s) ** 2 for s in by_prompt(efficient, prompts))
     z = float(efficient.sum() / np.sqrt(variance))
     return z, float(2 * stats.norm.sf(abs(z))), float(2 * efficient.sum() / len(u))
 

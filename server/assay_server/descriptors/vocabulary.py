@@ -98,7 +98,7 @@ DESCRIPTORS: tuple[Descriptor, ...] = (
         1,
         "Spans of three or more words between double quotes on a line, and lines that begin with `>`.",
     ),
-    Descriptor("paragraphs", "several paragraphs", "paragraphs", "length", 3, "Blocks of text between empty lines."),
+    Descriptor("paragraphs", "separate paragraphs", "paragraphs", "length", 3, "Blocks of text between empty lines."),
     Descriptor("length", "a long text", "words", "length", 200, "Words outside code blocks, as n-grams read them."),
     Descriptor(
         "sentence-length", "long sentences", "words", "length", 20, "Mean words per sentence; a line end ends a sentence."

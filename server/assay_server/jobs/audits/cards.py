@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import zip_longest
 
@@ -180,7 +180,7 @@ class _Word:
 def _lessons(info: AuditInfo, rows: Sequence[HypothesisRow]) -> tuple[list[_Lesson], list[_Lesson]]:
     """Lessons of all views by turns, those that repeat a global one told with it; and those that resampling does not return."""
     by_view = {summary.view: [row for row in rows if row.view is summary.view] for summary in info.views}
-    found = {view: [_Lesson(lead, _others(lead, own)) for lead in _leads(own)] for view, own in by_view.items()}
+    found = {view: [_readable(_Lesson(lead, _others(lead, own))) for lead in _leads(own)] for view, own in by_view.items()}
     stable = {view: [one for one in own if _is_stable(one.lead)] for view, own in found.items()}
     unstable = [one for own in found.values() for one in own if not _is_stable(one.lead)]
     glob = {_key(one.lead): one for one in stable.get(ViewKind.GLOBAL, [])}
@@ -228,6 +228,27 @@ def _others(lead: HypothesisRow, rows: Sequence[HypothesisRow]) -> tuple[Hypothe
     if lead.lesson_z is None:
         return ()
     return tuple(row for row in rows if row.finding and row.lesson == lead.lesson and row is not lead)
+
+
+def _readable(lesson: _Lesson) -> _Lesson:
+    """The same lesson, led by its strongest member with a name that says what it is, where the lead has none or only tokens.
+
+    A member leads only where its |z| is at least half of the lead's.
+    """
+    lead = lesson.lead
+    if concept_name(lead.concept).kind not in ("tokens", ""):
+        return lesson
+    named = [row for row in lesson.others if concept_name(row.concept).kind not in ("tokens", "") and _same_side(row, lead)]
+    strong = [row for row in named if 2 * abs(row.effect.z) >= abs(lead.effect.z)]
+    if not strong:
+        return lesson
+    best = max(strong, key=lambda row: abs(row.effect.z))
+    others = (lead, *(row for row in lesson.others if row is not best))
+    return replace(lesson, lead=replace(best, lesson_z=lead.lesson_z), others=others)
+
+
+def _same_side(row: HypothesisRow, other: HypothesisRow) -> bool:
+    return is_less(row) == is_less(other)
 
 
 def _strength(lesson: _Lesson) -> float:

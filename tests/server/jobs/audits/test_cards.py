@@ -216,3 +216,15 @@ def test_snippets_show_the_side_that_carries_it_of_two_different_pairs() -> None
     assert [first[1].text[start:end] for start, end in first[1].differs] == ["**bold**"]
     assert [(one.row, one.side) for one in second] == [(4, "rejected")]
     assert [one.text[start:end] for one in second for start, end in one.marks] == ["plain"], "a word needs no model to be found"
+
+
+def test_a_lesson_whose_lead_only_tokens_name_is_told_by_its_strongest_member_that_says_what_it_is() -> None:
+    lead = lesson(GLOBAL, 1, concept("feature/1", "“.”, “?”", "tokens"), 1, z=8.0)
+    weak = row(GLOBAL, 4, concept("text/hedge", "hedging"), z=3.0, lesson=1)
+    turned = row(GLOBAL, 5, concept("text/praise", "praise"), z=-6.0, lesson=1)
+    member = row(GLOBAL, 3, concept("word/beautiful", "“beautiful”", "words"), z=5.0, lesson=1)
+    (card,) = [one for one in build_cards(info(GLOBAL), [lead, member, weak, turned]) if one.kind is CardKind.LESSON]
+    assert (card.id, card.concept) == ("global-3", "word/beautiful")
+    assert card.members[0] == "“beautiful”"
+    (card,) = [one for one in build_cards(info(GLOBAL), [lead, weak, turned]) if one.kind is CardKind.LESSON]
+    assert card.id == "global-1", "what is weaker by half leads nothing, nor what goes the other way"

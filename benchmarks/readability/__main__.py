@@ -1,0 +1,11 @@
+"""All readability experiments, without a model and with it, then the page: ``python -m benchmarks.readability --pairs FILE``."""
+
+import subprocess
+import sys
+
+for subject in ("none", "demo"):
+    for name in ("naming", "conditional", "calibration"):
+        print(f"\n$ python -m benchmarks.readability.{name} --subject {subject}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.readability.{name}", "--subject", subject, *sys.argv[1:]]
+        subprocess.run(command, check=True)
+subprocess.run([sys.executable, "-m", "benchmarks.readability.page"], check=True)
