@@ -99,10 +99,13 @@ def test_from_a_file_to_findings_a_report_a_decision_and_a_test(server: ServerPr
     assert told["audit"]["state"] == "done"
     first = told["findings"]["global"][0]
     with Client(server.address) as client:
-        strongest = client.hypothesis(first["name"], highlights=True)
+        strongest = client.hypothesis(first["name"])
+        listed = client.hypotheses(audit, 'view = "global" AND finding = true')
+        of_feature = next(one for one in listed if one.concept.name.removeprefix("feature/").isdigit())
+        lit = client.hypothesis(of_feature, highlights=True)
     assert strongest.raw.estimate == first["raw"]["estimate"]
     assert strongest.supporting, "what is found is shown"
-    assert any(one.chosen or one.rejected for one in strongest.supporting), "where it fires is highlighted"
+    assert any(one.chosen or one.rejected for one in lit.supporting), "where it fires is highlighted"
 
     identifier = first["name"].rpartition("/")[2]
     said = assay(server, "decide", audit, identifier, "explain-away", "--strength", 0.5, "--note", "not meant").stdout

@@ -229,7 +229,7 @@ def every_ninth(pairs: Path) -> list[Pair]:
     return list(read_pairs(pairs / "tea.jsonl"))[::9]
 
 
-LATER_COLUMNS = frozenset({"label", "detection_score"})
+LATER_COLUMNS = frozenset({"label", "detection_score", "named", "named_kind"})
 """Columns of an exported audit that releases since 02d428a added."""
 
 

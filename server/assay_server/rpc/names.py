@@ -69,6 +69,17 @@ def intervention_name(name: str, path: str) -> tuple[str, int]:
     return found.group(1), int(found.group(2))
 
 
+def tested_concept_name(name: str, bounds: Bounds, path: str) -> str:
+    """The name of a concept that can be stated: as ``concept_name``, or "text/ID" or "word/PHRASE", which the jobs look up.
+
+    Raises:
+        InvalidItem: as ``concept_name``; TEXT_TOO_LONG.
+    """
+    if name.startswith(("text/", "word/")):
+        return short_text(name, path)
+    return concept_name(name, bounds, path)
+
+
 def concept_name(name: str, bounds: Bounds, path: str) -> str:
     """What can be tested: "concepts/{id}", "feature/17" of the loaded SAE, or "cluster/3".
 

@@ -98,7 +98,7 @@ def read_uri(uri: str) -> str:
 
 def read_stated(request: audit_service_pb2.TestHypothesisRequest, bounds: Bounds) -> tuple[str, StatedCondition | None]:
     """The concept and the condition of a stated hypothesis; None means all pairs. Raises InvalidItem."""
-    concept = names.concept_name(request.concept, bounds, "concept")
+    concept = names.tested_concept_name(request.concept, bounds, "concept")
     kind = request.WhichOneof("condition")
     if kind == "prompt_concept":
         return concept, PromptConcept(names.concept_name(request.prompt_concept, bounds, "prompt_concept"))
