@@ -177,4 +177,4 @@ $(NODE_READY): $(TS)/package.json $(TS)/package-lock.json
 	@touch $@
 
 .PHONY: help setup demo loop test serve check check-others lint types imports format pytest ts-test proto proto-check buf proto-baseline \
-  client client-check ts ts-check model sae bench bench-gpu bench-training docs-tables docs-reference site clean distclean
+  client client-check ts ts-check model sae bench bench-gpu bench-training bench-readability docs-tables docs-reference site clean distclean

@@ -25,6 +25,8 @@ def lesson_zero(report: Report) -> list[Html]:
     if length is None or not length.pairs:
         return []
     if not mostly_length(report):
+        if length.direction is not Direction.NEITHER and not length.reason:
+            return []  # the first card tells it
         return [el("p", el("strong", "Lesson 0, length: "), length_words(length), class_="aside")]
     longer = length.direction is Direction.LONGER
     lede = (
