@@ -19,6 +19,7 @@ from itertools import zip_longest
 
 from assay_server import figures
 from assay_server.audit.findings import Evidence, ViewKind
+from assay_server.audit.length import LengthVerdict
 from assay_server.jobs.audits.card_words import (
     carried,
     controlled_words,
@@ -41,7 +42,6 @@ MISSES = 3  # closest misses that are shown
 STABLE = 0.75  # share of resamples that return an established lesson (Hennig 2007)
 SNIPPETS = 2
 EXAMPLES = 3  # of what is not the cause
-_EXPLAINED = 1  # HypothesisRow.length_verdict
 
 Sides = tuple[Sequence[Mark], Sequence[Mark]]
 
@@ -289,7 +289,7 @@ def _length(info: AuditInfo) -> list[Card]:
 def _not_cause(info: AuditInfo, rows: Sequence[HypothesisRow], taken: set[str]) -> list[Card]:
     """Raw findings that what is controlled for explains: how many, and three of them."""
     words, explained = controlled_words(info.settings), sum(view.explained for view in info.views)
-    gone = [row for row in rows if row.length_verdict == _EXPLAINED and not row.finding and _id(row) not in taken]
+    gone = [row for row in rows if row.length_verdict == LengthVerdict.EXPLAINED and not row.finding and _id(row) not in taken]
     if not words or not gone or not explained:
         return []
     first: dict[str, HypothesisRow] = {}
@@ -320,7 +320,7 @@ def _not_cause(info: AuditInfo, rows: Sequence[HypothesisRow], taken: set[str]) 
 
 def _misses(info: AuditInfo, rows: Sequence[HypothesisRow]) -> list[HypothesisRow]:
     """What came closest to a finding, one per concept by name; of a stated hypothesis, it alone."""
-    missed = [row for row in rows if not row.finding and row.length_verdict != _EXPLAINED]
+    missed = [row for row in rows if not row.finding and row.length_verdict != LengthVerdict.EXPLAINED]
     stated = [row for row in missed if row.view is ViewKind.STATED]
     tested = [row for row in missed if not row.effect.reason and row.view is not ViewKind.STATED]
     known = {_key(row)[0] for row in rows if row.finding}

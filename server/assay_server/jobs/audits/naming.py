@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from assay_server.descriptors import INDEX, by_id
 from assay_server.jobs.audits.types import ConceptRow, ConditionRow, LabelText, NamedText
 
 LABEL_BAR = 0.7  # detection score from which a label is a name
 NAME_LIMIT = 160  # code points of a name
 
 # Families of text descriptors that can be the title of a group; the others are too mixed to be one thing.
-_FORMATTING = "header list ordered-list unordered-list bold table rule code-block inline-code link latex emoji emoji-end em-dash"
-_FAMILIES = {"formatting": frozenset([*_FORMATTING.split(), "quotation"])}
+_FAMILIES = frozenset({"formatting"})
 _HEAD = re.compile(r" (?:of|in|with|that|about|for|to|from|on|at|like|which|who|and|or)\b|[:,;(]")
 _SINGULAR = ("ss", "us", "is", "ics", "news", "thanks")
 
@@ -87,7 +87,9 @@ def plain_name(name: str) -> str:
 def family(concept: ConceptRow) -> str:
     """The family of a descriptor of texts, "formatting"; "" for any other concept."""
     kind, _, id = concept.name.partition("/")
-    return next((one for one, ids in _FAMILIES.items() if kind == "text" and id.removeprefix("more-") in ids), "")
+    id = id if id in INDEX else id.removeprefix("more-")
+    found = by_id(id).family if kind == "text" and id in INDEX else ""
+    return found if found in _FAMILIES else ""
 
 
 def counts_more(concept: ConceptRow) -> bool:
