@@ -129,7 +129,7 @@ class Shards:
                 )
                 for shift, side in enumerate((SpanName.CHOSEN, SpanName.REJECTED))
             }
-            shards.append(FeatureShard(rows, rows, rows % 3 != 0, spans, {}))
+            shards.append(FeatureShard(rows, rows, rows % 3 != 0, spans))
         return shards
 
 

@@ -258,7 +258,7 @@ def shard(first: int, values: np.ndarray) -> FeatureShard:
         )
         for at, side in enumerate((SpanName.CHOSEN, SpanName.REJECTED))
     }
-    return FeatureShard(rows, rows, np.ones(pairs, np.bool_), spans, {})
+    return FeatureShard(rows, rows, np.ones(pairs, np.bool_), spans)
 
 
 def test_the_strongest_responses_of_every_feature_are_read_before_any_random_one_is_missed() -> None:
