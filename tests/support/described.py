@@ -70,7 +70,17 @@ EXAMPLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("It rains.", "Perhaps.", "What kind of tree is this kind of tree?", "See you in May, a mighty month."),
     ),
     "praise": (
-        ("Great question!", "What a wonderful idea.", "Your essay is really well written.", "You're so talented.", "Well done!"),
+        (
+            *(
+                "Great question!",
+                "What a wonderful idea.",
+                "Your essay is really well written.",
+                "You're so talented.",
+                "Well done!",
+            ),
+            *("What a beautiful poem!", "Your haiku has a lovely rhythm.", "I love how you end it.", "This story is so moving."),
+            *("It is beautifully told.", "You have a great eye.", "That's a lovely and elegant line.", "You've done so well!"),
+        ),
         (
             "A question.",
             "The great questioner.",
@@ -78,6 +88,10 @@ EXAMPLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "Your essay is long.",
             "That's not a great idea.",
             "It is a great idea to rest.",
+            "It is a beautiful beach.",
+            "She wrote a moving story about her dog.",
+            "You want a great opening.",
+            "The story is told well.",
         ),
     ),
     "agreement": (

@@ -6,9 +6,10 @@ power, so each family is corrected by itself. A family is told by a concept's na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,6 +42,7 @@ _TITLES = {
 }
 _PREFIXES = {"text/": Family.TEXT, "word/": Family.WORDS, "source/": Family.SOURCE}
 _GIVEN = len(Family)
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +105,25 @@ def attainable(least: ArrayLike, tested: Bools, codes: Ints, level: float) -> Bo
         few = np.searchsorted(np.sort(floor[here]), reach, side="right") <= sizes
         result[here] = floor[here] <= reach[few.argmax()]
     return result
+
+
+def page_levels(least_q: Mapping[_Key, float], level: float) -> dict[_Key, float]:
+    """The q up to which findings of each family are shown where the findings of several families share a page.
+
+    A page of ten families, each false in 5% of datasets that teach nothing, says something false in up to 40% of them. So
+    families are chosen first: the smallest Benjamini-Hochberg q of a family is Simes' p of "nothing in it", and Benjamini and
+    Hochberg's procedure over families keeps R of m. In these, tests are made at R / m of the level (Benjamini and Bogomolov
+    2014, J. R. Stat. Soc. B 76:297): the mean false discovery rate over the chosen families is then held, and where nothing
+    is taught a page is empty in at least 1 − `level` of datasets. Where every family finds something nothing changes.
+
+    Args:
+        least_q: smallest q of each family that tested anything.
+        level: of the page.
+
+    Returns:
+        By family: R / m of the level, or 0 where the family was not chosen.
+    """
+    many, in_order = len(least_q), sorted(least_q.values())
+    chosen = max((k for k, q in enumerate(in_order, start=1) if q <= level * k / many), default=0)
+    bound = level * chosen / max(many, 1)
+    return {key: bound if q <= bound else 0.0 for key, q in least_q.items()}

@@ -28,8 +28,16 @@ MEMBER = 1 / 3  # share of a finding's z² that a lesson must explain for it to 
 ALIKE = 0.1  # or its correlation with the lesson's component
 LEAD = 0.5  # |z| of a lead, as a share of the strongest in its lesson
 
-_LAST = 3
-_KINDS = {"text": 0, "word": 2, "cluster": _LAST, "response-cluster": _LAST}
+_LAST = 4
+_KINDS = {"text": 0, "word": 3, "cluster": _LAST, "response-cluster": _LAST}
+_FEATURE = 2
+# What goes along with almost any lesson, and so says least of one: how long, how hard, and whom it addresses.
+_FORM = frozenset(
+    [
+        *("length", "sentence-length", "paragraphs", "reading-grade", "truncation", "repetition", "echo"),
+        *("first-person", "second-person", "question", "exclamation"),
+    ]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +54,11 @@ class Groups:
 
 
 def kind_of(concept: str) -> int:
-    """How readable a concept is by its name, 0 best: descriptors; features, stored concepts and directions; words; clusters."""
-    return _KINDS.get(concept.partition("/")[0], 1)
+    """How much a concept tells a reader by its name, 0 most: what a text does; its form; features, stored concepts and
+    directions; words; clusters."""
+    kind, _, name = concept.partition("/")
+    form = kind == "text" and name.removeprefix("more-") in _FORM
+    return _KINDS.get(kind, _FEATURE) + form
 
 
 def grouped(z: Floats, correlation: Floats, kinds: Ints) -> Groups:

@@ -8,6 +8,9 @@ and tested on the other (beyond [A]), by a coin per prompt, so that no prompt is
 Under `FEW` pairs half of them show little, and a cluster dilutes what one of its features shows. There response features are
 tested singly (beyond [A]): nothing is then fitted on what is tested, and all pairs take part. `AuditOptions.response_clusters`
 requests clusters at any size.
+
+Descriptors of the texts are tested there too, in a family of their own: they are written down beforehand, so no half is kept back
+for them, but they are tested on the pairs that the view tests.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from scipy import sparse
 
 from assay_server.audit.conditioned import Contrasting, conditioned_table
 from assay_server.audit.draws import drawn_bits
+from assay_server.audit.families import Family, family_of
 from assay_server.audit.feature_clusters import (
     SVD_PASSES,
     ColumnSums,
@@ -31,10 +35,10 @@ from assay_server.audit.feature_clusters import (
 )
 from assay_server.audit.findings import AuditOptions, Condition, TestedConcept, TestTable, ViewKind
 from assay_server.audit.matrices import Bools, Csr, Floats, Ints, csr
-from assay_server.audit.passes import Survey, blocks, places
+from assay_server.audit.passes import Survey, blocks, concept_subset, disparities, places
 from assay_server.audit.reason import Reason
-from assay_server.audit.shards import PairShard, Shards
-from assay_server.audit.tables import untested
+from assay_server.audit.shards import ConceptSet, PairShard, Shards
+from assay_server.audit.tables import named, untested
 from assay_server.audit.watch import UNWATCHED, Watch
 
 # Thin products come back as dense arrays of all features: fewer, larger blocks make fewer of them.
@@ -55,6 +59,8 @@ class PromptClusters:
     inside: Csr  # [pairs of the survey, prompt clusters] 0/1 int64
     tested: Bools  # [pairs of the survey] those that are tested
     singly: bool  # whether response features are tested singly
+    texts: ConceptSet  # descriptors of the texts
+    text_scale: Floats  # [descriptors] 1/σ of u, 0 where it never differs
     left_out: int = 0  # response features that there was no room for
 
 
@@ -66,10 +72,11 @@ class _Columns:
 
 
 def prompt_view(
-    shards: Shards, options: AuditOptions, known: Survey, watch: Watch = UNWATCHED
+    shards: Shards, concepts: ConceptSet, options: AuditOptions, known: Survey, watch: Watch = UNWATCHED
 ) -> tuple[TestTable, PromptClusters | None]:
     """Every prompt cluster against its outside, for every response cluster, over the half that no cluster was fitted on; or for
-    every response feature, over all pairs."""
+    every response feature, over all pairs; and for every descriptor among `concepts`."""
+    texts = descriptors_among(concepts)
     singly = not options.response_clusters and known.pairs < FEW
     fitting = np.ones(known.pairs, np.bool_) if singly else fitting_half(known.prompts, options.seed)
     reason = Reason.NO_PAIRS.text if not known.pairs else ""
@@ -86,13 +93,26 @@ def prompt_view(
         )
     if reason:
         return untested(_VIEW, reason, controlled=known.fit is not None), None
-    clusters = _fit(shards, options, known, fitting, response, prompt, singly, watch)
+    clusters = _fit(shards, options, known, fitting, response, prompt, singly, texts, watch)
     return _contrast(shards, options, known, clusters, watch), clusters
 
 
 def response_disparities(block: PairShard, clusters: PromptClusters, options: AuditOptions) -> Csr:
-    """u[i, m], the mean of z-scored D over R_m less the same constant for every pair, [pairs, response clusters]."""
-    return Csr(response_delta(block, options) @ clusters.scaling)
+    """What is tested, in standard deviations, [pairs, response clusters and then descriptors].
+
+    Of a response cluster, the mean of z-scored D over R_m less the same constant for every pair; of a descriptor, u / σ.
+    """
+    found = Csr(response_delta(block, options) @ clusters.scaling)
+    if not clusters.texts.names:
+        return found
+    texts = disparities(block, clusters.texts, options.tau).values()
+    return csr(sparse.hstack([found, Csr(texts.multiply(clusters.text_scale[None, :]))], format="csr"))
+
+
+def descriptors_among(concepts: ConceptSet) -> ConceptSet:
+    """The descriptors of the texts alone."""
+    columns = np.flatnonzero(np.array([family_of(name) is Family.TEXT for name in concepts.names], np.bool_))
+    return concept_subset(concepts, columns)
 
 
 def fitting_half(prompts: Ints, seed: int) -> Bools:
@@ -139,6 +159,7 @@ def _fit(
     response: _Columns,
     prompt: _Columns,
     singly: bool,
+    texts: ConceptSet,
     watch: Watch,
 ) -> PromptClusters:
     sides = (prompt,) if singly else (prompt, response)
@@ -163,7 +184,16 @@ def _fit(
     weights = [1.0 / response.sums.sigma[group] / len(group) for group in found[1]]
     left_out = int(response.kept.sum()) - len(found[1]) if singly else 0
     scaling = _by_cluster(found[1], weights, known.d_sae)
-    return PromptClusters(found[0], found[1], scaling, inside, tested, singly, left_out)
+    scale = _text_scale(shards, texts, options, watch)
+    return PromptClusters(found[0], found[1], scaling, inside, tested, singly, texts, scale, left_out)
+
+
+def _text_scale(shards: Shards, texts: ConceptSet, options: AuditOptions, watch: Watch) -> Floats:
+    """1/σ of u of every descriptor over all pairs, [descriptors]; 0 where no pair's responses differ in it."""
+    sums = ColumnSums(0, *(np.zeros(len(texts.names)) for _ in range(3)))
+    for block in blocks(shards, "descriptors", watch.progress) if texts.names else ():
+        sums = sums + column_sums(disparities(block, texts, options.tau).values())
+    return np.divide(1.0, sums.sigma, out=np.zeros(len(texts.names)), where=sums.sigma > 0)
 
 
 def _single_features(response: _Columns, most: int) -> tuple[Ints, ...]:
@@ -206,7 +236,8 @@ def _inside(
 
 
 def _contrast(shards: Shards, options: AuditOptions, known: Survey, clusters: PromptClusters, watch: Watch) -> TestTable:
-    sums = Contrasting(np.ones(len(clusters.response), np.int64), known.open_prompts, known.fit, check=watch.check)
+    texts = clusters.texts.names
+    sums = Contrasting(np.ones(len(clusters.response) + len(texts), np.int64), known.open_prompts, known.fit, check=watch.check)
     for block in blocks(shards, _VIEW, watch.progress):
         place = places(block, known)
         values, inside = response_disparities(block, clusters, options), Csr(clusters.inside[place])
@@ -219,7 +250,8 @@ def _contrast(shards: Shards, options: AuditOptions, known: Survey, clusters: Pr
         tuple(
             TestedConcept(f"feature/{group[0]}" if clusters.singly else f"response-cluster/{m}", _listed(group), len(group))
             for m, group in enumerate(clusters.response)
-        ),
+        )
+        + named(clusters.texts, len(texts)),
         tuple(Condition(f"prompt-cluster/{k}", _listed(group)) for k, group in enumerate(clusters.prompt)),
         np.broadcast_to((tested.prompts >= options.min_inside)[:, None], tested.raw.p.shape),
         options,

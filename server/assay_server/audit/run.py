@@ -69,7 +69,7 @@ def run_views(
             topics = labels_of(table, known)
             parts[ViewKind.FEATURE_CONDITIONED] = _by_features(table, concepts, options, known, topics)
     if ViewKind.PROMPT_CONDITIONED in options.views:
-        table, clusters = prompt_view(shards, options, known, watch)
+        table, clusters = prompt_view(shards, concepts, options, known, watch)
         tables[ViewKind.PROMPT_CONDITIONED] = table
         if clusters is not None:
             parts[ViewKind.PROMPT_CONDITIONED] = _by_prompts(clusters, options)

@@ -115,7 +115,7 @@ def test_conditioned_views_take_the_mean_outside_away() -> None:
         assert (table.carried_by[row], table.left_without_top[row]) == pytest.approx(found, abs=0.06)
         assert table.only_chosen[row] == (u[label == table.condition[row], column] > 0).sum()
     prompts = tables[ViewKind.PROMPT_CONDITIONED]
-    _, clusters = prompt_view(shards, replace(options, min_firings=120), known)
+    _, clusters = prompt_view(shards, concepts, replace(options, min_firings=120), known)
     assert clusters is not None
     delta = response_disparities(shard, clusters, options).toarray()
     for row in known_rows(prompts):

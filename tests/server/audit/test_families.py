@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from assay_server.audit.families import Family, FamilyCount, attainable, counts, family_codes, family_of
+from assay_server.audit.families import Family, FamilyCount, attainable, counts, family_codes, family_of, page_levels
 from assay_server.audit.multiplicity import Procedure, q_values
 from scipy import stats
 
@@ -96,3 +96,23 @@ def test_leaving_out_the_unattainable_finds_more_and_nothing_false() -> None:
             false[which] += (q[1:] <= 0.05).any()
     assert found[1] > found[0] + 40
     assert false[1] <= stats.binom.ppf(0.995, 200, 0.1)
+
+
+def test_a_page_of_families_is_held_to_its_level_as_a_whole() -> None:
+    # Two of four are chosen: 0.012 is at most 0.05 * 2 / 4, and 0.04 is not at most 0.05 * 3 / 4.
+    levels = page_levels({"a": 0.012, "b": 0.04, "c": 1.0, "d": 0.0}, 0.05)
+    assert levels == {"a": 0.025, "b": 0.0, "c": 0.0, "d": 0.025}
+    assert page_levels({"a": 0.04, "b": 0.05}, 0.05) == {"a": 0.05, "b": 0.05}, "where all find something nothing changes"
+    assert page_levels({}, 0.05) == {}
+
+
+def test_where_nothing_is_taught_a_page_of_ten_families_says_something_in_one_of_twenty() -> None:
+    draws, sizes = np.random.default_rng(3), (4, 40, 400, 4, 40, 400, 4, 40, 400, 1)
+    apart = together = 0
+    for _ in range(2_000):
+        least = {k: float(q_values(draws.random(size)).min()) for k, size in enumerate(sizes)}
+        apart += any(q <= 0.05 for q in least.values())
+        together += any(least[k] <= level for k, level in page_levels(least, 0.05).items() if level)
+    bound = stats.binom.ppf(0.999, 2_000, 0.05)
+    assert apart > 4 * bound, "each by itself they would say something in two of five"
+    assert 50 < together <= bound

@@ -51,6 +51,8 @@ def test_more_and_less_are_apart_though_one_is_the_other_turned() -> None:
     [
         (["feature/1", "text/bold", "cluster/2"], [10.0, 6.0, 12.0], 1),
         (["feature/1", "text/bold", "cluster/2"], [10.0, 5.0, 12.0], 0),
+        (["text/more-second-person", "text/more-praise", "feature/1"], [10.0, 7.0, 12.0], 1),
+        (["text/more-length", "feature/2", "feature/1"], [7.0, 10.0, 12.0], 0),
         (["word/please", "concepts/a", "response-cluster/2"], [10.0, 6.0, 12.0], 1),
         (["word/please", "concepts/a", "response-cluster/2"], [10.0, 4.0, 12.0], 0),
         (["word/please", "feature/3", "cluster/2"], [3.6, 4.0, 12.0], 1),

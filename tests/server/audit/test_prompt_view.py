@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from assay_server.audit.families import Family
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind, resolved
 from assay_server.audit.matrices import Csr
 from assay_server.audit.passes import survey
@@ -34,7 +35,7 @@ def audited(shard: PairShard, options: AuditOptions = ONLY, cuts: tuple[int, ...
 
 def fitted(shard: PairShard, options: AuditOptions = ONLY) -> tuple[TestTable, PromptClusters]:
     whole = split(shard, [])
-    table, clusters = prompt_view(whole, resolved(options, whole.pairs), survey(whole))
+    table, clusters = prompt_view(whole, concepts_of(shard), resolved(options, whole.pairs), survey(whole))
     assert clusters is not None
     return table, clusters
 
@@ -89,6 +90,31 @@ def test_a_lesson_of_one_feature_under_one_topic_is_named_among_few_pairs() -> N
     assert singly.concepts[singly.concept[0]].name == "feature/50"
     assert set(singly.conditions[singly.condition[0]].features) <= set(range(24, 36))
     assert not clustered.finding.any()
+
+
+@pytest.mark.parametrize("number", [0, 6])
+def test_a_descriptor_under_one_topic_is_found_in_a_family_of_its_own(number: int) -> None:
+    """In standard deviations as everything in the view, on the pairs that the view tests, and not among directions."""
+    shard, draws = dataset(4, 300, share=0.0), np.random.default_rng(0)
+    praise = np.where((shard.groups.toarray()[:, 2] == 1) & (draws.random(300) < 0.7), 1, draws.integers(-1, 2, 300))
+    columns = np.stack([shard.directions.toarray()[:, 0], praise], axis=1)
+    planted, names = replace(shard, directions=Csr(columns)), (*concepts_of(shard).names, "text/praise")
+    concepts = replace(concepts_of(shard), names=names)
+    whole, options = split(planted, [100]), resolved(replace(ONLY, response_clusters=number), 300)
+    table = run_views(whole, concepts, options)[VIEW]
+    assert {one.family: one.tests for one in table.families}[Family.TEXT] == 5
+    assert not any(one.name.startswith("concepts/") for one in table.concepts)
+    named = np.array([table.concepts[concept].name == "text/praise" for concept in table.concept])
+    row = np.flatnonzero(named & table.finding & (table.raw.estimate > 0))[0]
+    inside = np.isin(np.arange(300), table.members[table.condition[row]])
+    tested = np.ones(300, np.bool_) if number == 0 else ~fitting_half(shard.prompts, options.seed)
+    u = praise / praise.std()
+    theirs = welch(u[inside & tested], u[tested & ~inside])
+    assert set(table.conditions[table.condition[row]].features) <= set(range(24, 36))
+    assert table.raw.estimate[row] == pytest.approx(u[inside & tested].mean() - u[tested & ~inside].mean(), abs=1e-9)
+    assert table.raw.p[row] == pytest.approx(theirs.pvalue, rel=1e-6)
+    assert table.only_chosen is not None
+    assert table.only_chosen[row] == (praise[inside] > 0).sum()
 
 
 def test_single_features_that_there_is_no_room_for_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

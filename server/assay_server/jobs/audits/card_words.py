@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from assay_server import figures
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.naming import concept_name, counts_more, family, listed, quantified, where_words
+from assay_server.jobs.audits.naming import concept_name, counts_more, family, listed, quantified, quoted_tokens, where_words
 from assay_server.jobs.audits.types import AuditSettings, HypothesisRow, LengthSummary, Nuisance
 
 EFFECT_UNITS = {
@@ -26,14 +26,25 @@ def is_less(row: HypothesisRow) -> bool:
 
 
 def member_names(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> list[str]:
-    """What goes along with a lead, the lead first, each name once, names from tokens last; what goes the other way says so."""
-    told = dict.fromkeys([concept_name(lead.concept).text])
-    ranked = sorted(others, key=lambda other: concept_name(other.concept).kind in ("tokens", ""))
-    for other in ranked:
+    """What goes along with a lead, the lead first, each name once, names from tokens last; what goes the other way says so.
+
+    Of names from tokens that share half of them, one is told.
+    """
+    first = concept_name(lead.concept)
+    told, said = {first.text: None}, {first.text.casefold()}
+    tokens = [quoted_tokens(first.text)] if first.kind == "tokens" else []
+    for other in sorted(others, key=lambda other: concept_name(other.concept).kind in ("tokens", "")):
         name = concept_name(other.concept)
-        if name.known and name.text.casefold() not in {one.casefold() for one in told}:
-            turned = is_less(other) != is_less(lead)
-            told.setdefault(quantified(name, less=is_less(other)) if turned else name.text)
+        if not name.known or name.text.casefold() in said:
+            continue
+        if name.kind == "tokens":
+            own = quoted_tokens(name.text)
+            if any(2 * len(own & one) >= min(len(own), len(one)) for one in tokens):
+                continue  # the same tokens in another order say nothing new
+            tokens.append(own)
+        turned = is_less(other) != is_less(lead)
+        told.setdefault(quantified(name, less=is_less(other)) if turned else name.text)
+        said.add(name.text.casefold())
     return list(told)
 
 

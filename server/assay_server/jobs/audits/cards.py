@@ -13,13 +13,13 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from itertools import zip_longest
 
 from assay_server import figures
 from assay_server.audit.findings import Evidence, ViewKind
 from assay_server.audit.length import LengthVerdict
+from assay_server.jobs.audits.card_lessons import Lesson, reading_key, told_lessons
 from assay_server.jobs.audits.card_words import (
     carried,
     controlled_words,
@@ -31,7 +31,7 @@ from assay_server.jobs.audits.card_words import (
     sureness,
     title,
 )
-from assay_server.jobs.audits.naming import concept_name, condition_name, listed, quantified, where_words
+from assay_server.jobs.audits.naming import concept_name, listed, quantified, where_words
 from assay_server.jobs.audits.snippets import Mark, SideName, Snippet, snippet, word_marks
 from assay_server.jobs.audits.tables import hypothesis_id
 from assay_server.jobs.audits.types import AuditInfo, AuditSettings, HypothesisRow
@@ -39,7 +39,6 @@ from assay_server.subject.types import Pair
 
 LESSONS = 10  # cards of lessons
 MISSES = 3  # closest misses that are shown
-STABLE = 0.75  # share of resamples that return an established lesson (Hennig 2007)
 SNIPPETS = 2
 EXAMPLES = 3  # of what is not the cause
 
@@ -91,16 +90,6 @@ class Card:
     decide: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Lesson:
-    """A finding that leads, what goes along with it, and what was folded into it."""
-
-    lead: HypothesisRow
-    others: tuple[HypothesisRow, ...] = ()
-    strongest: tuple[HypothesisRow, ...] = ()
-    weaker: tuple[HypothesisRow, ...] = ()
-
-
 def build_cards(
     info: AuditInfo,
     rows: Sequence[HypothesisRow],
@@ -119,12 +108,13 @@ def build_cards(
         highlights: where a concept fires, by hypothesis name and dataset row: chosen, rejected.
     """
     shown = _Shown(info.settings, evidence or {}, pairs or {}, highlights or {})
-    lessons, unstable = _lessons(info, rows)
-    first = lessons[:LESSONS]
+    told = told_lessons(info, rows)
+    lessons, first = told.lessons, told.lessons[:LESSONS]
     cards = [*_length(info), *(shown.card(CardKind.LESSON, lesson) for lesson in first), *_not_cause(info, rows, {*_ids(first)})]
     taken = {card.id for card in cards}
-    misses = [*unstable, *(_Lesson(row) for row in _misses(info, rows))]
-    cards += [shown.card(CardKind.NOT_ESTABLISHED, one) for one in misses if _id(one.lead) not in taken]
+    misses = [*told.unstable, *told.crowded[:MISSES], *(Lesson(row) for row in _misses(info, rows))]
+    shared = {_id(one.lead): told.families for one in told.crowded}
+    cards += [shown.card(CardKind.NOT_ESTABLISHED, one, shared) for one in misses if _id(one.lead) not in taken]
     return (*cards, *_rest(info, lessons, {card.id for card in cards}))
 
 
@@ -137,15 +127,16 @@ class _Shown:
     pairs: Mapping[int, Pair]
     highlights: Mapping[tuple[str, int], Sides]
 
-    def card(self, kind: CardKind, lesson: _Lesson) -> Card:
+    def card(self, kind: CardKind, lesson: Lesson, shared: Mapping[str, int] | None = None) -> Card:
         lead, names = lesson.lead, member_names(lesson.lead, lesson.others)
+        families = (shared or {}).get(_id(lead), 0)
         return Card(
             id=_id(lead),
             kind=kind,
             title=title(lead, lesson.others),
             sentence=sentence(lead, lesson.others, names),
             exceptions=_exceptions(lesson),
-            sureness=sureness(lead, self.settings) if kind is CardKind.LESSON else _why_not(lead, self.settings),
+            sureness=sureness(lead, self.settings) if kind is CardKind.LESSON else _why_not(lead, self.settings, families),
             carried=carried(lead),
             members=tuple(names),
             hypothesis=lead.name,
@@ -177,97 +168,7 @@ class _Word:
     value: float = 1.0
 
 
-def _lessons(info: AuditInfo, rows: Sequence[HypothesisRow]) -> tuple[list[_Lesson], list[_Lesson]]:
-    """Lessons of all views by turns, those that repeat a global one told with it; and those that resampling does not return."""
-    by_view = {summary.view: [row for row in rows if row.view is summary.view] for summary in info.views}
-    found = {view: [_readable(_Lesson(lead, _others(lead, own))) for lead in _leads(own)] for view, own in by_view.items()}
-    stable = {view: [one for one in own if _is_stable(one.lead)] for view, own in found.items()}
-    unstable = [one for own in found.values() for one in own if not _is_stable(one.lead)]
-    glob = {_key(one.lead): one for one in stable.get(ViewKind.GLOBAL, [])}
-    by_concept = {key[0]: key for key in glob}
-    strongest: dict[object, list[HypothesisRow]] = {}
-    weaker: dict[object, list[HypothesisRow]] = {}
-    queues: list[list[_Lesson]] = []
-    for view, own in stable.items():
-        queue: list[_Lesson] = []
-        for one in own:
-            key = _key(one.lead)
-            general = glob.get(by_concept.get(key[0], key))
-            if view in (ViewKind.GLOBAL, ViewKind.STATED) or general is None:
-                queue.append(one)
-                continue
-            (strongest if key in glob else weaker).setdefault(_key(general.lead), []).append(one.lead)
-            if _strength(one) > _strength(general):  # it does not only repeat it
-                queue.append(one)
-        queues.append(queue)
-    told = [
-        [
-            _Lesson(one.lead, one.others, tuple(strongest.get(_key(one.lead), ())), tuple(weaker.get(_key(one.lead), ())))
-            if one.lead.view is ViewKind.GLOBAL
-            else one
-            for one in sorted(queue, key=_strength, reverse=True)
-        ]
-        for queue in queues
-    ]
-    turns = sorted((queue for queue in told if queue), key=lambda queue: _strength(queue[0]), reverse=True)
-    return [one for turn in zip_longest(*turns) for one in turn if one is not None], unstable
-
-
-def _leads(rows: Sequence[HypothesisRow]) -> list[HypothesisRow]:
-    """The findings that lead distinct lessons; where a view has none, its findings, one per concept and condition by name."""
-    findings = [row for row in rows if row.finding]
-    leads = sorted((row for row in findings if row.lesson_z is not None), key=lambda row: row.lesson)
-    first: dict[tuple[str, str], HypothesisRow] = {}
-    for row in leads or findings:
-        where = condition_name(row.condition).text.casefold() if row.condition else ""
-        first.setdefault((concept_name(row.concept).text.casefold(), where), row)
-    return list(first.values())
-
-
-def _others(lead: HypothesisRow, rows: Sequence[HypothesisRow]) -> tuple[HypothesisRow, ...]:
-    if lead.lesson_z is None:
-        return ()
-    return tuple(row for row in rows if row.finding and row.lesson == lead.lesson and row is not lead)
-
-
-def _readable(lesson: _Lesson) -> _Lesson:
-    """The same lesson, led by its strongest member with a name that says what it is, where the lead has none or only tokens.
-
-    A member leads only where its |z| is at least half of the lead's.
-    """
-    lead = lesson.lead
-    if concept_name(lead.concept).kind not in ("tokens", ""):
-        return lesson
-    named = [row for row in lesson.others if concept_name(row.concept).kind not in ("tokens", "") and _same_side(row, lead)]
-    strong = [row for row in named if 2 * abs(row.effect.z) >= abs(lead.effect.z)]
-    if not strong:
-        return lesson
-    best = max(strong, key=lambda row: abs(row.effect.z))
-    others = (lead, *(row for row in lesson.others if row is not best))
-    return replace(lesson, lead=replace(best, lesson_z=lead.lesson_z), others=others)
-
-
-def _same_side(row: HypothesisRow, other: HypothesisRow) -> bool:
-    return is_less(row) == is_less(other)
-
-
-def _strength(lesson: _Lesson) -> float:
-    """|z| of what a lesson says beyond those before it, times the share of resamples that return it."""
-    lead = lesson.lead
-    z = lead.effect.z if lead.lesson_z is None else lead.lesson_z
-    return abs(z) * (1.0 if lead.lesson_stability is None else lead.lesson_stability)
-
-
-def _is_stable(row: HypothesisRow) -> bool:
-    return row.lesson_stability is None or row.lesson_stability >= STABLE
-
-
-def _key(row: HypothesisRow) -> tuple[str, bool]:
-    name = concept_name(row.concept)
-    return (name.text.casefold() if name.known else row.concept.name), is_less(row)
-
-
-def _exceptions(lesson: _Lesson) -> str:
+def _exceptions(lesson: Lesson) -> str:
     told: list[str] = []
     if lesson.weaker:
         told.append(f"Not everywhere: {listed([exception(row) for row in lesson.weaker], limit=3)}.")
@@ -323,15 +224,19 @@ def _misses(info: AuditInfo, rows: Sequence[HypothesisRow]) -> list[HypothesisRo
     missed = [row for row in rows if not row.finding and row.length_verdict != LengthVerdict.EXPLAINED]
     stated = [row for row in missed if row.view is ViewKind.STATED]
     tested = [row for row in missed if not row.effect.reason and row.view is not ViewKind.STATED]
-    known = {_key(row)[0] for row in rows if row.finding}
+    known = {reading_key(row)[0] for row in rows if row.finding}
     first: dict[str, HypothesisRow] = {}
     for row in sorted(tested, key=lambda row: row.effect.q):
-        if _key(row)[0] not in known and concept_name(row.concept).known:
-            first.setdefault(_key(row)[0], row)
+        if reading_key(row)[0] not in known and concept_name(row.concept).known:
+            first.setdefault(reading_key(row)[0], row)
     return stated or list(first.values())[:MISSES]
 
 
-def _why_not(row: HypothesisRow, settings: AuditSettings) -> str:
+def _why_not(row: HypothesisRow, settings: AuditSettings, families: int) -> str:
+    """What it lacks; `families` where it passes among its own tests, and not on a page that so many families share."""
+    if families:
+        why = f"It passes among its own tests, but not among the {families} families of tests that share this page."
+        return f"{why} {sureness(row, settings)}"
     if row.finding:
         return f"Not stable enough to be relied on. {sureness(row, settings)}"
     if row.effect.reason or row.view is ViewKind.STATED:
@@ -341,7 +246,7 @@ def _why_not(row: HypothesisRow, settings: AuditSettings) -> str:
     return f"{why} {sureness(row, settings)}"
 
 
-def _rest(info: AuditInfo, lessons: Sequence[_Lesson], taken: set[str]) -> list[Card]:
+def _rest(info: AuditInfo, lessons: Sequence[Lesson], taken: set[str]) -> list[Card]:
     """How much is left: lessons past those shown, and findings that go along with one."""
     left = [one for one in lessons if _id(one.lead) not in taken]
     findings = sum(view.findings_controlled for view in info.views if view.view is not ViewKind.STATED)
@@ -363,7 +268,7 @@ def _rest(info: AuditInfo, lessons: Sequence[_Lesson], taken: set[str]) -> list[
     ]
 
 
-def _ids(lessons: Sequence[_Lesson]) -> list[str]:
+def _ids(lessons: Sequence[Lesson]) -> list[str]:
     return [_id(one.lead) for one in lessons]
 
 

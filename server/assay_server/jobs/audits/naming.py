@@ -18,6 +18,12 @@ NAME_LIMIT = 160  # code points of a name
 # Families of text descriptors that can be the title of a group; the others are too mixed to be one thing.
 _FAMILIES = frozenset({"formatting"})
 _HEAD = re.compile(r" (?:of|in|with|that|about|for|to|from|on|at|like|which|who|and|or)\b|[:,;(]")
+# Amounts of what every text has: "longer texts", not "more long texts".
+_COMPARED = {
+    "a long text": ("longer texts", "shorter texts"),
+    "long sentences": ("longer sentences", "shorter sentences"),
+    "demanding prose": ("harder prose", "easier prose"),
+}
 _SINGULAR = ("ss", "us", "is", "ics", "news", "thanks")
 
 
@@ -66,8 +72,10 @@ def where_words(condition: ConditionRow) -> tuple[str, str]:
 
 
 def quantified(name: Name, *, less: bool) -> str:
-    """The name behind its direction: "more praise", "less praise", "fewer bullet lists", "more of something unnamed (…)"."""
+    """The name behind its direction: "more praise", "fewer bullet lists", "longer texts", "more of something unnamed (…)"."""
     word = "less" if less else "more"
+    if name.kind == "descriptor" and name.text in _COMPARED:
+        return _COMPARED[name.text][less]
     if not name.known:
         return f"{word} of something {name.text}"
     text = _several(name.text) if name.kind == "descriptor" else name.text
@@ -95,6 +103,11 @@ def family(concept: ConceptRow) -> str:
 def counts_more(concept: ConceptRow) -> bool:
     """Whether what is counted is which response has more of the concept: of several features, or of a descriptor's amount."""
     return concept.size > 1 or (concept.name.startswith("text/more-") and concept.name != "text/more-help")
+
+
+def quoted_tokens(text: str) -> frozenset[str]:
+    """The tokens that a name of tokens quotes, in small letters."""
+    return frozenset(one.casefold().strip() for one in re.findall("“([^”]*)”", text))
 
 
 def listed(texts: list[str], *, limit: int = 4) -> str:

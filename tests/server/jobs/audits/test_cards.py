@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assay_server.audit.families import Family, FamilyCount
 from assay_server.audit.findings import Evidence, ViewKind
 from assay_server.jobs.audits.cards import LESSONS, Card, CardKind, build_cards
 from assay_server.jobs.audits.types import (
@@ -124,6 +125,40 @@ def test_a_conditioned_lesson_stronger_than_the_global_one_is_a_card_of_its_own(
     assert cards[1].exceptions == "Strongest where topic = tea."
 
 
+def test_what_two_views_say_of_the_same_pairs_is_told_once() -> None:
+    praise, address = concept("text/praise", "praise of the user"), concept("text/second-person", "direct address")
+    where = ConditionRow("prompt-cluster/2", (), LabelText(), NamedText("topic = tea", "metadata"))
+    clusters = [lesson(CLUSTERS, 1, praise, 1, z=6.0), row(CLUSTERS, 2, address, lesson=1)]
+    topics = [lesson(TOPICS, 1, address, 1, z=9.0, condition=where), lesson(TOPICS, 2, concept("text/table", "tables"), 2)]
+    shown = build_cards(info(CLUSTERS, TOPICS), [*clusters, *topics])
+    assert ids(shown, CardKind.LESSON) == ["feature-1", "prompt-2"], "direct address is a member of what was told"
+    elsewhere = replace(where, named=NamedText("topic = coffee", "metadata"))
+    other = [replace(topics[0], condition=elsewhere), topics[1]]
+    assert len(ids(build_cards(info(CLUSTERS, TOPICS), [*clusters, *other]), CardKind.LESSON)) == 3
+
+
+def test_a_condition_that_only_weakens_a_global_lesson_is_told_with_it() -> None:
+    bold, lists = concept("text/bold", "bold text"), concept("text/list", "lists")
+    glob = [lesson(GLOBAL, 1, bold, 1, z=5.0), row(GLOBAL, 2, lists, lesson=1)]
+    weaker = lesson(CLUSTERS, 1, lists, 1, z=-9.0, only_chosen=15, only_rejected=5, inside=40)
+    shown = build_cards(info(GLOBAL, CLUSTERS), [*glob, weaker])
+    assert ids(shown, CardKind.LESSON) == ["global-1"]
+    assert shown[0].exceptions == "Not everywhere: weaker where topic = tea."
+    turned = replace(weaker, only_chosen=5, only_rejected=15)
+    assert ids(build_cards(info(GLOBAL, CLUSTERS), [*glob, turned]), CardKind.LESSON) == ["feature-1", "global-1"]
+
+
+def test_lessons_that_only_tokens_name_come_last_and_tokens_are_not_listed_twice() -> None:
+    you = concept("feature/5", "tokens “you”, “You”, “they”", "tokens")
+    again = concept("feature/6", "tokens “You”, “you”, “I”", "tokens")
+    other = concept("feature/7", "tokens “.”, “!”", "tokens")
+    rows = [lesson(GLOBAL, 1, you, 1, z=9.0), lesson(GLOBAL, 2, concept("text/bold", "bold text"), 2, z=4.0)]
+    rows += [row(GLOBAL, 3, again, lesson=1), row(GLOBAL, 4, other, lesson=1)]
+    shown = build_cards(info(GLOBAL), rows)
+    assert ids(shown, CardKind.LESSON) == ["global-2", "global-1"]
+    assert shown[1].members == ("tokens “you”, “You”, “they”", "tokens “.”, “!”")
+
+
 def test_a_lesson_that_resampling_does_not_return_is_not_established() -> None:
     rows = [
         lesson(GLOBAL, 1, concept("text/bold"), 1, lesson_stability=0.74),
@@ -134,6 +169,22 @@ def test_a_lesson_that_resampling_does_not_return_is_not_established() -> None:
     (missed,) = [card for card in cards if card.kind is CardKind.NOT_ESTABLISHED]
     assert (missed.id, missed.decide) == ("global-1", "")
     assert missed.sureness.startswith("Not stable enough to be relied on. Returned in 74% of resamples")
+
+
+def test_a_lesson_of_a_family_that_does_not_stand_out_from_all_on_the_page_is_not_established() -> None:
+    families = tuple(FamilyCount(family, False, 50, 1, 1) for family in Family)
+    views = (ViewSummary(GLOBAL, 250, 2, 2, 30, 0, families=families),)
+    audit = replace(info(GLOBAL), views=views)
+    bold, tea = concept("text/bold"), concept("word/tea", "tea", "words")
+    weak = lesson(GLOBAL, 2, tea, 2, lesson_stability=1.0)
+    weak = replace(weak, controlled=replace(weak.effect, q=0.03))
+    alone = build_cards(replace(audit, views=(replace(views[0], families=families[3:4]),)), [weak])
+    assert ids(alone, CardKind.LESSON) == ["global-2"], "its own tests alone it passes"
+    crowded = build_cards(audit, [lesson(GLOBAL, 1, bold, 1, lesson_stability=1.0), weak])
+    assert ids(crowded, CardKind.LESSON) == ["global-1"]
+    (card,) = [card for card in crowded if card.kind is CardKind.NOT_ESTABLISHED]
+    assert card.id == "global-2"
+    assert card.sureness.startswith("It passes among its own tests, but not among the 5 families of tests that share this page.")
 
 
 def test_the_closest_misses_are_named_ones_that_are_nothing_else() -> None:

@@ -55,6 +55,7 @@ def test_what_can_be_seen_names_a_concept_and_a_weak_label_never_does(row: Conce
         ),
         (concept(named=NamedText("the first person", "descriptor")), "more of the first person", "less of the first person"),
         (concept(named=NamedText("praise of the user", "descriptor")), "more praise of the user", "less praise of the user"),
+        (concept(named=NamedText("a long text", "descriptor")), "longer texts", "shorter texts"),
         (concept(named=NamedText("sorry", "words")), "more “sorry”", "less “sorry”"),
         (concept(label=LabelText("hedges: “perhaps”", "hand")), "more hedges: “perhaps”", "fewer hedges: “perhaps”"),
         (concept(label=LabelText("mathematics", "hand")), "more mathematics", "less mathematics"),
