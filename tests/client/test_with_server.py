@@ -14,6 +14,8 @@ from assay import AsyncClient, Client, Flow, InvalidRequest, Pair, ScoreOptions,
 
 pytest.importorskip("assay_server.rpc.server", reason="the server's packages are not installed")
 
+from assay.hypotheses import ConceptRef
+from assay_server.audit.families import family_of
 from assay_server.config import ServerConfig
 from assay_server.labelling.labels import FeatureLabel, Labels
 from assay_server.rpc.server import AssayServer
@@ -115,3 +117,8 @@ def test_every_feature_and_mean_residual_travels_when_asked_for(running: Running
         assert pooled.mean_residual.shape == (model.d_in,)
         assert len(pooled) == len(pooled.max) == len(pooled.freq) > 0
         assert all(0 < share <= 1 for share in pooled.freq)
+
+
+@pytest.mark.parametrize("name", ["feature/17", "feature/17@max", "cluster/3", "concepts/x", "text/bold", "word/a", "source/m"])
+def test_a_family_is_told_by_the_name_as_the_server_tells_it(name: str) -> None:
+    assert ConceptRef(name, "", "", None, (), 1).family == family_of(name).title

@@ -292,8 +292,9 @@ async def test_a_drain_leaves_an_audit_to_the_next_server_which_finds_the_same(o
     assert (metadata.target, metadata.pairs_total, got.done) == ("audits/second", PAIRS + BAD, False)
     in_use = await refused(house.audits.DeleteDataset(service.DeleteDatasetRequest(name=dataset)))
     assert in_use.info.reason == "IN_USE"
+    taken = house.server.state.calls_taken  # the call before may not have left yet: "not idle" would not say that this came
     waiting = asyncio.ensure_future(house.operations.WaitOperation(longrunning.WaitOperationRequest(name=operation.name)))
-    await until(lambda: not house.server.state.idle.is_set())
+    await until(lambda: house.server.state.calls_taken > taken)
     closing = asyncio.ensure_future(house.close())
     assert (await refused(waiting)).info.reason == "DRAINING"
     await closing

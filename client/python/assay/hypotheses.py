@@ -11,6 +11,7 @@ A label helps people find their way and is part of no test.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from fnmatch import fnmatchcase
 
 from assay.audits import View
 from assay.pairs import Message, Pair
@@ -33,6 +34,14 @@ class LengthVerdict(Enum):
     EXPLAINED = "explained"
     WEAKENED = "weakened"
     UNCHANGED = "unchanged"
+
+
+_FAMILIES = {
+    "text/*": "text descriptors",
+    "word/*": "words",
+    "source/*": "sources",
+    "*@max": "SAE features by their maximum",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +113,11 @@ class ConceptRef:
     named: str = ""
     named_kind: str = ""
     named_share: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The family of tests that it is corrected in, as `FamilySummary.title` says it; it is told by the name."""
+        return next((title for pattern, title in _FAMILIES.items() if fnmatchcase(self.name, pattern)), "SAE concepts")
 
     @classmethod
     def from_proto(cls, message: audit_pb2.ConceptRef) -> "ConceptRef":

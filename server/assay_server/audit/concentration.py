@@ -1,10 +1,8 @@
 """Whether few pairs carry an effect or many, which says whether taking pairs out can undo it.
 
 A pair contributes u in the effect's direction, less the mean outside where the effect is a contrast; the contributions of the
-compared pairs add up to the effect. `concentration` is exact, for one hypothesis whose pairs are at hand.
-
-`ConcentrationSketch` is for thousands over a whole dataset: contributions are added up in bins of activation difference, 128 on
-either side of 0, none wider than a factor of 1.25 (`bins`). The order of pairs within a bin is not known: they count as
+compared pairs add up to the effect. Contributions of thousands of hypotheses are added up in bins of activation difference, 128
+on either side of 0, none wider than a factor of 1.25 (`bins`). The order of pairs within a bin is not known: they count as
 evenly mixed. So what is left without the top is exact at the edges of bins, and between two edges off by at most the
 contributions of one sign in the bin that is cut; the share that carries half is off by at most that bin's share of the pairs.
 """
@@ -20,18 +18,8 @@ from assay_server.audit.evidence import Asked, Entries
 from assay_server.audit.matrices import Floats, Ints
 
 TOP = 0.05  # share of the compared pairs that is left out
-SHARES = (0.01, 0.05, 0.10)
 UNKNOWN = -1
 _ZERO = BINS  # the bin of pairs without an activation difference; those against the effect lie under it
-
-
-@dataclass(frozen=True)
-class Concentration:
-    """How an effect is spread over prompts and pairs."""
-
-    half: float  # smallest share of the prompts whose contributions make half of the effect
-    gini: float  # of contributions over prompts, those against the effect counting as none: 0 all alike, towards 1 one alone
-    left: tuple[float, ...]  # share of the effect left without the `SHARES` of pairs with the largest activation difference
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,31 +30,6 @@ class Carried:
     only_rejected: Ints
     carried_by: Floats
     left_without_top: Floats
-
-
-def concentration(contribution: Floats, strength: Floats, prompts: Ints) -> Concentration | None:
-    """How one effect is spread; None where contributions do not add up to more than 0.
-
-    Half and Gini (1912) are read off the Lorenz (1905) curve of contributions summed by prompt.
-
-    Args:
-        contribution: of each pair, in the effect's direction, [pairs].
-        strength: activation difference in the effect's direction, [pairs]; equals count in the order given.
-        prompts: an id per pair, [pairs].
-    """
-    total = float(contribution.sum())
-    if not len(contribution) or total <= 0:
-        return None
-    _, prompt = np.unique(prompts, return_inverse=True)
-    by_prompt = np.sort(np.bincount(prompt, contribution))[::-1]
-    half = int((np.cumsum(by_prompt) >= total / 2).argmax() + 1) / len(by_prompt)
-    shown = np.maximum(by_prompt[::-1], 0.0)
-    place = np.arange(1, len(shown) + 1)
-    gini = float((2 * place - len(shown) - 1) @ shown / (len(shown) * shown.sum()))
-    order = np.argsort(-strength, kind="stable")
-    order = order[strength[order] > 0]
-    left = [1 - float(contribution[order[: round(share * len(strength))]].sum()) / total for share in SHARES]
-    return Concentration(half, gini, tuple(left))
 
 
 class ConcentrationSketch:

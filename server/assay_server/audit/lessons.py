@@ -7,7 +7,10 @@ from their z and correlations, of each direction apart, and under a condition ap
 
 A lesson's stability is the share of resampled prompts (`resampling`) in which the same findings, grouped anew, form a group that
 shares at least half with it (Hennig 2007, Computational Statistics & Data Analysis 52:258: Jaccard's coefficient) and its lead
-keeps its sign at p ≤ 0.05. Lessons put an order on findings, which were corrected before; they find nothing new.
+keeps its sign at p ≤ 0.05. Silent pairs, those of which a view makes no data cluster, are left out under its data clusters
+and counted under given conditions, as in the tests: how many there are changes nothing of a given condition's lessons.
+
+Lessons put an order on findings, which were corrected before; they find nothing new.
 """
 
 from __future__ import annotations

@@ -44,3 +44,15 @@ def with_local(concepts: ConceptSet, options: AuditOptions, known: Survey) -> Co
     if second is not None:
         second = np.concatenate([second[:made], np.zeros(len(local)), second[made:]])
     return replace(concepts, names=names, members=members, thresholds=presence.threshold[local], second_p=second)
+
+
+def by_max(concepts: ConceptSet, known: Survey) -> ConceptSet:
+    """The one concept that is stated, present by max where its name says so: `ANY` or what was learned, hidden by tau or not.
+
+    Args:
+        concepts: one concept.
+        known: the dataset's survey.
+    """
+    if len(concepts.names) != 1 or not (concepts.members.shape[1] and concepts.names[0].endswith(BY_MAX)):
+        return concepts
+    return replace(concepts, thresholds=known.presence.threshold[concepts.members.T.tocsr().indices])

@@ -49,7 +49,10 @@ MOVES_ALONG = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """One intervention that is asked for, its target resolved; parameters that the data decides are None."""
+    """One intervention that is asked for, its target resolved; parameters that the data decides are None.
+
+    ``note`` says, where something stands in for what was decided about, what does.
+    """
 
     target: Target
     mode: Mode
@@ -57,6 +60,7 @@ class Specification:
     family: Family
     parameters: Parameters
     decision: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,6 +287,8 @@ def _side_effects(one: _Fitted, others: Companions, concepts: Concepts, d_sae: i
 
 def _warnings(one: _Fitted, expected: Expected, effects: Sequence[SideEffect], pairs: int) -> Iterator[PlanWarning]:
     specification, family = one.specification, one.specification.family
+    if specification.note:
+        yield PlanWarning(WarningCode.STAND_IN, specification.note)
     if one.z.deviation == 0.0:
         yield PlanWarning(
             WarningCode.NO_VARIATION, f"All {one.z.responses} responses score {one.z.mean:g}: offsets, penalties and picks are 0."

@@ -39,6 +39,7 @@ class WarningCode(StrEnum):
     SATURATED = "saturated"
     NO_USEFUL_RANGE = "no_useful_range"
     AGAINST_THE_DATA = "against_the_data"
+    STAND_IN = "stand_in"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import cast
 
+from assay_server.audit.families import family_of
 from assay_server.jobs.audits.naming import where_words
 from assay_server.jobs.audits.types import ConceptRow, ConditionRow, EffectRow, HypothesisRow
 from assay_server.report.markup import Html, clean
@@ -30,6 +31,7 @@ EVIDENCE_BYTES = 2_400_000
 FIELDS = (
     *("id", "view", "rank", "concept", "condition", "raw", "controlled", "finding", "d", "consistent", "deltaMin", "inside"),
     *("outside", "prompts", "rankFirst", "rankSecond", "stable", "decision", "pro", "con", "missing"),
+    *("verdict", "onlyChosen", "onlyRejected", "carried", "left", "logOdds", "logOddsZ"),
 )
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
@@ -122,7 +124,8 @@ class _Tables:
         if concept not in self.places:
             self.places[concept] = len(self.concepts)
             method, features = concept.label.method[:80], concept.features[:FEATURES]
-            self.concepts.append([concept_title(concept), concept_note(concept), method, features, concept.size])
+            family = family_of(concept.name).title
+            self.concepts.append([concept_title(concept), concept_note(concept), method, features, concept.size, family])
         return self.places[concept]
 
     def condition(self, condition: ConditionRow | None) -> int:
@@ -158,7 +161,15 @@ def _row(item: HypothesisRow, tables: _Tables, decision: int, pro: object, con: 
         pro,
         con,
         missing,
+        item.length_verdict,
+        item.only_chosen,
+        item.only_rejected,
+        *(None if value is None else _round(value) for value in _known(item)),
     ]
+
+
+def _known(item: HypothesisRow) -> tuple[float | None, ...]:
+    return item.carried_by, item.left_without_top, item.log_odds, item.log_odds_z
 
 
 def _effect(effect: EffectRow) -> Row:

@@ -6,6 +6,7 @@ value may hold any character, and it is compared, never opened.
 
 import re
 
+from assay_server.audit.shards import BY_MAX
 from assay_server.errors import InvalidItem
 from assay_server.rpc.specs import Bounds, unknown_feature
 
@@ -70,18 +71,30 @@ def intervention_name(name: str, path: str) -> tuple[str, int]:
 
 
 def tested_concept_name(name: str, bounds: Bounds, path: str) -> str:
-    """The name of a concept that can be stated: as ``concept_name``, or "text/ID" or "word/PHRASE", which the jobs look up.
+    """The name of a concept that can be stated: as ``concept_name``, "feature/17@max", or "text/ID" or "word/PHRASE", which the
+    jobs look up.
 
     Raises:
         InvalidItem: as ``concept_name``; TEXT_TOO_LONG.
     """
     if name.startswith(("text/", "word/")):
         return short_text(name, path)
-    return concept_name(name, bounds, path)
+    feature = name.removesuffix(BY_MAX)
+    if feature != name and _FEATURE.fullmatch(feature):
+        return concept_name(feature, bounds, path) + BY_MAX
+    return concept_name(
+        name, bounds, path, '"concepts/{id}", "feature/17", "feature/17@max", "cluster/3", "text/ID" or "word/PHRASE"'
+    )
 
 
-def concept_name(name: str, bounds: Bounds, path: str) -> str:
+def concept_name(name: str, bounds: Bounds, path: str, shapes: str = '"concepts/{id}", "feature/17" or "cluster/3"') -> str:
     """What can be tested: "concepts/{id}", "feature/17" of the loaded SAE, or "cluster/3".
+
+    Args:
+        name: as received.
+        bounds: of the loaded subject.
+        path: the field.
+        shapes: what an error says can be given.
 
     Raises:
         InvalidItem: INVALID_NAME, or UNKNOWN_FEATURE.
@@ -95,7 +108,7 @@ def concept_name(name: str, bounds: Bounds, path: str) -> str:
         return f"cluster/{int(name.partition('/')[2])}"
     if _SHAPES["concepts/{id}"].fullmatch(name):
         return name
-    raise _misshapen('"concepts/{id}", "feature/17" or "cluster/3"', name, path)
+    raise _misshapen(shapes, name, path)
 
 
 def audit_condition_name(name: str, path: str) -> str:

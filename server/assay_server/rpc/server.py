@@ -2,11 +2,12 @@
 
 Invariants:
 - Health is NOT_SERVING, for every service, until the subject is verified, and again from the first moment of the drain.
-- The drain goes: health NOT_SERVING, refuse new calls and further batches, finish what was accepted, stop. Only the
-  end of ``drain_seconds`` cuts accepted work off.
+- The drain goes: health NOT_SERVING, refuse new calls and further batches, finish what was accepted, refuse what still arrives,
+  stop. Only the end of ``drain_seconds`` cuts accepted work off.
 """
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ SERVICES = (
 )
 MIN_PING_INTERVAL_MS = 10_000  # gRPC's own is five minutes: a call that is silent for longer would die of "too many pings"
 STOP_SECONDS = 0.5  # what final trailers and open health watches have after the drain
+QUIET_SECONDS = 0.1  # without a new call, after which none is taken to be under way
+SETTLE_SECONDS = 2.0  # that clients who ask again at once can put the stop off
 
 _HealthServicer: Any = vars(health)["aio"].HealthServicer
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -124,11 +127,24 @@ class AssayServer:
         self.state.drain()
         try:
             await asyncio.wait_for(self.state.idle.wait(), timeout=self._config.drain_seconds)
+            await self._settle()
             finished = True
         except TimeoutError:
             finished = False
         await self._server.stop(STOP_SECONDS if finished else 0)
         return finished
+
+    async def _settle(self) -> None:
+        """Refuse the calls that have reached gRPC and not yet us, until none came for a while.
+
+        gRPC cancels what it holds when it stops, and no client tries again what was cancelled. Calls are taken one a turn of the
+        event loop, so a loaded server holds some. Raises TimeoutError if one of them does not end.
+        """
+        last, taken = time.monotonic() + SETTLE_SECONDS, -1
+        while taken < self.state.calls_taken and time.monotonic() < last:
+            taken = self.state.calls_taken
+            await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.wait_for(self.state.idle.wait(), timeout=SETTLE_SECONDS)
 
 
 def server_options(config: ServerConfig) -> list[tuple[str, int]]:

@@ -66,6 +66,7 @@ class ServerState:
         self.draining = asyncio.Event()
         self.idle = asyncio.Event()
         self.idle.set()
+        self.calls_taken = 0  # calls that began, ended or not
         self._loaded: Loaded | None = None
         self._calls = 0
         self._streams = 0
@@ -120,6 +121,7 @@ class ServerState:
     def enter_call(self) -> None:
         """A call began."""
         self._calls += 1
+        self.calls_taken += 1
         self.idle.clear()
 
     def leave_call(self) -> None:

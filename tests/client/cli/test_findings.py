@@ -1,9 +1,12 @@
 """Findings as text: what stands in the tables, whatever labels and metadata hold."""
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from assay import Audit, View
+from assay.cli.audits import hypothesis_lines
 from assay.cli.findings import (
     aligned,
     evidence_lines,
@@ -42,6 +45,43 @@ def test_raw_and_controlled_effects_stand_side_by_side_and_q_is_of_the_one_that_
     assert "+0.500 [+0.400, +0.600]" in lines[1]
     assert "+0.400 [+0.300, +0.500]" in lines[1]
     assert lines[1].split()[-3:] == ["0.110", "yes", "h1"]
+
+
+def test_what_is_known_beside_effects_is_in_columns_and_scales_are_named() -> None:
+    known = hypothesis(1, length_verdict=audit_pb2.LENGTH_VERDICT_WEAKENED, carried_by=0.123, log_odds=0.5)
+    known = replace(known, concept=replace(known.concept, name="word/many thanks"))
+    lines = table([known, hypothesis(2, carried_by=0.001)], width=250).splitlines()
+    head = re.split(r"  +", lines[0])
+    assert head[-6:] == ["family", "verdict", "carried by", "log-odds (nats)", "stable", "id"]
+    assert re.split(r"  +", lines[1])[-6:] == ["words", "weakened", "12%", "+0.50", "no", "h1"]
+    assert re.split(r"  +", lines[2])[-4:] == ["SAE concepts", "<1%", "no", "h2"]
+    assert "(sd)" not in lines[0]
+    assert all(len(line) <= 100 for line in table([known], width=100).splitlines())
+    topical = table([replace(known, view=View.PROMPT_CONDITIONED)], width=250)
+    assert {"raw effect (sd)", "controlled (sd)"} <= set(re.split(r"  +", topical.splitlines()[0]))
+
+
+def test_one_hypothesis_says_what_is_known_with_its_scale() -> None:
+    fields: dict[str, Any] = {
+        "only_chosen": 120,
+        "only_rejected": 40,
+        "carried_by": 0.2,
+        "left_without_top": 0.75,
+        "log_odds": -0.5,
+    }
+    known = hypothesis(1, length_verdict=audit_pb2.LENGTH_VERDICT_UNCHANGED, log_odds_z=-4.0, **fields)
+    told = dict(re.split(r"  +", line, maxsplit=1) for line in hypothesis_lines(known, width=120))
+    assert told["family"] == "SAE concepts"
+    assert told["log-odds"] == "-0.500 nats, z = -4.00"
+    assert told["verdict"] == "unchanged once controlled for"
+    assert told["pairs"] == "120 with it in chosen only, 40 in rejected only"
+    assert told["carried by"] == "half of the effect by 20% of the pairs; without the strongest 5%, 75% is left"
+    assert "[+0.400, +0.600], z" in told["raw"]
+    topical = "\n".join(hypothesis_lines(replace(known, view=View.PROMPT_CONDITIONED), width=120))
+    assert "[+0.400, +0.600] sd, z" in topical
+    assert not {"verdict", "carried by", "log-odds", "pairs"} & set(
+        dict(re.split(r"  +", line, maxsplit=1) for line in hypothesis_lines(hypothesis(), width=120))
+    )
 
 
 def test_where_and_how_many_inside_appear_with_a_condition_only() -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from assay_server.audit.concentration import SHARES, TOP, UNKNOWN, Carried, ConcentrationSketch, concentration
+from assay_server.audit.concentration import TOP, UNKNOWN, Carried, ConcentrationSketch
 from assay_server.audit.evidence import EvidenceBlock, asked_of, entries_of
 from assay_server.audit.feature_view import labels_of
 from assay_server.audit.findings import AuditOptions, TestTable, ViewKind
@@ -34,22 +34,6 @@ def exactly(contribution: np.ndarray, strength: np.ndarray) -> tuple[float, floa
     half = int((running >= running[-1] / 2).argmax() + 1) / len(order)
     top = min(round(TOP * len(order)), int((strength > 0).sum()))
     return half, float(np.clip(1 - running[top - 1] / running[-1], 0, 1))
-
-
-def test_an_effect_of_few_prompts_has_a_large_gini_and_one_of_all_has_none() -> None:
-    prompts = np.repeat(np.arange(100), 2)
-    alike = concentration(np.ones(200), np.ones(200), prompts)
-    assert alike is not None
-    assert (alike.half, alike.gini) == (0.5, pytest.approx(0))
-    assert alike.left == pytest.approx([0.99, 0.95, 0.90])
-    few = np.where(prompts < 4, 1.0, 0.0)
-    told = concentration(few, few, prompts)
-    assert told is not None
-    assert (told.half, told.gini) == (0.02, pytest.approx(0.96))
-    assert told.left == pytest.approx([1 - 2 / 8, 0, 0])
-    assert len(SHARES) == len(told.left)
-    assert concentration(-few, few, prompts) is None
-    assert concentration(np.zeros(0), np.zeros(0), np.zeros(0, int)) is None
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -165,6 +165,34 @@ def test_a_condition_has_lessons_of_its_own() -> None:
             assert {table.conditions[k].name for k in table.condition[first]} == {condition}
 
 
+@pytest.mark.parametrize("nuisances", [True, False], ids=["controlled", "raw"])
+def test_silent_pairs_count_in_the_lessons_of_given_conditions_as_they_do_in_its_tests(nuisances: bool) -> None:
+    draws = np.random.default_rng(12)
+    base = dataset(12, 900)
+    inside = base.groups.toarray()[:, 0] == 1
+    base = express_more(base, range(40, 46), inside & (draws.random(900) < 0.4), draws)
+    base = express_more(base, range(60, 66), ~inside & (draws.random(900) < 0.3), draws)
+    if not nuisances:
+        base = replace(base, nuisance=base.nuisance[:, :0])
+    given = tuple(Condition(f"metadata/topic={topic}") for topic in range(3))
+    found: list[dict[tuple[str, str], tuple[float, frozenset[str]]]] = []
+    for silent in (0.0, 40.0):
+        options = replace(QUICK, views=(ViewKind.FEATURE_CONDITIONED,), min_features=1, silent_percentile=silent)
+        table = run_views(split(base, [500]), concepts_of(base), options, given=given)[ViewKind.FEATURE_CONDITIONED]
+        assert table.lesson is not None
+        assert table.lesson_stability is not None
+        if silent:
+            assert sum(len(rows) for rows in table.members) <= 0.6 * 900
+        names = [(table.concepts[c].name, table.conditions[k].name) for c, k in zip(table.concept, table.condition, strict=True)]
+        found.append({})
+        for row in np.flatnonzero(table.lesson > 0):
+            if names[row][1].startswith("metadata/"):
+                fellows = frozenset(names[other][0] for other in np.flatnonzero(table.lesson == table.lesson[row]))
+                found[-1][names[row]] = (float(table.lesson_stability[row]), fellows)
+    assert len(found[0]) > 10
+    assert found[0] == found[1]
+
+
 def test_conditions_that_hold_nearly_the_same_pairs_are_one() -> None:
     rows = np.arange(100)
     assert same_conditions([rows, rows[:85], None, rows[:50], rows[5:], np.zeros(0, np.int64)]).tolist() == [0, 0, 2, 3, 0, 5]

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from assay.audits import Audit
+from assay.audits import Audit, View
 from assay.cli import audit as audit_command
 from assay.cli.connect import add_flags, connect
 from assay.cli.findings import (
@@ -26,10 +26,11 @@ from assay.cli.findings import (
     number,
     one_line,
     plain,
+    share,
 )
 from assay.client import Client
 from assay.errors import InputError
-from assay.hypotheses import Hypothesis
+from assay.hypotheses import Hypothesis, LengthVerdict
 from assay.names import hypothesis_name
 
 
@@ -117,10 +118,13 @@ def hypothesis_lines(found: Hypothesis, *, width: int) -> list[str]:
         ("concept", concept_text(found.concept)),
         ("where", f"{condition_text(found.condition)}: {found.inside:,} pairs inside, {found.outside:,} outside"),
     ]
+    rows.insert(2, ("family", found.concept.family))
+    unit = " sd" if found.view is View.PROMPT_CONDITIONED else ""
     for name, effect in (("raw", found.raw), ("controlled", found.controlled)):
         if effect is not None:
-            numbers = f"{effect_text(effect)}, z = {effect.z:+.2f}, p = {number(effect.p)}, q = {number(effect.q)}"
+            numbers = f"{effect_text(effect)}{unit}, z = {effect.z:+.2f}, p = {number(effect.p)}, q = {number(effect.q)}"
             rows.append((name, effect.reason or numbers))
+    rows += known_rows(found)
     stable = "stable" if found.rank_stable else "not stable"
     rows.append(("rank", f"{found.rank}; by halves {found.rank_first_half} and {found.rank_second_half}: {stable}"))
     rows.append(("finding", "yes" if found.finding else "no"))
@@ -129,3 +133,21 @@ def hypothesis_lines(found: Hypothesis, *, width: int) -> list[str]:
     lines = [f"{name:<12}{text}" for name, text in rows]
     lines += evidence_lines("for it", found.supporting, width=width)
     return lines + evidence_lines("against it", found.contradicting, width=width)
+
+
+def known_rows(found: Hypothesis) -> list[tuple[str, str]]:
+    """What not every audit knows of a hypothesis: each with its scale."""
+    rows: list[tuple[str, str]] = []
+    if found.log_odds is not None:
+        z = "" if found.log_odds_z is None else f", z = {found.log_odds_z:+.2f}"
+        rows.append(("log-odds", f"{found.log_odds:+.3f} nats{z}"))
+    if found.length_verdict is not None:
+        weak = " (weaker, or undecided)" if found.length_verdict is LengthVerdict.WEAKENED else ""
+        rows.append(("verdict", f"{found.length_verdict.value}{weak} once controlled for"))
+    if found.only_chosen is not None and found.only_rejected is not None:
+        rows.append(("pairs", f"{found.only_chosen:,} with it in chosen only, {found.only_rejected:,} in rejected only"))
+    if found.carried_by is not None:
+        left = found.left_without_top
+        rest = "" if left is None else f"; without the strongest 5%, {share(left)} is left"
+        rows.append(("carried by", f"half of the effect by {share(found.carried_by)} of the pairs{rest}"))
+    return rows

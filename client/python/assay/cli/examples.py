@@ -22,7 +22,7 @@ from assay.data.sources import decode, lines
 from assay.errors import InputError
 from assay.pairs import Message, Pair, Prompt, PromptedResponse
 
-NAMED = re.compile(r"(feature|cluster)/\d+|concepts/[\w-]+|text/[a-z-]+|word/.+")
+NAMED = re.compile(r"feature/\d+(@max)?|cluster/\d+|concepts/[\w-]+|text/[a-z-]+|word/.+")
 _ID_CHARACTERS = 40
 
 
@@ -45,7 +45,8 @@ def concept_of(text: str, client: Client, as_: As, *, method: ProbeMethod | None
         return Named(text)
     if not path.is_file():
         raise InputError(
-            f"{text!r} is no concept (feature/17, cluster/3, concepts/ID, text/bold, word/PHRASE) and no file of examples",
+            f"{text!r} is no concept (feature/17, feature/17@max, cluster/3, concepts/ID, text/bold, word/PHRASE) and no file of "
+            "examples",
             reason="NO_SUCH_CONCEPT",
         )
     source = read_examples(path, as_)

@@ -24,6 +24,8 @@ TITLES = {
 LEGEND = (
     "effect: + where chosen responses express the concept more, with its interval; inside a condition, minus outside.\n"
     "q: corrected for every test of the view. stable: both halves of the data rank it near. Labels are part of no test.\n"
+    "verdict: what control leaves of a raw finding (weakened: weaker, or undecided). carried by: share of the pairs that makes\n"
+    "half of the effect. Scales: shares from -1 to 1; sd: standard deviations; log-odds: nats, for words, a scale of its own.\n"
     "Distinct lessons: each finding shown says what those above it leave unsaid; all of them by rank: --all."
 )
 _GAP = "  "
@@ -96,32 +98,57 @@ def lessons_text(view: ViewSummary) -> str:
 
 
 def table(found: Sequence[Hypothesis], *, width: int) -> str:
-    """Findings as lines of `width` characters: labels are cut to fit, and on a narrow screen intervals are left out."""
+    """Findings as lines of `width` characters: labels are cut to fit, and on a narrow screen intervals are left out.
+
+    Family, verdict, share of carrying pairs and log-odds are columns where they are known and the screen has room.
+    """
     lines: list[str] = []
-    for intervals in (True, False):
-        lines = _table_lines(found, width, intervals=intervals)
+    for intervals, extras in ((True, True), (False, True), (False, False)):
+        lines = _table_lines(found, width, intervals=intervals, extras=_extras(found) if extras else [])
         if all(len(line) <= width for line in lines):
             break
     return "\n".join(lines)
 
 
-def _table_lines(found: Sequence[Hypothesis], width: int, *, intervals: bool) -> list[str]:
+def _extras(found: Sequence[Hypothesis]) -> list[tuple[str, list[str]]]:
+    """Columns that not every audit knows, each with its cells."""
+    families = [one.concept.family for one in found]
+    columns = [
+        ("verdict", [one.length_verdict.value if one.length_verdict else "" for one in found]),
+        ("carried by", ["" if one.carried_by is None else share(one.carried_by) for one in found]),
+        ("log-odds (nats)", ["" if one.log_odds is None else f"{one.log_odds:+.2f}" for one in found]),
+    ]
+    known = [(head, cells) for head, cells in columns if any(cells)]
+    return [("family", families), *known] if len(set(families)) > 1 else known
+
+
+def share(value: float) -> str:
+    """A share as a percentage."""
+    return "<1%" if 0 < value < 0.005 else f"{100 * value:.0f}%"
+
+
+def _table_lines(
+    found: Sequence[Hypothesis], width: int, *, intervals: bool, extras: Sequence[tuple[str, list[str]]]
+) -> list[str]:
     if not found:
         return []
     conditioned = any(one.condition is not None for one in found)
     controlled = any(one.controlled is not None for one in found)
     head = ["rank", "concept"]
     head += ["where", "inside/outside"] if conditioned else []
-    head += ["raw effect"] + (["controlled"] if controlled else []) + ["q", "stable", "id"]
+    unit = " (sd)" if any(one.view is View.PROMPT_CONDITIONED for one in found) else ""
+    head += [f"raw effect{unit}"] + ([f"controlled{unit}"] if controlled else [])
+    head += ["q", *(name for name, _ in extras), "stable", "id"]
     rows = [head]
-    for one in found:
+    for at, one in enumerate(found):
         cells = [str(one.rank), concept_text(one.concept)]
         if conditioned:
             cells += [condition_text(one.condition), f"{one.inside:,}/{one.outside:,}"]
         cells.append(effect_text(one.raw, interval=intervals))
         if controlled:
             cells.append(effect_text(one.controlled, interval=intervals) if one.controlled else "")
-        rows.append([*cells, number(one.effect.q), "yes" if one.rank_stable else "no", one.id])
+        known = [column[at] for _, column in extras]
+        rows.append([*cells, number(one.effect.q), *known, "yes" if one.rank_stable else "no", one.id])
     texts = {1, 2} if conditioned else {1}
     return aligned(rows, left=texts | {len(head) - 1}, shrinking=texts, width=width)
 

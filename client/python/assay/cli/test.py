@@ -30,7 +30,8 @@ def add_command(commands: Any) -> None:
     """Adds the command."""
     parser = commands.add_parser("test", help="test one hypothesis of your own", description=__doc__)
     parser.add_argument("file", metavar="PATH", help=DATASET_HELP)
-    parser.add_argument("--concept", required=True, metavar="NAME", help="feature/17, cluster/3, concepts/ID or examples.jsonl")
+    about = "feature/17, feature/17@max, cluster/3, text/ID, word/PHRASE, concepts/ID or examples.jsonl"
+    parser.add_argument("--concept", required=True, metavar="NAME", help=about)
     parser.add_argument("--where", metavar="TEXT", help="only pairs with metadata KEY=VALUE, or in audits/ID/conditions/NAME")
     parser.add_argument("--where-prompt", metavar="NAME", default="", help="only pairs whose prompt expresses this concept")
     parser.add_argument("--method", choices=METHODS, help="how a concept is made from examples (default difference-of-means)")

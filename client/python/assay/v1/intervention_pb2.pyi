@@ -256,6 +256,7 @@ class PlanWarning(_message.Message):
         CODE_SATURATED: _ClassVar[PlanWarning.Code]
         CODE_NO_USEFUL_RANGE: _ClassVar[PlanWarning.Code]
         CODE_AGAINST_THE_DATA: _ClassVar[PlanWarning.Code]
+        CODE_STAND_IN: _ClassVar[PlanWarning.Code]
     CODE_UNSPECIFIED: PlanWarning.Code
     CODE_TOO_FEW_ROWS: PlanWarning.Code
     CODE_NO_VARIATION: PlanWarning.Code
@@ -265,6 +266,7 @@ class PlanWarning(_message.Message):
     CODE_SATURATED: PlanWarning.Code
     CODE_NO_USEFUL_RANGE: PlanWarning.Code
     CODE_AGAINST_THE_DATA: PlanWarning.Code
+    CODE_STAND_IN: PlanWarning.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     code: PlanWarning.Code

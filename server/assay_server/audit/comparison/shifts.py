@@ -29,6 +29,7 @@ from assay_server.audit.matrices import (
     split_sums_by_prompt,
     sum_by_prompt,
 )
+from assay_server.audit.shared_prompts import mean_freedom, side_freedom, size_powers
 
 _ROUNDING = 1e-13  # a spread under this share of its own terms is what rounding leaves of zero
 
@@ -41,13 +42,14 @@ class Shift:
     prompts: int
     mean: Floats  # 0 where there are no pairs, or no features in the concept
     error: Floats  # standard error, clustered by prompt; 0 with fewer than 2 prompts
+    freedom: float  # degrees of freedom of `error`
     telling: Ints  # pairs with u ≠ 0
 
     def interval(self, level: float) -> tuple[Floats, Floats]:
         """Student's interval over prompts, cut to [−1, 1]; all of that with fewer than 2 prompts."""
         if self.prompts < 2:
             return np.full_like(self.mean, -1.0), np.full_like(self.mean, 1.0)
-        width = float(special.stdtrit(self.prompts - 1, (1 + level) / 2)) * self.error
+        width = float(special.stdtrit(self.freedom, (1 + level) / 2)) * self.error
         return np.maximum(self.mean - width, -1.0), np.minimum(self.mean + width, 1.0)
 
 
@@ -62,8 +64,10 @@ class _Sums:
     pairs: int = 0
     prompts: int = 0
     pairs_squared: int = 0  # Σ n_c²
+    powers: Floats = field(init=False)  # `size_powers` of n_c
 
     def __post_init__(self) -> None:
+        self.powers = size_powers([])
         self.total, self.square, self.cross = (np.zeros(len(self.sizes)) for _ in range(3))
 
     def add(self, sums: PromptSums) -> None:
@@ -74,16 +78,15 @@ class _Sums:
         self.pairs += int(sums.pairs.sum())
         self.prompts += int((sums.pairs > 0).sum())
         self.pairs_squared += int((sums.pairs**2).sum())
+        self.powers = self.powers + size_powers(sums.pairs)
 
     def shift(self, telling: Ints) -> Shift:
-        """Var = G/(G−1) · Σ_c (S_c − n_c·mean)² / n² over G prompts (Liang and Zeger 1986).
-
-        As ``intervals.mean_intervals`` where prompts have equally many pairs, which rollouts have.
-        """
+        """Var = f · Σ_c (S_c − n_c·mean)² / n², f and the degrees of freedom by the prompts' sizes, as ``mean_intervals``."""
         pairs, whole = max(self.pairs, 1), self.total / max(self.pairs, 1)
         spread = self.square - 2 * whole * self.cross + whole**2 * self.pairs_squared
-        error = clustered(spread, self.square, self.prompts) / (pairs * np.maximum(self.sizes, 1))
-        return Shift(self.pairs, self.prompts, means(self.total, pairs, self.sizes), error, telling)
+        factor, freedom = mean_freedom(self.pairs, self.pairs_squared, self.powers, self.prompts)
+        error = clustered(spread, self.square, self.prompts, factor) / (pairs * np.maximum(self.sizes, 1))
+        return Shift(self.pairs, self.prompts, means(self.total, pairs, self.sizes), error, freedom, telling)
 
 
 class ShiftSums:
@@ -175,6 +178,9 @@ def difference_error(first: Rollouts, second: Rollouts) -> Floats:
 
     Both hold the same prompts in the same order (``aligned``), and often the same responses: their errors are correlated, and the
     prompt's contribution to the difference, (S_c − n_c·mean)/n − (T_c − m_c·mean')/m, is what is squared and summed.
+
+    Times the larger of both sides' factors for their prompts' sizes (``shared_prompts``). Where both sides have the same sizes,
+    as rollouts do, the difference is one mean over the same prompts, and that factor is exact; with one size it is G/(G − 1).
     """
     a, b = first.sums, second.sums
     n, m = max(int(a.pairs.sum()), 1), max(int(b.pairs.sum()), 1)
@@ -191,7 +197,8 @@ def difference_error(first: Rollouts, second: Rollouts) -> Floats:
     )
     spread = own / n**2 + its / m**2 - 2 * both / (n * m)
     prompts = int(((a.pairs > 0) | (b.pairs > 0)).sum())
-    return clustered(spread, squares[0] / n**2 + squares[1] / m**2, prompts) / np.maximum(first.sizes, 1)
+    factor = max(side_freedom(one.pairs[one.pairs > 0])[0] for one in (a, b))
+    return clustered(spread, squares[0] / n**2 + squares[1] / m**2, prompts, factor) / np.maximum(first.sizes, 1)
 
 
 class FiringCounts:
@@ -261,8 +268,8 @@ def means(totals: Floats, pairs: int | Floats, sizes: Ints) -> Floats:
     return totals / (pairs * np.maximum(sizes, 1))
 
 
-def clustered(spread: Floats, terms: Floats, prompts: int) -> Floats:
-    """√(G/(G−1) · Σ of squares over G prompts), 0 where ``spread`` is what rounding leaves of ``terms``."""
+def clustered(spread: Floats, terms: Floats, prompts: int, factor: float) -> Floats:
+    """√(factor · Σ of squares over prompts), 0 under two prompts, or where ``spread`` is what rounding leaves of ``terms``."""
     if prompts < 2:
         return np.zeros_like(spread)
-    return np.sqrt(np.where(spread <= _ROUNDING * terms, 0.0, spread) * (prompts / (prompts - 1)))
+    return np.sqrt(np.where(spread <= _ROUNDING * terms, 0.0, spread) * factor)

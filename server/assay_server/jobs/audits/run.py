@@ -17,6 +17,7 @@ import numpy as np
 
 from assay_server.audit.findings import AuditOptions, Condition, TestTable, ViewKind, resolved
 from assay_server.audit.length import length_lesson
+from assay_server.audit.local import by_max
 from assay_server.audit.passes import Survey, survey
 from assay_server.audit.run import run_views, test_stated
 from assay_server.audit.shards import ConceptSet
@@ -195,7 +196,7 @@ class _Testing:
             style = format_differences(self._audit_texts)[known.rows]
             share = explain(shards, known, statistics, style, watch=self._watch)
         else:
-            concepts = self._with_others(self._snapshot.columns([], self._d_sae), others, None)
+            concepts = by_max(self._with_others(self._snapshot.columns([], self._d_sae), others, None), known)
             tables, share = {ViewKind.STATED: self._stated(stated, shards, concepts, statistics, known)}, None
         found = {
             "settings": replace(self._settings, statistics=statistics),

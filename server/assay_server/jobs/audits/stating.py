@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from assay_server.audit.matrices import Ints
+from assay_server.audit.shards import BY_MAX
 from assay_server.errors import AssayError, FailedPrecondition, InvalidItem, NotFound
 from assay_server.jobs.audits.concepts import ConceptColumns, concept_set
 from assay_server.jobs.audits.conditions import metadata_name, rows_with_metadata
 from assay_server.jobs.audits.files import AuditFiles
-from assay_server.jobs.audits.snapshots import snapshot_of, to_record
+from assay_server.jobs.audits.snapshots import Snapshot, snapshot_of, to_record
 from assay_server.jobs.audits.texts import check_text_concept, is_text_concept
 from assay_server.jobs.audits.types import AuditCondition, AuditInfo, MetadataValue, PromptConcept, StatedCondition
 from assay_server.store.clusters import StoredClusters
@@ -50,7 +52,10 @@ class Stating:
             NotFound, InvalidItem, FailedPrecondition, SubjectMismatch: the concept or the condition cannot be used.
         """
         text = check_text_concept(concept, "concept") if is_text_concept(concept) else ""
-        record = to_record(snapshot_of(concept_set(info.d_sae) if text else self._column(concept, info, "concept")))
+        snapshot = snapshot_of(concept_set(info.d_sae) if text else self._column(concept.removesuffix(BY_MAX), info, "concept"))
+        if concept.endswith(BY_MAX) and not text:
+            snapshot = _by_max(snapshot)
+        record = to_record(snapshot)
         name, rows, features = "", None, list[int]()
         if isinstance(condition, PromptConcept):
             name, features = condition.concept, self._prompt_features(condition.concept, info)
@@ -79,7 +84,8 @@ class Stating:
             return concept_set(info.d_sae, clusters=[clusters.clusters[number]])
         last = f" or cluster/0 to cluster/{len(clusters) - 1}" if clusters else "; no clusters are computed"
         raise NotFound(
-            f"There is no concept {name!r}: give concepts/ID, text/ID, word/PHRASE, feature/0 to feature/{info.d_sae - 1}{last}.",
+            f"There is no concept {name!r}: give concepts/ID, text/ID, word/PHRASE, feature/0 to feature/{info.d_sae - 1} (with "
+            f"{BY_MAX}, present by its largest activation){last}.",
             field=field,
         )
 
@@ -136,6 +142,18 @@ class Stating:
                 if len(rows):
                     return rows
         return np.zeros(0, np.int64)
+
+
+def _by_max(snapshot: Snapshot) -> Snapshot:
+    """The feature as "feature/17@max"; its threshold is learned when it is tested. Raises InvalidItem for what is no feature."""
+    (name,) = (*(name for name, _ in snapshot.sets), *snapshot.directions)
+    if not name.startswith("feature/"):
+        raise InvalidItem(
+            f"{name}{BY_MAX} cannot be stated: a largest activation is one feature's. Give feature/ID{BY_MAX}, or {name}.",
+            reason="NOT_A_FEATURE",
+            field="concept",
+        )
+    return replace(snapshot, sets=((name + BY_MAX, snapshot.sets[0][1]),))
 
 
 def _again(error: AssayError, field: str) -> AssayError:

@@ -115,7 +115,7 @@ class PlanJobs:
                 "asked_id": request.plan_id,
                 "dataset": name,
                 "display_name": request.display_name,
-                "specifications": [record_of(one) for one in specifications],
+                "specifications": [_recorded(one) for one in specifications],
                 "subject": subject_record(self._engine.info, whole_model=whole_model),
             }
             return await self._operations.submit(
@@ -258,6 +258,12 @@ def _id_for(request_id: str) -> str:
 def _applied(plan: Plan) -> tuple[str, float]:
     """What its rows and tensors go by; curves do not count."""
     return plan.fingerprint, plan.created
+
+
+def _recorded(one: Specification) -> dict[str, Any]:
+    """A specification as an operation keeps it, without a note where there is none: requests of before stay the same requests."""
+    record = record_of(one)
+    return record if one.note else {key: value for key, value in record.items() if key != "note"}
 
 
 def _needs_whole_model(one: Specification) -> bool:

@@ -16,8 +16,9 @@ from assay_server.interventions.targets import Target
 from assay_server.interventions.types import Mode
 from assay_server.interventions.vectors import unit
 from assay_server.jobs.audits.jobs import AuditJobs
-from assay_server.jobs.audits.types import DecisionMode, HypothesisDetail, LabelLookup
+from assay_server.jobs.audits.types import ConceptRow, DecisionMode, HypothesisDetail, LabelLookup
 from assay_server.jobs.datasets.shards import DatasetShards, ShardGone
+from assay_server.jobs.plans.stand_ins import acts_on_nothing, stand_in
 from assay_server.jobs.plans.types import DecisionName, InterventionRequest, NamedConcept, PlanRequest
 from assay_server.store.clusters import Cluster
 from assay_server.store.concepts import ConceptKind, StoredConcept
@@ -36,11 +37,12 @@ class Decided:
     mode: Mode
     strength: float
     dataset: str
+    note: str = ""  # where something stands in for what it is about
 
 
 FindDecision = Callable[[str, str], Awaitable[Decided]]
 """A decision by name, and the field it was given in. Raises NotFound; InvalidItem (NOTHING_TO_DO) for KEEP; what is not as it
-was when it was audited: SubjectMismatch, FailedPrecondition (CONCEPT_CHANGED)."""
+was when it was audited: SubjectMismatch, FailedPrecondition (CONCEPT_CHANGED, NO_STAND_IN)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,13 @@ async def resolve(request: PlanRequest, sources: ConceptSources) -> tuple[str, t
 
 async def _resolve(asked: InterventionRequest, sources: ConceptSources, path: str) -> tuple[Specification, str]:
     """An intervention with its target, and the dataset of its decision ("" where it names none)."""
-    target, mode, strength, decision, dataset = asked.target, asked.mode, asked.strength, "", ""
+    target, mode, strength, decision, dataset, note = asked.target, asked.mode, asked.strength, "", "", ""
     if isinstance(target, DecisionName):
         decided = await sources.decision(target.name, f"{path}.decision")
         if strength is None:
             strength = check_strength(decided.strength, f"{path}.strength")
-        decision, dataset, mode, target = target.name, decided.dataset, mode or decided.mode, decided.target
+        decision, dataset, note = target.name, decided.dataset, decided.note
+        mode, target = mode or decided.mode, decided.target
     elif isinstance(target, NamedConcept):
         target = target_of(target.name, sources.find(target.name, f"{path}.{target.field}"), target.label)
     if mode is None:
@@ -97,7 +100,7 @@ async def _resolve(asked: InterventionRequest, sources: ConceptSources, path: st
         )
     check_specification(asked.family, mode, asked.parameters, target, path)
     strength = 1.0 if strength is None else strength
-    return Specification(target, mode, strength, asked.family, asked.parameters, decision), dataset
+    return Specification(target, mode, strength, asked.family, asked.parameters, decision, note), dataset
 
 
 def target_of(name: str, found: int | Cluster | StoredConcept, label: str = "") -> Target:
@@ -138,7 +141,8 @@ def decisions_of(audits: AuditJobs, find: FindConcept, look_up: LabelLookup, inf
     """How decisions are looked up in the audits.
 
     A decision is about what was audited: its subject must be the loaded one (SubjectMismatch, OTHER_SUBJECT), and a concept that
-    was made anew under the same name since is refused (FailedPrecondition, CONCEPT_CHANGED).
+    was made anew under the same name since is refused (FailedPrecondition, CONCEPT_CHANGED). For what the SAE has nothing of,
+    members of its lesson stand in, or it is refused (NO_STAND_IN).
     """
 
     async def decided(name: str, field: str) -> Decided:
@@ -153,20 +157,39 @@ def decisions_of(audits: AuditJobs, find: FindConcept, look_up: LabelLookup, inf
         audited = await audits.get(audit)
         audited.subject.require(info)
         detail = await audits.hypothesis(decision.hypothesis)
-        concept = detail.hypothesis.concept
-        label = concept.label.text or look_up(concept.name, concept.features).text
-        name = concept.name.removesuffix(BY_MAX)  # how a feature was tested does not matter to what is done about it
-        if name.startswith(("feature/", "cluster/", "concepts/")):
-            target = target_of(name, find(name, field), label)
-            _require_unchanged(target, detail, field)
-        else:  # a cluster that the audit made for itself: its features as it names them
-            features = np.unique(np.array(concept.features, np.int64))
-            target = Target(concept.name, label, features, np.full(len(features), 1.0 / max(1, len(features))))
+        concept, note = detail.hypothesis.concept, ""
+        if acts_on_nothing(concept):
+            chosen = stand_in(detail.hypothesis, (await audits.result(audit)).hypotheses, field)
+            note = chosen.note
+            if len(chosen.members) == 1:
+                target = audited_target(await audits.hypothesis(chosen.members[0].name), field)
+            else:
+                target = _target_of_set(concept.name, label_of(concept), chosen.features)
+        else:
+            target = audited_target(detail, field)
         mode = Mode.EXPLAIN_AWAY if decision.mode is DecisionMode.EXPLAIN_AWAY else Mode.AMPLIFY
         strength = 1.0 if decision.strength is None else decision.strength
-        return Decided(target, mode, strength, audited.dataset)
+        return Decided(target, mode, strength, audited.dataset, note)
+
+    def audited_target(detail: HypothesisDetail, field: str) -> Target:
+        concept = detail.hypothesis.concept
+        name = concept.name.removesuffix(BY_MAX)  # how a feature was tested does not matter to what is done about it
+        if not name.startswith(("feature/", "cluster/", "concepts/")):
+            # A cluster that the audit made for itself: its features as it names them.
+            return _target_of_set(concept.name, label_of(concept), concept.features)
+        target = target_of(name, find(name, field), label_of(concept))
+        _require_unchanged(target, detail, field)
+        return target
+
+    def label_of(concept: ConceptRow) -> str:
+        return concept.label.text or look_up(concept.name, concept.features).text
 
     return decided
+
+
+def _target_of_set(name: str, label: str, features: Sequence[int]) -> Target:
+    ids = np.unique(np.array(features, np.int64))
+    return Target(name, label, ids, np.full(len(ids), 1.0 / max(1, len(ids))))
 
 
 def _require_unchanged(target: Target, detail: HypothesisDetail, field: str) -> None:

@@ -7,6 +7,7 @@ const VIEWS = {
   prompt_conditioned: "By prompt",
   stated: "Stated",
 };
+const VERDICTS = ["", "explained", "weakened or undecided", "unchanged"]; // what control leaves; by number
 const MODES = { explain_away: "Explain away", amplify: "Amplify", keep: "Keep" };
 
 function h(tag, attributes, ...children) {
@@ -27,8 +28,8 @@ function readEffect(row) {
 
 function readItem(row) {
   const item = Object.fromEntries(block.fields.map((name, place) => [name, row[place]]));
-  const [title, note, method, features, size] = block.concepts[item.concept];
-  item.concept = { title, note, method, features, size };
+  const [title, note, method, features, size, family] = block.concepts[item.concept];
+  item.concept = { title, note, method, features, size, family };
   if (item.condition >= 0) {
     const [words, name, id, inner] = block.conditions[item.condition];
     item.condition = { words, title: name, id, features: inner };
@@ -54,9 +55,13 @@ const opener = (item) => h("a", { class: "open", href: "#" + item.id, dir: "auto
 
 const qOf = (effect) => (effect.q > 0 ? `q\u00a0=\u00a0${probability(effect.q)}` : `q ${probability(effect.q)}`);
 
+// Effects by prompt are in standard deviations, all others in shares of pairs: no figure of the one stands among the other without its unit.
+const unitOf = (item) => (item.view === "prompt_conditioned" ? "\u00a0SD" : "");
+const amount = (item, effect) => signed(effect.estimate) + unitOf(item);
+
 // One line about a hypothesis, for readouts.
 function sentence(item) {
   const where = item.condition ? ` ${item.condition.words} ${item.condition.title}` : "";
   const found = item.finding ? "a finding" : "no finding";
-  return `${item.way} ${item.concept.title}${where}: ${signed(item.effect.estimate)}, ${qOf(item.effect)}, ${found}`;
+  return `${item.way} ${item.concept.title}${where}: ${amount(item, item.effect)}, ${qOf(item.effect)}, ${found}`;
 }

@@ -81,7 +81,7 @@ function evidence(item, summary) {
 function effectTable(item) {
   const columns = [["Controlled", item.controlled], ["Raw", item.raw]].filter(([, effect]) => effect);
   const rows = [
-    ["Effect", (effect) => signed(effect.estimate)],
+    [item.view === "prompt_conditioned" ? "Effect, in SD" : "Effect", (effect) => signed(effect.estimate)],
     [`${Math.round(1000 * block.interval) / 10}% interval`, interval],
     ["z", (effect) => effect.z.toFixed(2).replace("-", MINUS)],
     ["p", (effect) => probability(effect.p)],
@@ -114,6 +114,12 @@ function facts(item) {
     item.condition ? ["Smaller effect of both halves", signed(item.deltaMin)] : null,
     ["Rank", `${count(item.rank)} (by halves ${count(item.rankFirst)} and ${count(item.rankSecond)}: ${item.stable ? "stable" : "not stable"})`],
     item.effect.pMaxT === null ? null : ["Family-wise p (max-T)", probability(item.effect.pMaxT)],
+    ["Family of tests", item.concept.family],
+    item.verdict ? ["Raw finding, once controlled", VERDICTS[item.verdict]] : null,
+    item.onlyChosen === null ? null : ["Pairs that differ", `${count(item.onlyChosen)} chosen, ${count(item.onlyRejected)} rejected`],
+    item.carried === null ? null : ["Half of the effect is carried by", `${percent(item.carried)} of the pairs`],
+    item.left === null ? null : ["Left without the strongest 5%", percent(item.left)],
+    item.logOdds === null ? null : ["Log-odds, in nats", `${signed(item.logOdds)} (z ${signed(item.logOddsZ, 2)})`],
     ["Concept", item.concept.note || item.concept.title],
     item.concept.features.length > 1 ? ["Strongest features", item.concept.features.join(", ")] : null,
     item.concept.method ? ["Label made by", item.concept.method] : null,
@@ -137,7 +143,7 @@ function verdict(item) {
   const sure = item.finding
     ? `This is a finding (${qOf(effect)}).`
     : `This is no finding (${qOf(effect)}${effect.q <= block.level ? ", but the halves of the data disagree" : ""}).`;
-  return `${carry}: ${signed(effect.estimate)} ${interval(effect)}. ${sure}`;
+  return `${carry}: ${signed(effect.estimate)} ${interval(effect)}${unitOf(item)}. ${sure}`;
 }
 
 function sheet(item) {

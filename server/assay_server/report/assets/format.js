@@ -28,3 +28,5 @@ function probability(value) {
   const power = "10" + [...String(exponent)].map((digit) => SUPERSCRIPTS[digit]).join("");
   return mantissa === 1 ? power : `${mantissa}\u202f×\u202f${power}`;
 }
+
+const percent = (value) => (value > 0 && value < 0.005 ? "under 1%" : `${Math.round(100 * value)}%`);

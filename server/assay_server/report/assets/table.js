@@ -2,17 +2,25 @@
 
 const PAGE = 25;
 const ORDER = Object.keys(VIEWS);
+// What not every audit knows is a column where something has it. `scaled`: sorted within each scale, not across.
 const COLUMNS = [
   { key: "title", head: "Concept", of: (item) => item.concept.title.toLowerCase() },
-  { key: "view", head: "View", of: (item) => ORDER.indexOf(item.view) },
-  { key: "effect", head: "Effect", of: (item) => item.effect.estimate, number: true, falls: true },
-  { key: "raw", head: "Raw", of: (item) => item.raw.estimate, number: true, falls: true },
-  { key: "q", head: "q", of: (item) => item.effect.q, number: true },
-  { key: "inside", head: "Pairs", of: (item) => item.inside, number: true, falls: true },
-  { key: "rank", head: "Rank", of: (item) => item.rank, number: true },
-];
+  { key: "view", head: "View", of: (item) => ORDER.indexOf(item.view), show: (item) => VIEWS[item.view] },
+  { key: "effect", head: "Effect", of: (item) => item.effect.estimate, number: true, falls: true, scaled: true, show: (item) => shownEffect(item, item.effect) },
+  { key: "raw", head: "Raw", of: (item) => item.raw.estimate, number: true, falls: true, scaled: true, show: (item) => shownEffect(item, item.raw) },
+  { key: "q", head: "q", of: (item) => item.effect.q, number: true, show: (item) => probability(item.effect.q) },
+  { key: "verdict", head: "Verdict", of: (item) => item.verdict, falls: true, known: (item) => item.verdict > 0, show: (item) => VERDICTS[item.verdict].split(" ")[0] },
+  { key: "carried", head: "Carried by", of: (item) => item.carried ?? 2, number: true, known: (item) => item.carried !== null, show: (item) => percent(item.carried) },
+  { key: "odds", head: "Log-odds, nats", of: (item) => item.logOdds ?? -1e9, number: true, falls: true, known: (item) => item.logOdds !== null, show: (item) => signed(item.logOdds) },
+  { key: "inside", head: "Pairs", of: (item) => item.inside, number: true, falls: true, show: (item) => count(item.inside) },
+  { key: "rank", head: "Rank", of: (item) => item.rank, number: true, show: (item) => count(item.rank) },
+].filter(({ known }) => !known || items.some(known));
+const FAMILIES = [...new Set(items.map((item) => item.concept.family))];
+const FEW = [["0.05", "5% of the pairs or fewer"], ["0.1", "10% or fewer"], ["0.25", "25% or fewer"]];
 
-const state = { find: "", view: "", way: "", findings: items.some((item) => item.finding), key: "", down: false, page: 0 };
+const shownEffect = (item, effect) => (effect.reason ? "not tested" : amount(item, effect));
+
+const state = { find: "", view: "", way: "", family: "", verdict: "", few: "", findings: items.some((item) => item.finding), key: "", down: false, page: 0 };
 
 function matching() {
   const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
@@ -21,37 +29,31 @@ function matching() {
       (!state.findings || item.finding) &&
       (!state.view || item.view === state.view) &&
       (!state.way || state.way === item.way) &&
+      (!state.family || state.family === item.concept.family) &&
+      (!state.verdict || state.verdict === String(item.verdict)) &&
+      (!state.few || (item.carried !== null && item.carried <= Number(state.few))) &&
       words.every((word) => item.haystack.includes(word)),
   );
   const column = COLUMNS.find(({ key }) => key === state.key);
   if (!column) return found;
   const turn = state.down ? -1 : 1;
   return found.sort((a, b) => {
+    if (column.scaled && unitOf(a) !== unitOf(b)) return unitOf(a) < unitOf(b) ? -1 : 1;
     const [left, right] = [column.of(a), column.of(b)];
     return left < right ? -turn : left > right ? turn : 0;
   });
 }
 
-function cells(item) {
-  const weak = item.effect.reason ? "not tested" : null;
-  return [
-    VIEWS[item.view],
-    weak || signed(item.effect.estimate),
-    item.raw.reason ? "not tested" : signed(item.raw.estimate),
-    probability(item.effect.q),
-    count(item.inside),
-    count(item.rank),
-  ];
-}
-
 function tableRow(item) {
   const head = h("th", { scope: "row", role: "rowheader" }, arrow(item), " ", opener(item), place(item));
-  const rest = cells(item).map((text, place) => {
-    const column = COLUMNS[place + 1];
-    return h("td", { role: "cell", class: column.number ? "num" : null, "data-label": column.head }, text);
+  const rest = COLUMNS.slice(1).map((column) => {
+    const known = !column.known || column.known(item);
+    return h("td", { role: "cell", class: shape(column), "data-label": known ? column.head : null }, known ? column.show(item) : "");
   });
   return h("tr", { role: "row", class: item.finding ? null : "weak" }, head, rest);
 }
+
+const shape = (column) => [column.number && "num", column.known && "extra"].filter(Boolean).join(" ") || null;
 
 function choice(label, options, change, attributes) {
   const select = h("select", null, options.map(([value, text]) => h("option", { value }, text)));
@@ -101,7 +103,7 @@ function allHypotheses(target) {
       COLUMNS.map((column) => {
         const button = h("button", { type: "button" }, column.head, h("span", { "aria-hidden": "true" }));
         button.addEventListener("click", () => sort(column));
-        return h("th", { scope: "col", role: "columnheader", class: column.number ? "num" : null }, button);
+        return h("th", { scope: "col", role: "columnheader", class: shape(column) }, button);
       }),
     ),
   );
@@ -123,6 +125,13 @@ function allHypotheses(target) {
     h("label", null, "Find a concept or a condition", find),
     choice("View", [["", "All views"], ...present.map((view) => [view, VIEWS[view]])], (view) => show({ view })),
     choice("Direction", [["", "More and less"], ["more", "More"], ["less", "Less"]], (way) => show({ way })),
+    FAMILIES.length > 1 ? choice("Family", [["", "All families"], ...FAMILIES.map((one) => [one, one])], (family) => show({ family })) : null,
+    items.some((item) => item.verdict)
+      ? choice("Verdict", [["", "Any"], ...VERDICTS.map((one, place) => [String(place), one]).slice(1)], (verdict) => show({ verdict }))
+      : null,
+    items.some((item) => item.carried !== null)
+      ? choice("Half of it carried by", [["", "Any share"], ...FEW], (few) => show({ few }))
+      : null,
     choice("Sort by", [["", "View and rank"], ...COLUMNS.map((column) => [column.key, column.head])], (key) => {
       const column = COLUMNS.find((one) => one.key === key);
       show({ key, down: Boolean(column && column.falls) });
@@ -134,7 +143,7 @@ function allHypotheses(target) {
   after.addEventListener("click", () => show({ page: state.page + 1 }));
   body.addEventListener("keydown", (event) => walk(event, body, (page) => show({ page })));
 
-  const table = h("table", { class: "all", role: "table" }, h("caption", { class: "sr" }, "Hypotheses"), head, body);
+  const table = h("table", { class: COLUMNS.some(({ known }) => known) ? "all wide" : "all", role: "table" }, h("caption", { class: "sr" }, "Hypotheses"), head, body);
   target.replaceChildren(filters, status, table, h("div", { class: "pager" }, before, after, where));
   show({});
 }

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from assay_server.audit.comparison.shifts import FiringCounts, aligned, difference_error, imitation_gap, independent_side
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tests.server.audit.comparison.worlds import Pairs, drawn_pairs, slow_error
+from tests.server.audit.comparison.worlds import Pairs, drawn_pairs, slow_error, slow_factor
 
 LEAN = np.array([0.0, 0.3, -0.4, 0.9, 0.05])
 
@@ -69,8 +71,11 @@ def test_the_imitation_gap_is_the_difference_of_the_shares_of_responses_that_fea
     assert imitation_gap(FiringCounts(3, 0.1), before, members, sizes)[:3] == pytest.approx([0.0, -1.0, -1 / 3])
 
 
-def test_with_one_pair_a_prompt_it_agrees_with_what_audits_say_of_the_same_pairs() -> None:
+@pytest.mark.parametrize("unequal", [False, True], ids=["one pair a prompt", "prompts of one to thirty pairs"])
+def test_it_agrees_with_what_audits_say_of_the_same_pairs(unequal: bool) -> None:
     pairs = drawn_pairs(1, LEAN, prompts=90)
+    if unequal:
+        pairs = replace(pairs, prompts=np.repeat(np.arange(12), [30, 20, 10, 9, 8, 5, 3, 1, 1, 1, 1, 1])[np.arange(90)])
     shift, audited = pairs.rollouts().shift, mean_intervals(moments(*pairs.part(slice(None))), level=0.9)
     low, high = shift.interval(0.9)
     for mine, theirs in ((shift.mean, audited.mean), (shift.error, audited.se), (low, audited.low), (high, audited.high)):
@@ -98,8 +103,17 @@ def test_the_error_of_a_difference_knows_that_prompts_are_shared(first: Pairs, r
                 (one.u[one.prompts == prompt, column] - one.u[:, column].mean()).sum() / len(one.u) for one in (first, second)
             ]
             parts.append(terms[0] - terms[1])
-        wanted = np.sqrt(len(ids) / (len(ids) - 1) * np.square(parts).sum()) if len(ids) > 1 else 0.0
+        factor = max(slow_factor(np.unique(one.prompts, return_counts=True)[1].tolist()) for one in (first, second))
+        wanted = np.sqrt(factor * np.square(parts).sum()) if len(ids) > 1 else 0.0
         assert difference_error(mine, other)[column] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_the_error_of_a_difference_to_nothing_is_that_of_the_shift_whatever_the_prompts_sizes() -> None:
+    pairs = drawn_pairs(2, LEAN)
+    pairs = replace(pairs, prompts=np.repeat(np.arange(6), [50, 20, 10, 5, 4, 1]))
+    nothing = replace(pairs, values=np.zeros_like(pairs.values))
+    found = difference_error(*aligned(pairs.rollouts(), nothing.rollouts()))
+    assert found == pytest.approx(pairs.rollouts().shift.error, abs=1e-12)
 
 
 def test_rollouts_that_equal_their_noise_differ_by_nothing() -> None:

@@ -58,7 +58,14 @@ def slow_error(values: np.ndarray, prompts: np.ndarray) -> float:
     if len(clusters) < 2:
         return 0.0
     total = sum(float((cluster - values.mean()).sum()) ** 2 for cluster in clusters)
-    return float(np.sqrt(len(clusters) / (len(clusters) - 1) * total)) / len(values)
+    return float(np.sqrt(slow_factor([len(cluster) for cluster in clusters]) * total)) / len(values)
+
+
+def slow_factor(sizes: Sequence[int]) -> float:
+    """By the covariance of the centred sums of prompts that share one effect each; 1 under two prompts."""
+    shares = np.array(sizes) / sum(sizes)
+    root = np.diag(shares) @ (np.eye(len(shares)) - shares[None, :])
+    return float(shares @ shares) / float(np.trace(root @ root.T)) if len(shares) > 1 else 1.0
 
 
 def slow_figures(predicted: np.ndarray, observed: np.ndarray, gap: np.ndarray | None = None) -> dict[str, float | None]:

@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import pytest
-from assay.v1 import audit_pb2, model_pb2
+from assay.v1 import audit_pb2, audit_service_pb2, model_pb2
 from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.errors import InvalidItem
 from assay_server.jobs.audits.types import AuditSettings, ConceptFamily, Nuisance
 from assay_server.rpc.audits import messages
-from assay_server.rpc.audits.requests import read_settings
+from assay_server.rpc.audits.requests import read_settings, read_stated
 from assay_server.rpc.specs import Bounds
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,3 +154,25 @@ def test_what_is_no_finite_number_is_refused(name: str, value: float) -> None:
 def test_what_cannot_be_is_refused_in_its_place(fields: dict[str, Any], reason: str, path: str) -> None:
     error = refused(audit_pb2.AuditOptions(**fields))
     assert (error.reason, error.field) == (reason, path)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("feature/017", "feature/17"),
+        ("feature/017@max", "feature/17@max"),
+        ("cluster/3", "cluster/3"),
+        ("word/a@max", "word/a@max"),
+    ],
+)
+def test_what_can_be_stated_is_read_by_its_name(given: str, read: str) -> None:
+    assert read_stated(audit_service_pb2.TestHypothesisRequest(concept=given), BOUNDS) == (read, None)
+
+
+@pytest.mark.parametrize("wrong", ["cluster/3@max", "concepts/x@max", "feature/@max", "feature/17@min"])
+def test_what_cannot_be_stated_is_refused_with_what_can(wrong: str) -> None:
+    with pytest.raises(InvalidItem, match=r'give "concepts/\{id\}", "feature/17", "feature/17@max", "cluster/3"') as caught:
+        read_stated(audit_service_pb2.TestHypothesisRequest(concept=wrong), BOUNDS)
+    assert caught.value.field == "concept"
+    with pytest.raises(InvalidItem):  # a prompt's features are told by frequency
+        read_stated(audit_service_pb2.TestHypothesisRequest(concept="feature/1", prompt_concept="feature/1@max"), BOUNDS)

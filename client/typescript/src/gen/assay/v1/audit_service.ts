@@ -205,7 +205,10 @@ export interface DeleteAuditResponse {
 export interface TestHypothesisRequest {
   /** "datasets/{id}". Required. */
   dataset: string;
-  /** What it is about: a stored concept "concepts/{id}", "feature/17" or "cluster/3". Required. */
+  /**
+   * What it is about: a stored concept "concepts/{id}", "feature/17", "feature/17@max" (present by its largest activation), "cluster/3",
+   * "text/{id}" or "word/{phrase}". Required.
+   */
   concept: string;
   /** Where it should hold. Default: everywhere. */
   condition:

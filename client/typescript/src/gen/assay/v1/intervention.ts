@@ -662,6 +662,8 @@ export enum PlanWarning_Code {
   NO_USEFUL_RANGE = "CODE_NO_USEFUL_RANGE",
   /** AGAINST_THE_DATA - The data shows the concept the other way round: what the mode is against is not being taught. */
   AGAINST_THE_DATA = "CODE_AGAINST_THE_DATA",
+  /** STAND_IN - What was decided about is read off the data and has no direction in the SAE: members of its lesson stand in for it. */
+  STAND_IN = "CODE_STAND_IN",
   UNRECOGNIZED = "UNRECOGNIZED",
 }
 
@@ -694,6 +696,9 @@ export function planWarning_CodeFromJSON(object: any): PlanWarning_Code {
     case 8:
     case "CODE_AGAINST_THE_DATA":
       return PlanWarning_Code.AGAINST_THE_DATA;
+    case 9:
+    case "CODE_STAND_IN":
+      return PlanWarning_Code.STAND_IN;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -721,6 +726,8 @@ export function planWarning_CodeToNumber(object: PlanWarning_Code): number {
       return 7;
     case PlanWarning_Code.AGAINST_THE_DATA:
       return 8;
+    case PlanWarning_Code.STAND_IN:
+      return 9;
     case PlanWarning_Code.UNRECOGNIZED:
     default:
       return -1;
