@@ -34,7 +34,9 @@ def test_what_ships_are_clusters_of_the_shipped_sae_and_they_can_be_called_somet
 
 def test_the_file_holds_numbers_and_no_text_of_a_response() -> None:
     found = load_clusters(CLUSTERS, 4096)
-    assert all((entry.label, entry.label_method) == ("", "") for entry in found.clusters)
+    assert all(
+        (entry.label, entry.label_method) == ("", "") or entry.label_method == "read-contexts/1" for entry in found.clusters
+    )
     assert found.made_from.startswith("responses of pairs.jsonl and of HH-RLHF pairs ")
 
 

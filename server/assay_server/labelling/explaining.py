@@ -5,7 +5,7 @@ with which the same endpoint, shown the label alone, tells contexts of *other* t
 weakest) from as many random ones in which it does not: EleutherAI's detection scoring (arXiv 2410.13928, §4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,20 +66,40 @@ async def explain(
 
 async def detect(endpoint: Endpoint, label: str, unseen: TokenFirings, firing: Firing, *, seed: int) -> float | None:
     """Balanced accuracy of the endpoint's verdicts on unseen contexts, as many firing as silent; None where not measured."""
+    judged = judged_contexts(unseen, firing, seed=seed)
+    fires, said = list[bool](), list[bool]()
+    for start in range(0, len(judged), _ASKED_AT_ONCE):
+        asked = judged[start : start + _ASKED_AT_ONCE]
+        verdicts = await _verdicts(endpoint, label, asked)
+        if verdicts is not None:
+            fires += [context.fires for context in asked]
+            said += verdicts
+    return balanced_accuracy(fires, said)
+
+
+def judged_contexts(unseen: TokenFirings, firing: Firing, *, seed: int) -> list[Context]:
+    """What a judge is shown, in a shuffled order: up to `HELD_OUT` firing contexts and as many silent; none where under `ENOUGH`.
+
+    Args:
+        unseen: texts that the label was not made from.
+        firing: of what is labelled, in them.
+        seed: of the silent contexts and of the order.
+    """
     generator = np.random.default_rng(seed)
     firing_ones = firing_contexts(unseen, firing, limit=HELD_OUT, spread=True)
     silent_ones = silent_contexts(unseen, firing, limit=len(firing_ones), generator=generator)
     each = min(len(firing_ones), len(silent_ones))
     if each < ENOUGH:
-        return None
+        return []
     judged = [*_spread(firing_ones, each), *silent_ones[:each]]
+    return [judged[i] for i in generator.permutation(len(judged))]
+
+
+def balanced_accuracy(fires: Sequence[bool], said: Sequence[bool]) -> float | None:
+    """Mean of the share of right verdicts where it fires and where it does not; None with under `ENOUGH` verdicts of a kind."""
     right: dict[bool, list[bool]] = {True: [], False: []}
-    order = generator.permutation(len(judged))
-    for start in range(0, len(order), _ASKED_AT_ONCE):
-        asked = [judged[i] for i in order[start : start + _ASKED_AT_ONCE]]
-        verdicts = await _verdicts(endpoint, label, asked)
-        for context, verdict in zip(asked, verdicts or (), strict=verdicts is not None):
-            right[context.fires].append(verdict == context.fires)
+    for truth, verdict in zip(fires, said, strict=True):
+        right[truth].append(verdict == truth)
     if min(len(answers) for answers in right.values()) < ENOUGH:
         return None
     return float(np.mean([np.mean(answers) for answers in right.values()]))

@@ -23,6 +23,7 @@ from typing import Any, cast
 
 from assay_server.errors import AssayError, InvalidItem
 
+LABEL_BAR = 0.7  # detection score from which a label is a name
 DEFAULT_PAGE = 100
 MAX_PAGE = 1000
 
@@ -45,6 +46,11 @@ class FeatureLabel:
     promoted_tokens: tuple[str, ...] = ()
     firing_rate: float | None = None
     contexts: tuple[str, ...] = ()
+
+    @property
+    def weak(self) -> bool:
+        """Whether its label was measured and detects too little to be a name."""
+        return self.detection_score is not None and self.detection_score < LABEL_BAR
 
 
 @dataclass(frozen=True, slots=True)

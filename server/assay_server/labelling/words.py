@@ -4,8 +4,8 @@
     words.of([17, 512, 44], [0.9, 0.5, 0.4])      # GroupLabel: label, method
 
 Method ``members/1``: where the members show tokens, the tokens that most of the group's weight shares, and that few other
-features of the SAE show; where they have prose labels only, the labels of the strongest. It says what the members are called and
-measures nothing, so it carries no detection score.
+features of the SAE show; where prose labels carry more of the weight, those of the strongest. A prose label that detects too
+little to be a name counts as none. It says what the members are called and measures nothing, so it carries no detection score.
 """
 
 import math
@@ -50,12 +50,13 @@ class GroupWords:
         order = sorted(range(len(features)), key=lambda i: -given[i])[:_MEMBERS_READ]
         members = [(self._entries.get(features[i]) or FeatureLabel(features[i]), given[i]) for i in order]
         told = [(entry, weight) for entry, weight in members if entry.label]
-        spoken = sum(weight for entry, weight in told if entry.label_method != EVIDENCE)
-        shown = sum(weight for entry, weight in told if entry.label_method == EVIDENCE and entry.top_tokens)
+        prose = [(entry, weight) for entry, weight in told if entry.label_method != EVIDENCE and not entry.weak]
+        spoken = sum(weight for _, weight in prose)
+        shown = sum(weight for entry, weight in told if (entry.label_method == EVIDENCE or entry.weak) and entry.top_tokens)
         if not told:
             return GroupLabel()
-        text = _joined(told) if spoken > shown else self._shared_tokens(told)
-        return GroupLabel(text or _joined(told), METHOD)
+        text = _joined(prose) if spoken > shown else self._shared_tokens(told)
+        return GroupLabel(text or _joined(prose or told), METHOD)
 
     def _shared_tokens(self, members: Iterable[tuple[FeatureLabel, float]]) -> str:
         """The tokens that most of the weight shares, rarer ones first where equal."""

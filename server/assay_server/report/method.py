@@ -8,8 +8,8 @@ from dataclasses import fields
 from assay_server import figures
 from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.jobs.audits.card_words import controlled_words
-from assay_server.jobs.audits.naming import LABEL_BAR
 from assay_server.jobs.audits.types import AuditSettings, DecisionMode, HypothesisRow
+from assay_server.labelling.labels import LABEL_BAR
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
 from assay_server.report.wording import MODES, VIEW_TITLES, direction, level, link

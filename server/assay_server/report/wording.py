@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from assay_server import figures
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.naming import LABEL_BAR, concept_name, condition_name, where_words
+from assay_server.jobs.audits.naming import concept_name, condition_name, where_words
 from assay_server.jobs.audits.tables import hypothesis_id
 from assay_server.jobs.audits.types import ConceptRow, ConditionRow, DecisionMode, EffectRow, HypothesisRow
+from assay_server.labelling.labels import LABEL_BAR
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
 

@@ -48,6 +48,13 @@ def test_prose_labels_are_quoted_where_they_carry_more_than_tokens_do() -> None:
     assert GroupWords(labels(prose, by_tokens(0, " a"), by_tokens(1, " b"))).of([0, 1, 5]).label == "“a”, “b”, “cannot”"
 
 
+def test_a_prose_label_that_detects_too_little_speaks_for_no_group() -> None:
+    weak = FeatureLabel(5, label="refusals", label_method="endpoint:judge", detection_score=0.6, top_tokens=(" cannot",))
+    sure = FeatureLabel(6, label="apologies", label_method="endpoint:judge", detection_score=0.7)
+    assert GroupWords(labels(weak, sure)).of([6, 5], [2, 1]).label == "apologies"
+    assert GroupWords(labels(weak, sure)).of([5, 6], [2, 1]).label == "“cannot”", "its tokens still count"
+
+
 def test_members_without_labels_say_nothing() -> None:
     assert GroupWords(labels()).of([1, 2, 3]) == GroupLabel()
     assert GroupWords(labels()).of([]) == GroupLabel()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from assay_server.descriptors import INDEX, by_id
 from assay_server.jobs.audits.types import ConceptRow, ConditionRow, LabelText, NamedText
+from assay_server.labelling.labels import LABEL_BAR
 
-LABEL_BAR = 0.7  # detection score from which a label is a name
 NAME_LIMIT = 160  # code points of a name
 
 # Families of text descriptors that can be the title of a group; the others are too mixed to be one thing.
