@@ -6,6 +6,7 @@ A finding is corrected within its family; a page shows several families. A lesso
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -13,21 +14,31 @@ from typing import TypeAlias
 
 from assay_server.audit.families import Family, family_of, page_levels
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.card_words import is_less
+from assay_server.jobs.audits.card_words import group_of, is_less
 from assay_server.jobs.audits.naming import concept_name, condition_name
 from assay_server.jobs.audits.types import AuditInfo, HypothesisRow
 
+_FORMED = ("data-cluster/", "prompt-cluster/")
 STABLE = 0.75  # share of resamples that return an established lesson (Hennig 2007)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """A finding that leads, what goes along with it, and what was folded into it."""
+    """A finding that leads, what goes along with it, and leads under conditions that were folded into it.
+
+    Attributes:
+        lead: the finding that it is told by.
+        others: the findings that go along with it.
+        strongest: where the same was found, of a global lesson.
+        weaker: where it is weaker or turned round, of a global lesson.
+        also: where the same was found, of a lesson under a condition.
+    """
 
     lead: HypothesisRow
     others: tuple[HypothesisRow, ...] = ()
     strongest: tuple[HypothesisRow, ...] = ()
     weaker: tuple[HypothesisRow, ...] = ()
+    also: tuple[HypothesisRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +97,8 @@ def _levels(info: AuditInfo, rows: Sequence[HypothesisRow]) -> dict[_FamilyKey, 
 
 
 def _family_key(row: HypothesisRow, known: Container[_FamilyKey]) -> _FamilyKey:
-    clustered = row.condition is None or row.condition.name.startswith(("data-cluster/", "prompt-cluster/"))
-    key = (row.view, family_of(row.concept.name), not clustered)
+    given = row.condition is not None and _named_before(row)
+    key = (row.view, family_of(row.concept.name), given)
     return key if key in known else (row.view, None, False)
 
 
@@ -98,50 +109,71 @@ def _stands(lesson: Lesson, levels: Mapping[_FamilyKey, float]) -> bool:
 
 
 def _by_turns(stable: Mapping[ViewKind, list[Lesson]]) -> list[Lesson]:
-    """Views by turns; those whose name says what they are before those that only tokens name."""
-    glob = {reading_key(one.lead): one for one in stable.get(ViewKind.GLOBAL, [])}
-    by_concept = {key[0]: key for key in glob}
-    by_member = {(key[0], not key[1]): one for one in glob.values() for key in map(reading_key, (one.lead, *one.others))}
-    strongest: dict[_Reading, list[HypothesisRow]] = {}
-    weaker: dict[_Reading, list[HypothesisRow]] = {}
-    seen: set[tuple[str, _Reading]] = set()
+    """Views by turns, each in its own order; what only tokens name comes last."""
+    glob = {_subject(one): one for one in stable.get(ViewKind.GLOBAL, [])}
+    by_concept = {key[0]: one for key, one in glob.items()}
+    by_member = {(name, not less): one for one in glob.values() for name, less in _told_keys(one)}
+    folded: dict[str, dict[str, list[HypothesisRow]]] = defaultdict(lambda: defaultdict(list))  # by lead, then by attribute
+    said: set[tuple[_Reading, str]] = set()
+    shown: dict[_Reading, Lesson] = {}  # the first under a condition
     queues: list[list[Lesson]] = []
     for view, own in stable.items():
         queue: list[Lesson] = []
-        for one in own:
-            key, where = reading_key(one.lead), _where(one.lead)
-            if where and not seen.isdisjoint((where, other) for other in _named_keys(one)[:1]):
-                continue  # another view said so of the same pairs
-            seen.update((where, other) for other in _named_keys(one) if where)
-            general = glob.get(by_concept.get(key[0], key)) or (by_member.get(key) if _still_more(one.lead) else None)
-            if view in (ViewKind.GLOBAL, ViewKind.STATED) or general is None:
+        for one in sorted(own, key=_order):
+            key, where, still = _subject(one), _where(one.lead), _still_more(one.lead)
+            if view in (ViewKind.GLOBAL, ViewKind.STATED):
                 queue.append(one)
                 continue
-            (strongest if key in glob else weaker).setdefault(reading_key(general.lead), []).append(one.lead)
-            # It does not only repeat it, nor only say where it is weaker.
-            if strength(one) > strength(general) and not _still_more(one.lead):
-                queue.append(one)
+            general = glob.get(key) or by_concept.get(key[0]) or (by_member.get(reading_key(one.lead)) if still else None)
+            if general is not None:
+                folded[general.lead.name]["strongest" if key in glob else "weaker"].append(one.lead)
+                if strength(one) <= strength(general) or still:
+                    continue  # it only repeats it, or only says where it is weaker
+            elif (key, where) in said:
+                continue  # another view said so of the same pairs
+            if key in shown and not _named_before(one.lead):
+                folded[shown[key].lead.name]["also"].append(one.lead)
+                continue
+            queue.append(one)
+            shown.setdefault(key, one)
+            said.update((told, where) for told in (key, *_told_keys(one)))
         queues.append(queue)
-    told = [
-        [
-            _with_places(one, strongest, weaker) if one.lead.view is ViewKind.GLOBAL else one
-            for one in sorted(queue, key=strength, reverse=True)
-        ]
-        for queue in queues
-    ]
-    turns = sorted((queue for queue in told if queue), key=lambda queue: strength(queue[0]), reverse=True)
+    turns = [[_with(one, folded) for one in queue] for queue in queues if queue]
+    turns.sort(key=lambda queue: strength(queue[0]), reverse=True)
     in_turn = [one for turn in zip_longest(*turns) for one in turn if one is not None]
-    return sorted(in_turn, key=lambda one: concept_name(one.lead.concept).kind in ("tokens", ""))
+    return sorted(in_turn, key=lambda one: _says_little(one.lead))
+
+
+def _with(one: Lesson, folded: Mapping[str, Mapping[str, list[HypothesisRow]]]) -> Lesson:
+    return replace(one, **{name: tuple(rows) for name, rows in folded.get(one.lead.name, {}).items()})
+
+
+def _order(one: Lesson) -> tuple[bool, bool, float]:
+    """Conditions that somebody named before those that were formed, what can be read before what cannot, strong before weak."""
+    return not _named_before(one.lead), _says_little(one.lead), -strength(one)
+
+
+def _named_before(row: HypothesisRow) -> bool:
+    return row.condition is None or not row.condition.name.startswith(_FORMED)
+
+
+def _says_little(row: HypothesisRow) -> bool:
+    return concept_name(row.concept).kind in ("tokens", "")
+
+
+def _subject(one: Lesson) -> _Reading:
+    """What a lesson's title is about, and whether there is less of it."""
+    name, less = reading_key(one.lead)
+    return group_of(one.lead, one.others) or name, less
 
 
 def _where(row: HypothesisRow) -> str:
     return condition_name(row.condition).text.casefold() if row.condition else ""
 
 
-def _named_keys(one: Lesson) -> list[_Reading]:
+def _told_keys(one: Lesson) -> list[_Reading]:
     """What a reader is told of a lesson: its lead, and its members whose names say what they are."""
-    members = [row for row in one.others if concept_name(row.concept).kind not in ("tokens", "")]
-    return [reading_key(row) for row in (one.lead, *members)]
+    return [reading_key(row) for row in (one.lead, *(row for row in one.others if not _says_little(row)))]
 
 
 def _still_more(row: HypothesisRow) -> bool:
@@ -150,13 +182,6 @@ def _still_more(row: HypothesisRow) -> bool:
         return False
     said, other = (row.only_rejected, row.only_chosen) if is_less(row) else (row.only_chosen, row.only_rejected)
     return said < other
-
-
-def _with_places(
-    one: Lesson, strongest: Mapping[_Reading, list[HypothesisRow]], weaker: Mapping[_Reading, list[HypothesisRow]]
-) -> Lesson:
-    key = reading_key(one.lead)
-    return replace(one, strongest=tuple(strongest.get(key, ())), weaker=tuple(weaker.get(key, ())))
 
 
 def _leads(rows: Sequence[HypothesisRow]) -> list[HypothesisRow]:
@@ -182,9 +207,9 @@ def _readable(lesson: Lesson) -> Lesson:
     A member leads only where its |z| is at least half of the lead's.
     """
     lead = lesson.lead
-    if concept_name(lead.concept).kind not in ("tokens", ""):
+    if not _says_little(lead):
         return lesson
-    named = [row for row in lesson.others if concept_name(row.concept).kind not in ("tokens", "") and _same_side(row, lead)]
+    named = [row for row in lesson.others if not _says_little(row) and _same_side(row, lead)]
     strong = [row for row in named if 2 * abs(row.effect.z) >= abs(lead.effect.z)]
     if not strong:
         return lesson

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from assay_server import figures
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.naming import concept_name, counts_more, family, listed, quantified, quoted_tokens, where_words
+from assay_server.jobs.audits.naming import (
+    concept_name,
+    counts_more,
+    family,
+    is_compared,
+    listed,
+    quantified,
+    quoted_tokens,
+    where_words,
+)
 from assay_server.jobs.audits.types import AuditSettings, HypothesisRow, LengthSummary, Nuisance
 
 EFFECT_UNITS = {
@@ -58,7 +67,7 @@ def sentence(lead: HypothesisRow, others: Sequence[HypothesisRow], names: Sequen
     head = title(lead, others)
     than = " than elsewhere" if lead.condition is not None and lead.view is not ViewKind.STATED else ""
     often = how_often(lead)
-    if _family(lead, others):
+    if group_of(lead, others):
         return f"{head}{than}: {listed(list(names), limit=MEMBERS)}; {often}."
     along = f" Along with it: {listed(list(names[1:]), limit=MEMBERS)}." if len(names) > 1 else ""
     return f"{head}{than}: {often}.{along}"
@@ -73,7 +82,12 @@ def how_often(row: HypothesisRow) -> str:
     ahead, behind = (rejected, chosen) if less else (chosen, rejected)
     winner, loser = ("rejected", "chosen") if less else ("chosen", "rejected")
     pairs = "pairs" if row.condition is None else f"the {figures.plural(whole, 'pair')} there"
-    verb = f"{winner} has more of it than {loser}" if counts_more(row.concept) else f"{winner} has it and {loser} does not"
+    if is_compared(concept_name(row.concept)):
+        verb = "true of chosen against rejected"
+    elif counts_more(row.concept):
+        verb = f"{winner} has more of it than {loser}"
+    else:
+        verb = f"{winner} has it and {loser} does not"
     told = f"{verb} in {figures.share(ahead, whole)} of {pairs}, the reverse in {figures.share(behind, whole)}"
     if ahead < behind:
         told += "; elsewhere the reverse is more common still" if row.condition is not None else _turned(row)
@@ -138,14 +152,14 @@ def controlled_words(settings: AuditSettings) -> str:
 
 
 def _subject(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
-    group = _family(lead, others)
+    group = group_of(lead, others)
     text = (
         f"{'less' if is_less(lead) else 'more'} {group}" if group else quantified(concept_name(lead.concept), less=is_less(lead))
     )
     return text[0].upper() + text[1:]
 
 
-def _family(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
+def group_of(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
     """The family of a lead that has another member of it along, in the same direction; "" otherwise."""
     group, own = family(lead.concept), concept_name(lead.concept).text
     along = any(

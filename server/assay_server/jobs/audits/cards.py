@@ -172,9 +172,9 @@ def _exceptions(lesson: Lesson) -> str:
     told: list[str] = []
     if lesson.weaker:
         told.append(f"Not everywhere: {listed([exception(row) for row in lesson.weaker], limit=3)}.")
-    if lesson.strongest:
-        where = ["{} {}".format(*where_words(row.condition)) for row in lesson.strongest if row.condition is not None]
-        told.append(f"Strongest {listed(where, limit=3)}.")
+    for word, rows in (("Strongest", lesson.strongest), ("Also", lesson.also)):
+        where = ["{} {}".format(*where_words(row.condition)) for row in rows if row.condition is not None]
+        told += [f"{word} {listed(where, limit=3)}."] if where else []
     return " ".join(told)
 
 

@@ -74,7 +74,7 @@ def where_words(condition: ConditionRow) -> tuple[str, str]:
 def quantified(name: Name, *, less: bool) -> str:
     """The name behind its direction: "more praise", "fewer bullet lists", "longer texts", "more of something unnamed (…)"."""
     word = "less" if less else "more"
-    if name.kind == "descriptor" and name.text in _COMPARED:
+    if is_compared(name):
         return _COMPARED[name.text][less]
     if not name.known:
         return f"{word} of something {name.text}"
@@ -103,6 +103,11 @@ def family(concept: ConceptRow) -> str:
 def counts_more(concept: ConceptRow) -> bool:
     """Whether what is counted is which response has more of the concept: of several features, or of a descriptor's amount."""
     return concept.size > 1 or (concept.name.startswith("text/more-") and concept.name != "text/more-help")
+
+
+def is_compared(name: Name) -> bool:
+    """Whether there is no more of it but one has it more: texts are longer."""
+    return name.kind == "descriptor" and name.text in _COMPARED
 
 
 def quoted_tokens(text: str) -> frozenset[str]:

@@ -137,6 +137,19 @@ def test_what_two_views_say_of_the_same_pairs_is_told_once() -> None:
     assert len(ids(build_cards(info(CLUSTERS, TOPICS), [*clusters, *other]), CardKind.LESSON)) == 3
 
 
+def test_the_same_in_several_clusters_is_one_card_and_named_conditions_come_first() -> None:
+    address = concept("text/second-person", "direct address")
+    places = [ConditionRow(f"prompt-cluster/{k}", (), LabelText(), NamedText(name, "words")) for k, name in enumerate("abc")]
+    topics = [lesson(TOPICS, k + 1, address, k + 1, z=9.0 - k, condition=place) for k, place in enumerate(places)]
+    under = [
+        lesson(CLUSTERS, 2, address, 2, z=5.0),
+        lesson(CLUSTERS, 1, concept("text/table", "tables"), 1, z=8.0, condition=places[0]),
+    ]
+    shown = build_cards(info(CLUSTERS, TOPICS), [*under, *topics])
+    assert ids(shown, CardKind.LESSON) == ["feature-2", "feature-1"]
+    assert shown[0].exceptions == "Also where prompts are about “a”, where prompts are about “b” and where prompts are about “c”."
+
+
 def test_a_condition_that_only_weakens_a_global_lesson_is_told_with_it() -> None:
     bold, lists = concept("text/bold", "bold text"), concept("text/list", "lists")
     glob = [lesson(GLOBAL, 1, bold, 1, z=5.0), row(GLOBAL, 2, lists, lesson=1)]
