@@ -10,6 +10,7 @@ import sys
 from benchmarks.common import ROOT
 from benchmarks.pages import Found, Parts, committed, rendered
 from benchmarks.readability import sections
+from benchmarks.readability.explained_section import explained_section
 
 PAGE = ROOT / "docs" / "readability.md"
 HEAD = """# Does a reader find what a dataset teaches?
@@ -29,6 +30,7 @@ PARTS: Parts = {
     "readability-conditional-text": sections.conditional,
     "readability-calibration": sections.calibration,
     "readability-calibration-text": sections.calibration,
+    "readability-explained": explained_section,
 }
 
 

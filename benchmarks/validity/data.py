@@ -151,7 +151,7 @@ def read_responses(
 
 
 def _cached(items: Sequence[Item], names: Sequence[SpanName], dtype: str, say: Callable[[str], None]) -> list[Spans]:
-    path = SCRATCH / f"{_digest(items, dtype)}.npz"
+    path = SCRATCH / f"{digest_of(items, dtype)}.npz"
     if not path.exists():
         say(f"reading {len(items)} items with the model")
         SCRATCH.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ async def _score(items: Sequence[Item], names: Sequence[SpanName], dtype: str) -
     from assay_server.cache import build_cache
     from assay_server.scorer import Scored, ScoreOptions, build_scorer
 
-    scorer = build_scorer(_subject(dtype), build_cache(None, lru_bytes=0))
+    scorer = build_scorer(subject_of(dtype), build_cache(None, lru_bytes=0))
     options = ScoreOptions(include_prompt=SpanName.PROMPT in names, bypass_cache=True, patient=True)
     try:
         chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
@@ -194,7 +194,8 @@ async def _score(items: Sequence[Item], names: Sequence[SpanName], dtype: str) -
 
 
 @cache
-def _subject(dtype: str) -> Any:
+def subject_of(dtype: str) -> Any:
+    """The demo model and SAE."""
     from assay_server.subject.subject import load_subject
 
     return load_subject(str(MODEL), str(SAE), dtype=dtype)
@@ -235,7 +236,8 @@ def _key(prompt: Sequence[Message] | str) -> str:
     return prompt if isinstance(prompt, str) else json.dumps([[turn.role, turn.content] for turn in prompt])
 
 
-def _digest(items: Sequence[Item], dtype: str) -> str:
+def digest_of(items: Sequence[Item], dtype: str) -> str:
+    """What a reading of the items is kept under."""
     digest = hashlib.sha256(json.dumps([FORMAT, dtype, _files()]).encode())
     for item in items:
         texts = [item.chosen, item.rejected] if isinstance(item, Pair) else [item.response]

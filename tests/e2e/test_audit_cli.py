@@ -85,18 +85,24 @@ def statistics(found: list[Hypothesis]) -> Any:
 @pytest.mark.slow
 def test_from_a_file_to_findings_a_report_a_decision_and_a_test(server: ServerProcess, tmp_path: Path, dataset: Dataset) -> None:
     file, report, parquet = write(tmp_path / "mine.jsonl", given()), tmp_path / "report.html", tmp_path / "all.parquet"
-    flags = ["--metadata", "topic", "--max-t-flips", 64]
+    flags = ["--metadata", "topic", "--max-t-flips", 64, "--controls", 100]
     done = assay(server, "audit", file, "--report", report, "--parquet", parquet, *flags)
     assert dataset.name in done.stderr, "the same pairs, uploaded another way, are the same dataset"
     for expected in ("global view", "feature-conditioned view", "prompt-conditioned view", "once length is controlled for"):
         assert expected in done.stdout
-    assert report.read_text().lstrip().lower().startswith("<!doctype html>")
+    page = report.read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "Against a random dictionary that was never trained" in page
     assert pq.read_table(parquet).num_rows > 0
 
     again = assay(server, "audit", file, "--json", "--quiet", *flags)
     told = json.loads(again.stdout)
     audit = told["audit"]["name"]
     assert told["audit"]["state"] == "done"
+    explained = told["audit"]["explained"]
+    assert explained["pairs"] == told["audit"]["options"]["control_pairs"] == 100
+    assert [one["name"] for one in explained["blocks"]][-4::2] == ["dense", "random dictionary"]
+    assert len(explained["over_random"]) == 3
     first = told["findings"]["global"][0]
     with Client(server.address) as client:
         strongest = client.hypothesis(first["name"])

@@ -74,18 +74,23 @@ class LengthSummary:
 
 @dataclass(frozen=True, slots=True)
 class ExplainedBlock:
-    """One set of differences that preference was predicted from; the fields of ``assay.v1.Explained.Block``."""
+    """One set of differences that preference was predicted from; the fields of ``assay.v1.Explained.Block``.
+
+    `share` is that of dense, with its bounds; None where dense was not fitted.
+    """
 
     name: str
     columns: int
     auc: float
     low: float
     high: float
+    share: tuple[float, float, float] | None = None
 
     @classmethod
     def from_proto(cls, message: audit_pb2.Explained.Block) -> "ExplainedBlock":
         """From the wire."""
-        return cls(**plain(cls, message))
+        share = (message.share, message.share_low, message.share_high) if message.HasField("share") else None
+        return cls(**plain(cls, message, "share"), share=share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +102,25 @@ class Explained:
         over_style: AUC of the SAE's features over style minus that of style alone, with its bounds; None where not fitted.
         pairs: that took part.
         note: what was left out, and why; why nothing was fitted.
+        over_random: AUC of the SAE's features minus that of a frozen random dictionary, with its bounds; None without
+            `AuditOptions.control_pairs`.
     """
 
     blocks: tuple[ExplainedBlock, ...]
     over_style: tuple[float, float, float] | None
     pairs: int
     note: str
+    over_random: tuple[float, float, float] | None = None
 
     @classmethod
     def from_proto(cls, message: audit_pb2.Explained) -> "Explained":
         """From the wire."""
-        over = (message.over_style, message.over_style_low, message.over_style_high)
-        blocks = tuple(map(ExplainedBlock.from_proto, message.blocks))
-        return cls(blocks, over if message.HasField("over_style") else None, message.pairs, message.note)
+        style = (message.over_style, message.over_style_low, message.over_style_high)
+        random = (message.over_random, message.over_random_low, message.over_random_high)
+        return cls(
+            tuple(map(ExplainedBlock.from_proto, message.blocks)),
+            style if message.HasField("over_style") else None,
+            message.pairs,
+            message.note,
+            random if message.HasField("over_random") else None,
+        )

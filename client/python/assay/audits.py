@@ -79,7 +79,7 @@ _PLAIN_OPTIONS = (
     "evidence",
     "local",
 )
-_COUNTS = ("data_clusters", "prompt_clusters", "response_clusters", "seed")
+_COUNTS = ("data_clusters", "prompt_clusters", "response_clusters", "seed", "control_pairs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,8 @@ class AuditOptions:
         keep: hypotheses that are kept with their evidence, a view (1000, at most 10,000).
         evidence: pairs of evidence a hypothesis, on each side (5, at most 50).
         local: whether features that tau hides are tested by their largest activation too, as "feature/17@max" (yes).
+        control_pairs: pairs that are read once more, so that `Audit.explained` holds the SAE against the mean residual and a
+            frozen random dictionary; every block is then fitted on these (none, at most 20,000).
     """
 
     views: Sequence[View] = ()
@@ -133,6 +135,7 @@ class AuditOptions:
     keep: int | None = None
     evidence: int | None = None
     local: bool | None = None
+    control_pairs: int = 0
 
     def to_proto(self) -> audit_pb2.AuditOptions:
         """The wire form; ValueError where a number does not fit its field."""

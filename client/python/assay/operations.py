@@ -37,7 +37,7 @@ class OperationProgress:
 
     Attributes:
         target: what is being made, for example "audits/...".
-        phase: what it is doing: "waiting", "scoring", "grouping", "testing", "evidence", "fitting", "writing".
+        phase: what it is doing: "waiting", "scoring", "controls", "grouping", "testing", "evidence", "fitting", "writing".
         pairs_done: pairs (or texts) that this phase has finished.
         pairs_total: pairs of this phase; 0 while not known.
         pairs_per_second: over the last seconds; 0 while not known.

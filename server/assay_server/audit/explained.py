@@ -6,6 +6,9 @@ out are scored over both orders of every pair (`auc`). Folds hold whole prompts,
 they are (METHOD.md §3.5). Where there is nothing to learn held-out AUCs lie under 0.5 more often than over it, as what a fold
 leaves out leans the other way: they err towards saying less.
 
+Dense differences are the ceiling, what the subject knows: a block's share explained is (AUC − ½) / (AUC of dense − ½). A frozen
+random dictionary is the floor: what a sparse code of the same shape says of the same residuals without having been trained.
+
 Style is the baseline: on pairs that a strong model judged, 32 surface features equalled all of an SAE's. What the SAE adds to
 style is the figure that matters; there style's margins, fitted on the same folds, are an offset, which no penalty on the features
 can weaken.
@@ -18,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import optimize, sparse, special
 
 from assay_server.audit.auc import Estimate, Ordered, both_orders_auc
 from assay_server.audit.draws import drawn_bits
@@ -34,6 +37,8 @@ DRAWS = 400  # bootstrap draws of the prompts
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1)  # per unit of mean squared row length: 1/λ is the prior variance of a margin
 INNER = 5  # one in so many training prompts chooses the penalty
 LEVEL = 0.05
+# Blocks that something is said of, beside their rows.
+STYLE, SAE, SAE_OVER_STYLE, DENSE, RANDOM = "style", "SAE", "SAE over style", "dense", "random dictionary"
 _STEPS = 40
 _STREAM = 1 << 23
 
@@ -47,6 +52,7 @@ class Block:
     scaled: bool = False  # each column by its root mean square: few columns of different units
     over: str = ""  # an earlier block, whose margins are an offset
     selected: bool = False  # only columns that are findings of the training folds: q ≤ 0.05, prompts as units
+    beside: str = ""  # an earlier block, whose columns are fitted along with these; each of the two at mean squared length 1
 
 
 @dataclass(frozen=True)
@@ -58,16 +64,26 @@ class ExplainedBlock:
     auc: float
     low: float
     high: float
+    share: Estimate | None = None  # explained, of dense; None where there is no dense block or it says nothing sure itself
 
 
 @dataclass(frozen=True)
 class Explained:
-    """What each block explains. ``over_style``: AUC of the SAE over style minus that of style alone."""
+    """What each block explains.
+
+    Attributes:
+        blocks: in the order that they were given.
+        over_style: AUC of the SAE over style minus that of style alone.
+        pairs: that took part.
+        note: what was left out, and why; why nothing was fitted.
+        over_random: AUC of the SAE minus that of the random dictionary.
+    """
 
     blocks: tuple[ExplainedBlock, ...] = ()
     over_style: Estimate | None = None
     pairs: int = 0
-    note: str = ""  # what was left out, and why; why nothing was fitted
+    note: str = ""
+    over_random: Estimate | None = None
 
 
 def sampled_pairs(prompts: ArrayLike, most: int, seed: int) -> Bools:
@@ -89,8 +105,6 @@ def explained(
     level: float = 0.95,
     seed: int = 0,
     folds: int = FOLDS,
-    style: str = "style",
-    sae: str = "SAE over style",
     note: str = "",
     check: Check = go_on,
 ) -> Explained:
@@ -102,13 +116,11 @@ def explained(
         level: share that the intervals cover.
         seed: of the folds and the bootstrap.
         folds: how many parts the prompts are cut into.
-        style: name of the block of style.
-        sae: name of the block of the SAE over it; without one of them there is no difference.
         note: what the caller left out.
         check: called before each fit; may raise to stop.
 
     Raises:
-        ValueError: level is outside (0, 1), lengths differ, or a block goes over one that is not there yet.
+        ValueError: level is outside (0, 1), lengths differ, or a block goes over or beside one that is not there yet.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1), got {level}")
@@ -117,22 +129,26 @@ def explained(
     if many < LEAST_PROMPTS or not blocks:
         few = f"{many} prompts are too few to hold some out: {LEAST_PROMPTS} are needed" if blocks else "there is nothing to fit"
         return Explained(pairs=len(ids), note=" ".join(part for part in (note, few) if part))
-    for place, block in enumerate(blocks):
-        if block.values.shape[0] != len(ids) or (block.over and block.over not in [one.name for one in blocks[:place]]):
-            raise ValueError(f"block {block.name!r} has {block.values.shape[0]} pairs and goes over {block.over!r}")
-    margins, columns = _held_out(blocks, ids, min(folds, many), seed, check)
-    drawn = _bootstrap(margins, ids, seed, check)
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    _check(blocks, len(ids))
+    margins, columns = held_out(blocks, ids, folds=folds, seed=seed, check=check)
+    drawn = bootstrap(margins, ids, seed=seed, check=check)
     found = {name: both_orders_auc(values) for name, values in margins.items()}
+    tails = [(1 - level) / 2, (1 + level) / 2]
+
+    def estimate(value: float, draws: Floats) -> Estimate:
+        low, high = np.quantile(draws, tails).tolist()
+        return Estimate(value, low, high)
+
+    def gain(name: str, base: str) -> Estimate | None:
+        return estimate(found[name] - found[base], drawn[name] - drawn[base]) if {name, base} <= set(found) else None
+
+    sure = DENSE in found and float(drawn[DENSE].min()) > 0.5
     rows: list[ExplainedBlock] = []
-    for block in blocks:
-        low, high = np.quantile(drawn[block.name], tails).tolist()
-        rows.append(ExplainedBlock(block.name, columns[block.name], found[block.name], low, high))
-    difference = None
-    if style in margins and sae in margins:
-        low, high = np.quantile(drawn[sae] - drawn[style], tails).tolist()
-        difference = Estimate(found[sae] - found[style], low, high)
-    return Explained(tuple(rows), difference, len(ids), note)
+    for name, value in found.items():
+        auc = estimate(value, drawn[name])
+        share = estimate((value - 0.5) / (found[DENSE] - 0.5), (drawn[name] - 0.5) / (drawn[DENSE] - 0.5)) if sure else None
+        rows.append(ExplainedBlock(name, columns[name], value, auc.low, auc.high, share))
+    return Explained(tuple(rows), gain(SAE_OVER_STYLE, STYLE), len(ids), note, gain(SAE, RANDOM))
 
 
 def fit_margins(x: Csr, penalty: float, offset: Floats, start: Floats | None = None) -> Floats:
@@ -156,33 +172,62 @@ def fit_margins(x: Csr, penalty: float, offset: Floats, start: Floats | None = N
     return np.asarray(found.x, np.float64)
 
 
-def _held_out(
-    blocks: Sequence[Block], ids: Ints, folds: int, seed: int, check: Check
+def held_out(
+    blocks: Sequence[Block], ids: Ints, *, folds: int = FOLDS, seed: int = 0, check: Check = go_on
 ) -> tuple[dict[str, Floats], dict[str, int]]:
-    """Margins of every pair by models that did not see its prompt, and how many columns each block was fitted on."""
+    """Margins of every pair, [pairs], by models that did not see its prompt, and how many columns each block was fitted on."""
     fold, inner = _parts(ids, folds, seed), _parts(ids, INNER, seed + 1)
     margins, fitted = {block.name: np.zeros(len(ids)) for block in blocks}, dict.fromkeys([block.name for block in blocks], 0.0)
     for part in range(folds):
         out = fold == part
+        rows = np.flatnonzero(~out)
         known: dict[str, Floats] = {}  # margins of all pairs by the models of this fold
+        used: dict[str, Csr] = {}  # what each block is fitted on, scaled
         for block in blocks:
             x = block.values
             if block.selected:
-                rows = np.flatnonzero(~out)
                 x = Csr(x[:, _findings(Csr(x[rows]), ids[rows])])
+            x = _scaled(x, rows, by_column=block.scaled)
+            if block.beside:
+                x = Csr(sparse.hstack([used[block.beside], x], format="csr"))
+            used[block.name] = x
             offset = known[block.over] if block.over else np.zeros(len(ids))
-            known[block.name] = _margins(x, offset, ~out, inner == 0, check, by_column=block.scaled)
+            known[block.name] = _margins(x, offset, ~out, inner == 0, check)
             margins[block.name][out] = known[block.name][out]
             fitted[block.name] += len(np.unique(x.indices)) / folds
     return margins, {name: round(columns) for name, columns in fitted.items()}
 
 
-def _margins(x: Csr, offset: Floats, train: Bools, inner: Bools, check: Check, *, by_column: bool) -> Floats:
+def bootstrap(margins: Mapping[str, Floats], ids: Ints, *, seed: int = 0, check: Check = go_on) -> dict[str, Floats]:
+    """AUCs of draws of the prompts with replacement, the same for every block, [draws]."""
+    _, place = np.unique(ids, return_inverse=True)
+    many, draws = int(place.max()) + 1, np.random.default_rng([seed, DRAWS])
+    found: dict[str, Floats] = {name: np.empty(DRAWS) for name in margins}
+    ordered = {name: Ordered(values) for name, values in margins.items()}
+    for draw in range(DRAWS):
+        check()
+        counts = np.bincount(draws.integers(0, many, many), minlength=many).astype(np.float64)
+        weights = counts[place.ravel()]
+        for name, values in ordered.items():
+            found[name][draw] = values.auc(weights)
+    return found
+
+
+def _check(blocks: Sequence[Block], pairs: int) -> None:
+    known = {""}
+    for block in blocks:
+        if block.values.shape[0] != pairs or block.over not in known or block.beside not in known:
+            raise ValueError(
+                f"block {block.name!r} has {block.values.shape[0]} pairs and goes over {block.over!r} and beside {block.beside!r}"
+            )
+        known.add(block.name)
+
+
+def _margins(x: Csr, offset: Floats, train: Bools, inner: Bools, check: Check) -> Floats:
     """Of all pairs by the model that is fitted on `train`, its penalty chosen on the part of it that is `inner`."""
     rows, tuning, tuned = np.flatnonzero(train), np.flatnonzero(train & ~inner), np.flatnonzero(train & inner)
     if not x.shape[1] or not x[rows].nnz:
         return offset.copy()
-    x = _scaled(x, rows, by_column=by_column)
     small, check_on, beta = Csr(x[tuning]), Csr(x[tuned]), None
     best, heights = 0, []
     for place, penalty in enumerate(PENALTIES):
@@ -211,7 +256,7 @@ def _scaled(x: Csr, rows: Ints, *, by_column: bool) -> Csr:
     if by_column:
         scale = np.sqrt(dense_row(squared_values(Csr(x[rows])).sum(axis=0)) / len(rows))
         x = Csr((x.data / np.where(scale > 0, scale, 1.0)[x.indices], x.indices, x.indptr), shape=x.shape)
-    length = np.sqrt(float(np.square(x[rows].data).sum()) / len(rows))
+    length = np.sqrt(float(np.square(x[rows].data).sum()) / len(rows)) or 1.0
     return Csr((x.data / length, x.indices, x.indptr), shape=x.shape)
 
 
@@ -223,18 +268,3 @@ def _parts(ids: Ints, parts: int, seed: int) -> Ints:
     of = np.empty(len(known), np.int64)
     of[order] = np.minimum((middle * parts / len(ids)).astype(np.int64), parts - 1)
     return of[place.ravel()]
-
-
-def _bootstrap(margins: Mapping[str, Floats], ids: Ints, seed: int, check: Check) -> dict[str, Floats]:
-    """AUCs of draws of the prompts with replacement, the same for every block, [draws]."""
-    _, place = np.unique(ids, return_inverse=True)
-    many, draws = int(place.max()) + 1, np.random.default_rng([seed, DRAWS])
-    found: dict[str, Floats] = {name: np.empty(DRAWS) for name in margins}
-    ordered = {name: Ordered(values) for name, values in margins.items()}
-    for draw in range(DRAWS):
-        check()
-        counts = np.bincount(draws.integers(0, many, many), minlength=many).astype(np.float64)
-        weights = counts[place.ravel()]
-        for name, values in ordered.items():
-            found[name][draw] = values.auc(weights)
-    return found

@@ -49,6 +49,7 @@ class AuditOptions:
     keep: int = 1000
     evidence: int = 5
     local: bool = True  # features that tau hides are tested by their maximum too
+    control_pairs: int = 0  # that are read once more, for dense and a random dictionary beside what explains the preference
 
 
 def resolved(options: AuditOptions, pairs: int) -> AuditOptions:

@@ -48,6 +48,7 @@ _OPTION_TITLES = {
     "keep": "Hypotheses kept a view",
     "evidence": "Evidence pairs a side",
     "local": "Features that tau hides by their maximum too",
+    "control_pairs": "Pairs read once more for dense and a random dictionary",
 }
 
 

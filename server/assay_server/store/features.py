@@ -4,6 +4,7 @@
     features/{dataset}/{subject}/00000.parquet      one row per pair of the dataset's shard 0, usable or not
     features/{dataset}/{subject}/00000.json         its digest and what it cost; written last: a shard without it is none
     features/{dataset}/{subject}/directions/{set}/00000.parquet, .json     scores along a set of directions
+    features/{dataset}/{subject}/controls/{draw}/00000.parquet, .json      what a draw of pairs is held against (``controls``)
 
 Columns: ``row``, ``prompt_id``, ``error`` ("" or why the pair cannot be scored); for each span (prompt, chosen, rejected)
 ``{span}_tokens``, and three lists of equal length: ``{span}_features`` (ids, ascending), ``{span}_max`` (largest activation),
@@ -176,6 +177,23 @@ class Features:
         """The shards whose scores along these directions are not stored; none where there are no directions."""
         paths = [self._direction_path(directions, shard) for shard in range(len(entries))] if len(directions.vectors) else []
         return [shard for shard, path in enumerate(paths) if self._get(path, entries[shard]) is None]
+
+    def put(self, path: str, shard: int, entry: ShardEntry, table: Any) -> None:
+        """Store a further table of a shard under ``path``."""
+        self._put(f"{self.root}/{path}/{shard:05d}", table, entry, {})
+
+    def get(self, path: str, shard: int, entry: ShardEntry) -> Any | None:
+        """A table that ``put`` stored; None where it is missing."""
+        data = self._get(f"{self.root}/{path}/{shard:05d}", entry)
+        return None if data is None else read_table(data)
+
+    def prompts(self, shard: int, entry: ShardEntry) -> tuple[NDArray[np.int64], NDArray[np.bool_]] | None:
+        """Prompt id and usability of a shard's pairs, each [pairs]; None where the shard is missing."""
+        data = self._get(f"{self.root}/{shard:05d}", entry)
+        if data is None:
+            return None
+        table = read_table(data, ("prompt_id", "error"))
+        return table["prompt_id"].to_numpy(), np.array([not error for error in table["error"].to_pylist()], np.bool_)
 
     def read_directions(
         self, directions: DirectionSet, shard: int, entry: ShardEntry

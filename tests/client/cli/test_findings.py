@@ -157,6 +157,13 @@ def test_what_is_explained_is_a_small_table() -> None:
     lines = explained_lines(audit(explained=told))
     assert lines[1].split() == ["style", "5", "0.600", "[0.550,", "0.650]"]
     assert lines[2:] == ["the SAE adds +0.100 [+0.050, +0.150] to style", "Half took part."]
+    told.blocks.add(name="dense", columns=9, auc=0.7, low=0.65, high=0.75, share=1, share_low=1, share_high=1)
+    told.over_random, told.over_random_low, told.over_random_high = 0.02, -0.01, 0.05
+    lines = explained_lines(audit(explained=told))
+    assert lines[0].endswith("share of dense")
+    assert lines[1].split() == ["style", "5", "0.600", "[0.550,", "0.650]"]
+    assert lines[2].split() == ["dense", "9", "0.700", "[0.650,", "0.750]", "100%", "[100%,", "100%]"]
+    assert lines[4] == "against a random dictionary the SAE is +0.020 [-0.010, +0.050]"
     assert explained_lines(audit(explained=audit_pb2.Explained(note="Too few."))) == ["Too few."]
     assert explained_lines(audit()) == []
 

@@ -37,6 +37,27 @@ def world(seed: int, *, length: float = 0.0, features: float = 0.0, prompts: int
     return blocks, ids
 
 
+def coded(seed: int, weight: float) -> tuple[list[Block], np.ndarray]:
+    """Residuals that mix sparse features, four of which make the labels: what a trained dictionary reads, and a random one."""
+    draws = np.random.default_rng(seed)
+    pairs, width, features, active = 1_000, 40, 80, 5
+    directions = draws.normal(size=(features, width)) / np.sqrt(width)
+    fires = draws.random((2, pairs, features)) < active / features
+    residual = (fires * draws.uniform(1, 2, fires.shape)) @ directions
+    others = draws.normal(size=(width, features)) / np.sqrt(width)
+    scores = residual @ others
+    highest = scores >= np.sort(scores, axis=2)[:, :, [-active]]
+    margin = weight * (fires[0, :, :4].sum(axis=1) - 1.0 * fires[1, :, :4].sum(axis=1))
+    sign = np.where(draws.random(pairs) < special.expit(margin), 1.0, -1.0)[:, None]
+
+    def differences(shown: np.ndarray) -> Csr:
+        return Csr(sign * (shown[0].astype(np.float64) - shown[1]))
+
+    dense = Csr(sign * (residual[0] - residual[1]))
+    blocks = [Block("SAE", differences(fires)), Block("dense", dense), Block("random dictionary", differences(highest))]
+    return blocks, np.arange(pairs)
+
+
 def by_name(found: Explained) -> dict[str, float]:
     return {block.name: block.auc for block in found.blocks}
 
@@ -75,6 +96,46 @@ def test_where_features_decide_the_sae_adds_to_style_and_findings_alone_say_it()
     assert columns["length"] == 1
     assert 5 <= columns["SAE findings"] < 120
     assert columns["SAE"] == FEATURES
+
+
+def test_where_features_carry_the_signal_the_trained_dictionary_beats_a_random_one() -> None:
+    found = explained(*coded(0, 3.0))
+    auc = by_name(found)
+    assert found.over_random is not None
+    assert found.over_random.value == pytest.approx(auc["SAE"] - auc["random dictionary"])
+    assert found.over_random.low > 0.02
+    shares = {block.name: block.share for block in found.blocks}
+    dense, random = shares["dense"], shares["random dictionary"]
+    assert dense is not None
+    assert random is not None
+    assert (dense.value, dense.low, dense.high) == (1.0, 1.0, 1.0)
+    assert random.value == pytest.approx((auc["random dictionary"] - 0.5) / (auc["dense"] - 0.5))
+    assert 0 < random.low < random.value < random.high < 1
+
+
+def test_where_nothing_is_taught_a_random_dictionary_is_a_coin_and_nothing_beats_it() -> None:
+    found = [explained(*coded(10 + seed, 0.0)) for seed in range(8)]
+    random = [block for one in found for block in one.blocks if block.name == "random dictionary"]
+    assert sum(block.low > 0.5 for block in random) <= 1
+    assert 0.46 < np.mean([block.auc for block in random]) < 0.51, "under a half, as what a fold leaves out leans the other way"
+    assert sum(one.over_random is not None and one.over_random.low > 0 for one in found) <= 1
+    assert all(block.share is None for one in found for block in one.blocks), "of nothing there is no share"
+
+
+def test_a_block_beside_another_is_fitted_along_with_it() -> None:
+    draws = np.random.default_rng(11)
+    first, second = draws.normal(size=(2, 900, 3))
+    sign = np.where(draws.random(900) < special.expit(first[:, 0] + second[:, 0]), 1.0, -1.0)[:, None]
+    x = Csr(sign * first * 1e-3)
+    one, other = Block("one", x), Block("other", Csr(sign * second * 50), scaled=True)
+    both = Block("both", other.values, scaled=True, beside="one")
+    found = {block.name: block for block in explained([one, other, both], np.arange(900)).blocks}
+    joint = explained([Block("joint", Csr(sign * np.hstack([first, second])), scaled=True)], np.arange(900)).blocks[0]
+    assert found["both"].columns == 6
+    assert found["both"].auc > max(found["one"].auc, found["other"].auc) + 0.04
+    assert found["both"].auc == pytest.approx(joint.auc, abs=0.01), "whatever units each of the two has"
+    with pytest.raises(ValueError, match="beside 'one'"):
+        explained([both], np.arange(900))
 
 
 def test_without_anything_to_learn_hardly_any_interval_lies_over_a_half() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from assay_server.audit.auc import Estimate
-from assay_server.audit.explained import Explained
+from assay_server.audit.explained import Explained, ExplainedBlock
 from assay_server.report.explained import TITLE, explained_section
 from assay_server.report.markup import join
 from assay_server.report.model import Report
@@ -43,3 +43,21 @@ def test_the_page_has_the_section_and_its_link_where_anything_was_fitted() -> No
 
 def test_a_reason_why_nothing_was_fitted_is_said() -> None:
     assert "30 prompts are too few" in words(with_shares(Explained(note="30 prompts are too few")))
+
+
+def test_controls_have_a_share_of_dense_and_a_sentence_and_without_them_the_page_says_how_to_get_them() -> None:
+    text = words(examples.lively(20))
+    assert "assay audit --controls" in text
+    assert "Share" not in text
+    shares = {"SAE": Estimate(0.95, 0.88, 1.04), "dense": Estimate(1.0, 1.0, 1.0)}
+    blocks = (*examples.EXPLAINED.blocks, ExplainedBlock("dense", 576, 0.71, 0.68, 0.73))
+    told = tuple(replace(block, share=shares.get(block.name)) for block in blocks)
+    found = replace(examples.EXPLAINED, blocks=told, over_random=Estimate(0.02, -0.01, 0.05))
+    text = words(with_shares(found))
+    assert "assay audit --controls" not in text
+    assert "never trained, the SAE's AUC is +0.020 [−0.010, +0.050]. The interval holds zero" in text
+    assert "95% [88%, 104%]columns" in text
+    assert "dense0.710 [0.680, 0.730]100% [100%, 100%]columns 576" in text
+    sure = words(with_shares(replace(found, over_random=Estimate(0.04, 0.01, 0.07))))
+    assert "is +0.040 [+0.010, +0.070]." in sure
+    assert "training the SAE helped" not in sure

@@ -99,6 +99,7 @@ AUDIT_OPTIONS: dict[str, Any] = {
     "seed": 7,
     "keep": 10,
     "evidence": 2,
+    "control_pairs": 60,
 }
 AUDIT_SEEDS: dict[str, Message] = {
     "assay.v1.AuditService/GetUpload": audits.GetUploadRequest(request_id="up"),

@@ -28,6 +28,7 @@ FAMILIES = [one.value for one in ConceptFamily]
 VIEWS = {"global": View.GLOBAL, "feature": View.FEATURE_CONDITIONED, "prompt": View.PROMPT_CONDITIONED}
 CORRECTIONS = {"bh": Correction.BENJAMINI_HOCHBERG, "by": Correction.BENJAMINI_YEKUTIELI}
 DEFAULT_WIDTH = 150
+CONTROL_PAIRS = 2000
 
 
 def add_command(commands: Any) -> None:
@@ -68,6 +69,16 @@ def add_command(commands: Any) -> None:
     testing.add_argument("--min-features", type=int, metavar="N", help="fewest features of a conditioned concept (default 10)")
     testing.add_argument("--keep", type=int, metavar="N", help="hypotheses kept per view (default 1000)")
     testing.add_argument("--evidence", type=int, metavar="N", help="evidence pairs per side (default 5)")
+    testing.add_argument(
+        "--controls",
+        type=int,
+        nargs="?",
+        const=CONTROL_PAIRS,
+        default=0,
+        metavar="N",
+        help="read N pairs once more, to hold what the SAE explains against the residuals and a random dictionary "
+        f"(default without the flag: none; without N: {CONTROL_PAIRS:,})",
+    )
     add_flags(parser)
     parser.set_defaults(run=run)
 
@@ -138,6 +149,7 @@ def options_of(args: argparse.Namespace) -> AuditOptions:
         seed=args.seed,
         keep=args.keep,
         evidence=args.evidence,
+        control_pairs=args.controls,
     )
 
 

@@ -78,12 +78,19 @@ def explained_lines(audit: Audit) -> list[str]:
     found = audit.explained
     if found is None:
         return []
-    rows = [["explained by", "columns", "held-out AUC"]]
-    rows += [[one.name, f"{one.columns:,}", f"{one.auc:.3f} [{one.low:.3f}, {one.high:.3f}]"] for one in found.blocks]
+    shares = any(one.share is not None for one in found.blocks)
+    rows = [["explained by", "columns", "held-out AUC", *(["share of dense"] if shares else [])]]
+    for one in found.blocks:
+        share = "" if one.share is None else "{:.0%} [{:.0%}, {:.0%}]".format(*one.share)
+        auc = f"{one.auc:.3f} [{one.low:.3f}, {one.high:.3f}]"
+        rows.append([one.name, f"{one.columns:,}", auc, *([share] if shares else [])])
     lines = aligned(rows, left={0}) if found.blocks else []
     if found.over_style is not None:
         value, low, high = found.over_style
         lines.append(f"the SAE adds {value:+.3f} [{low:+.3f}, {high:+.3f}] to style")
+    if found.over_random is not None:
+        value, low, high = found.over_random
+        lines.append(f"against a random dictionary the SAE is {value:+.3f} [{low:+.3f}, {high:+.3f}]")
     return [*lines, *([one_line(found.note)] if found.note else [])]
 
 

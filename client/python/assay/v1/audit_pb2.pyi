@@ -91,7 +91,7 @@ class Dataset(_message.Message):
     def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., fingerprint: _Optional[str] = ..., pairs: _Optional[int] = ..., unusable_pairs: _Optional[int] = ..., prompts: _Optional[int] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., scored: bool = ...) -> None: ...
 
 class AuditOptions(_message.Message):
-    __slots__ = ("views", "families", "concepts", "tau", "q_level", "interval_level", "correction", "nuisances", "max_t_flips", "data_clusters", "silent_percentile", "min_features", "min_inside", "min_firings", "prompt_clusters", "response_clusters", "top_share", "metadata_keys", "seed", "keep", "evidence", "local")
+    __slots__ = ("views", "families", "concepts", "tau", "q_level", "interval_level", "correction", "nuisances", "max_t_flips", "data_clusters", "silent_percentile", "min_features", "min_inside", "min_firings", "prompt_clusters", "response_clusters", "top_share", "metadata_keys", "seed", "keep", "evidence", "local", "control_pairs")
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     FAMILIES_FIELD_NUMBER: _ClassVar[int]
     CONCEPTS_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,7 @@ class AuditOptions(_message.Message):
     KEEP_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     LOCAL_FIELD_NUMBER: _ClassVar[int]
+    CONTROL_PAIRS_FIELD_NUMBER: _ClassVar[int]
     views: _containers.RepeatedScalarFieldContainer[View]
     families: _containers.RepeatedScalarFieldContainer[ConceptFamily]
     concepts: _containers.RepeatedScalarFieldContainer[str]
@@ -136,7 +137,8 @@ class AuditOptions(_message.Message):
     keep: int
     evidence: int
     local: bool
-    def __init__(self, views: _Optional[_Iterable[_Union[View, str]]] = ..., families: _Optional[_Iterable[_Union[ConceptFamily, str]]] = ..., concepts: _Optional[_Iterable[str]] = ..., tau: _Optional[float] = ..., q_level: _Optional[float] = ..., interval_level: _Optional[float] = ..., correction: _Optional[_Union[Correction, str]] = ..., nuisances: _Optional[_Iterable[_Union[Nuisance, str]]] = ..., max_t_flips: _Optional[int] = ..., data_clusters: _Optional[int] = ..., silent_percentile: _Optional[float] = ..., min_features: _Optional[int] = ..., min_inside: _Optional[int] = ..., min_firings: _Optional[int] = ..., prompt_clusters: _Optional[int] = ..., response_clusters: _Optional[int] = ..., top_share: _Optional[float] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., evidence: _Optional[int] = ..., local: bool = ...) -> None: ...
+    control_pairs: int
+    def __init__(self, views: _Optional[_Iterable[_Union[View, str]]] = ..., families: _Optional[_Iterable[_Union[ConceptFamily, str]]] = ..., concepts: _Optional[_Iterable[str]] = ..., tau: _Optional[float] = ..., q_level: _Optional[float] = ..., interval_level: _Optional[float] = ..., correction: _Optional[_Union[Correction, str]] = ..., nuisances: _Optional[_Iterable[_Union[Nuisance, str]]] = ..., max_t_flips: _Optional[int] = ..., data_clusters: _Optional[int] = ..., silent_percentile: _Optional[float] = ..., min_features: _Optional[int] = ..., min_inside: _Optional[int] = ..., min_firings: _Optional[int] = ..., prompt_clusters: _Optional[int] = ..., response_clusters: _Optional[int] = ..., top_share: _Optional[float] = ..., metadata_keys: _Optional[_Iterable[str]] = ..., seed: _Optional[int] = ..., keep: _Optional[int] = ..., evidence: _Optional[int] = ..., local: bool = ..., control_pairs: _Optional[int] = ...) -> None: ...
 
 class Audit(_message.Message):
     __slots__ = ("name", "dataset", "display_name", "state", "options", "subject", "views", "nuisance", "cost", "create_time", "end_time", "error", "result_fingerprint", "length", "explained")
@@ -303,33 +305,45 @@ class LengthSummary(_message.Message):
     def __init__(self, pairs: _Optional[int] = ..., direction: _Optional[_Union[LengthSummary.Direction, str]] = ..., ratio: _Optional[float] = ..., ratio_low: _Optional[float] = ..., ratio_high: _Optional[float] = ..., longer: _Optional[float] = ..., shorter: _Optional[float] = ..., accuracy: _Optional[float] = ..., auc: _Optional[float] = ..., auc_low: _Optional[float] = ..., auc_high: _Optional[float] = ..., p: _Optional[float] = ..., information_left: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Explained(_message.Message):
-    __slots__ = ("blocks", "over_style", "over_style_low", "over_style_high", "pairs", "note")
+    __slots__ = ("blocks", "over_style", "over_style_low", "over_style_high", "pairs", "note", "over_random", "over_random_low", "over_random_high")
     class Block(_message.Message):
-        __slots__ = ("name", "columns", "auc", "low", "high")
+        __slots__ = ("name", "columns", "auc", "low", "high", "share", "share_low", "share_high")
         NAME_FIELD_NUMBER: _ClassVar[int]
         COLUMNS_FIELD_NUMBER: _ClassVar[int]
         AUC_FIELD_NUMBER: _ClassVar[int]
         LOW_FIELD_NUMBER: _ClassVar[int]
         HIGH_FIELD_NUMBER: _ClassVar[int]
+        SHARE_FIELD_NUMBER: _ClassVar[int]
+        SHARE_LOW_FIELD_NUMBER: _ClassVar[int]
+        SHARE_HIGH_FIELD_NUMBER: _ClassVar[int]
         name: str
         columns: int
         auc: float
         low: float
         high: float
-        def __init__(self, name: _Optional[str] = ..., columns: _Optional[int] = ..., auc: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+        share: float
+        share_low: float
+        share_high: float
+        def __init__(self, name: _Optional[str] = ..., columns: _Optional[int] = ..., auc: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., share: _Optional[float] = ..., share_low: _Optional[float] = ..., share_high: _Optional[float] = ...) -> None: ...
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     OVER_STYLE_FIELD_NUMBER: _ClassVar[int]
     OVER_STYLE_LOW_FIELD_NUMBER: _ClassVar[int]
     OVER_STYLE_HIGH_FIELD_NUMBER: _ClassVar[int]
     PAIRS_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
+    OVER_RANDOM_FIELD_NUMBER: _ClassVar[int]
+    OVER_RANDOM_LOW_FIELD_NUMBER: _ClassVar[int]
+    OVER_RANDOM_HIGH_FIELD_NUMBER: _ClassVar[int]
     blocks: _containers.RepeatedCompositeFieldContainer[Explained.Block]
     over_style: float
     over_style_low: float
     over_style_high: float
     pairs: int
     note: str
-    def __init__(self, blocks: _Optional[_Iterable[_Union[Explained.Block, _Mapping]]] = ..., over_style: _Optional[float] = ..., over_style_low: _Optional[float] = ..., over_style_high: _Optional[float] = ..., pairs: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+    over_random: float
+    over_random_low: float
+    over_random_high: float
+    def __init__(self, blocks: _Optional[_Iterable[_Union[Explained.Block, _Mapping]]] = ..., over_style: _Optional[float] = ..., over_style_low: _Optional[float] = ..., over_style_high: _Optional[float] = ..., pairs: _Optional[int] = ..., note: _Optional[str] = ..., over_random: _Optional[float] = ..., over_random_low: _Optional[float] = ..., over_random_high: _Optional[float] = ...) -> None: ...
 
 class Cost(_message.Message):
     __slots__ = ("tokens_read", "tokens_shared", "cache_hits", "pairs_scored", "scoring_seconds", "testing_seconds", "device")

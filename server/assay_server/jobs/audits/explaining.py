@@ -1,21 +1,35 @@
-"""What ``audit.explained`` needs of a stored dataset: length, style and the features' differences of the pairs that take part."""
+"""What ``audit.explained`` needs of a stored dataset: style, descriptors and features of the pairs that take part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import sparse
 
 from assay_server.audit.disparity import firing_difference
-from assay_server.audit.explained import MOST_COLUMNS, MOST_PAIRS, Block, Explained, explained, sampled_pairs
+from assay_server.audit.explained import (
+    DENSE,
+    MOST_COLUMNS,
+    MOST_PAIRS,
+    RANDOM,
+    SAE,
+    SAE_OVER_STYLE,
+    STYLE,
+    Block,
+    Explained,
+    explained,
+    sampled_pairs,
+)
 from assay_server.audit.findings import AuditOptions
-from assay_server.audit.matrices import Bools, Csr, Floats
+from assay_server.audit.matrices import Bools, Csr, Floats, Ints
 from assay_server.audit.passes import Survey, blocks
 from assay_server.audit.shards import Shards
 from assay_server.audit.watch import UNWATCHED, Watch
+from assay_server.store.controls import ControlShard, Firings
 
 _PHASE = "explained"
+_FINDINGS, _DESCRIPTORS = "SAE findings", "descriptors"
 
 
 def explain(
@@ -24,21 +38,23 @@ def explain(
     options: AuditOptions,
     style: Floats,
     *,
-    others: Mapping[str, Floats] | None = None,
+    descriptors: Callable[[Ints], Floats] | None = None,
+    controls: Sequence[ControlShard] = (),
     watch: Watch = UNWATCHED,
 ) -> Explained:
-    """How much of the preference length, style and the SAE's features explain, in one more pass over the dataset.
+    """How much of the preference length, style, descriptors and the SAE's features explain, in one more pass over the dataset.
 
     Args:
         shards: the dataset.
         known: its survey.
         options: tau, interval_level and seed are used.
         style: differences of style beside length, chosen minus rejected, [pairs, columns] in the order of the survey.
-        others: further blocks by name, such as dense differences or a random dictionary's, [pairs, columns] in that order; each
-            is fitted alone and, as the SAE, over style.
+        descriptors: gives the differences of descriptors of some rows of the dataset, [rows, columns].
+        controls: of some of the pairs, rows ascending; where there are any, every block is fitted on these pairs.
         watch: told the pass's progress; may raise to stop.
     """
-    taken = sampled_pairs(known.prompts, MOST_PAIRS, options.seed)
+    wanted = np.concatenate([shard.rows for shard in controls]) if controls else None
+    taken = sampled_pairs(known.prompts, MOST_PAIRS, options.seed) if wanted is None else np.isin(known.rows, wanted)
     notes = []
     if not taken.all():
         notes.append(f"{int(taken.sum()):,} of {known.pairs:,} pairs took part, whole prompts drawn by the seed")
@@ -47,18 +63,35 @@ def explain(
         notes.append(f"{left_out:,} features that fire least were left out")
     logs = np.log(np.maximum(known.tokens[taken, 1:], 1))
     length = (logs[:, 0] - logs[:, 1])[:, None]
-    found = [
-        Block("length", Csr(length), scaled=True),
-        Block("style", Csr(np.hstack([length, style[taken]])), scaled=True),
-        Block("SAE findings", features, selected=True),
-        Block("SAE", features),
-        Block("SAE over style", features, over="style"),
-    ]
-    for name, values in (others or {}).items():
-        found += [Block(name, Csr(values[taken])), Block(f"{name} over style", Csr(values[taken]), over="style")]
+    shows = None if descriptors is None else Csr(descriptors(known.rows[taken]))
+    found = [Block("length", Csr(length), scaled=True), Block(STYLE, Csr(np.hstack([length, style[taken]])), scaled=True)]
+    found += [] if shows is None else [Block(_DESCRIPTORS, shows, scaled=True)]
+    found += [Block(_FINDINGS, features, selected=True)]
+    found += [] if shows is None else [Block(f"{_FINDINGS} + {_DESCRIPTORS}", shows, scaled=True, beside=_FINDINGS)]
+    found += [Block(SAE, features), Block(SAE_OVER_STYLE, features, over=STYLE)]
+    if controls:
+        rivals = {DENSE: Csr(np.concatenate([shard.dense for shard in controls]).astype(np.float64))}
+        rivals[RANDOM] = _random(controls, known.d_sae, options.tau)
+        found += [one for name, x in rivals.items() for one in (Block(name, x), Block(f"{name} over {STYLE}", x, over=STYLE))]
     note = "; ".join(notes) + "." if notes else ""
     level, seed = options.interval_level, options.seed
     return explained(found, known.prompts[taken], level=level, seed=seed, note=note, check=watch.check)
+
+
+def _random(controls: Sequence[ControlShard], d_sae: int, tau: float) -> Csr:
+    """b of the random dictionary's features, [pairs, features], as of the SAE's."""
+    parts: list[Csr] = []
+    for shard in controls:
+        chosen, rejected = (_frequencies(side, d_sae) for side in (shard.chosen, shard.rejected))
+        parts.append(Csr(firing_difference(chosen, rejected, tau)).astype(np.float64))
+    kept = Csr(sparse.vstack(parts, format="csr"))
+    fires = np.bincount(kept.indices, minlength=d_sae)
+    return kept if d_sae <= MOST_COLUMNS else Csr(kept[:, np.sort(np.argsort(-fires, kind="stable")[:MOST_COLUMNS])])
+
+
+def _frequencies(side: Firings, d_sae: int) -> Csr:
+    share = side.count / np.repeat(side.tokens, np.diff(side.indptr))
+    return Csr((share.astype(np.float32), side.features, side.indptr), shape=(len(side.tokens), d_sae))
 
 
 def _features(shards: Shards, known: Survey, options: AuditOptions, taken: Bools, watch: Watch) -> tuple[Csr, int]:

@@ -157,7 +157,7 @@ class AuditJobs:
         stored = await self._datasets.find(dataset, "dataset")
         _check_nuisances(settings, stored)
         record = await asyncio.to_thread(self._stating.record, stored, concept, condition, self._info)
-        statistics = replace(settings.statistics, views=(ViewKind.STATED,))
+        statistics = replace(settings.statistics, views=(ViewKind.STATED,), control_pairs=0)
         settings = replace(settings, statistics=statistics, families=(), concepts=(concept,), metadata_keys=())
         where = record["stated"]["condition"]
         name = f"{concept} where {where}" if where else concept
@@ -309,8 +309,9 @@ def _shown(pairs: dict[int, Pair], rows: Ints, values: Floats, strengths: Floats
 def _told(settings: AuditSettings) -> dict[str, Any]:
     """Settings as an operation keeps them: an option that older requests could not name is left out at its default."""
     told = asdict(settings)
-    if told["statistics"]["local"] == AuditOptions().local:
-        del told["statistics"]["local"]
+    for name in ("local", "control_pairs"):
+        if told["statistics"][name] == getattr(AuditOptions(), name):
+            del told["statistics"][name]
     return told
 
 

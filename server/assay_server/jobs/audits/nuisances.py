@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from assay_server.audit.matrices import Floats
-from assay_server.descriptors import INDEX
+from assay_server.audit.matrices import Floats, Ints
+from assay_server.descriptors import DESCRIPTORS, INDEX, present
 from assay_server.jobs.audits.sources import SourceColumns
 from assay_server.jobs.audits.types import Nuisance
 from assay_server.jobs.datasets.shards import KnownColumns, LengthColumn, NuisanceColumns
@@ -53,6 +53,24 @@ def format_differences(texts: Iterable[TextShard]) -> Floats:
         chosen, rejected = (side[:, places].astype(np.float64) for side in (shard.chosen, shard.rejected))
         # Where the sum is not 0 it is at least 1: they are counts.
         parts.append((chosen - rejected) / np.maximum(chosen + rejected, 1))
+    return np.concatenate(parts)
+
+
+def descriptor_differences(texts: Iterable[TextShard], rows: Ints) -> Floats:
+    """What some pairs' descriptors differ by, float64 [rows, 2 x descriptors], chosen minus rejected.
+
+    Of every descriptor whether a response shows it, in {-1, 0, 1}, then how much: the difference of log(1 + amount).
+
+    Args:
+        texts: all shards in order.
+        rows: of the dataset, ascending.
+    """
+    parts = [np.zeros((0, 2 * len(DESCRIPTORS)))]
+    for shard in texts:
+        place = np.flatnonzero(np.isin(shard.rows, rows))
+        chosen, rejected = (side[place].astype(np.float64) for side in (shard.chosen, shard.rejected))
+        shows = present(chosen).astype(np.float64) - present(rejected)
+        parts.append(np.hstack([shows, np.log1p(chosen) - np.log1p(rejected)]))
     return np.concatenate(parts)
 
 

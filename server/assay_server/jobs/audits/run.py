@@ -28,7 +28,7 @@ from assay_server.jobs.audits.conditions import MetadataGroups, RowGroup, metada
 from assay_server.jobs.audits.dataset_names import dataset_names
 from assay_server.jobs.audits.explaining import explain
 from assay_server.jobs.audits.files import AuditFiles
-from assay_server.jobs.audits.nuisances import format_differences, nuisance_columns
+from assay_server.jobs.audits.nuisances import descriptor_differences, format_differences, nuisance_columns
 from assay_server.jobs.audits.snapshots import Snapshot, from_record
 from assay_server.jobs.audits.sources import SourceColumns, source_columns
 from assay_server.jobs.audits.tables import fingerprint, hypothesis_id, summary_of
@@ -58,6 +58,7 @@ from assay_server.jobs.datasets.shards import (
 )
 from assay_server.jobs.operations.progress import Progress
 from assay_server.jobs.operations.telemetry import NoTelemetry, Telemetry
+from assay_server.store.controls import ControlShard
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import Features, ShardCost
 from assay_server.store.texts import Texts
@@ -122,10 +123,11 @@ class AuditRunner:
 
             features, cost = await self._datasets.score(dataset, snapshot.vectors, progress, told)
             apart.append(cost)
-            began = time.monotonic()
             texts = partial(self._datasets.texts, dataset, progress)
             testing = _Testing(info.settings, self._store, dataset, features, texts, snapshot, self._info.d_sae, progress)
             try:
+                testing.controls = await self._controls(info.settings.statistics, dataset, features, progress, apart)
+                began = time.monotonic()
                 found, tables, called = await progress.in_thread(lambda testing=testing: testing.run(asked.get("stated")))
                 total = await asyncio.to_thread(_cost, dataset, features, scored, apart)
             except ShardGone:
@@ -140,6 +142,16 @@ class AuditRunner:
             f"Feature shards were damaged {_ATTEMPTS} times while they were read: the data directory's disk is not sound.",
             reason="STORE_UNSOUND",
         )
+
+    async def _controls(
+        self, options: AuditOptions, dataset: Dataset, features: Features, progress: Progress, apart: list[ShardCost]
+    ) -> list[ControlShard]:
+        if not options.control_pairs:
+            return []
+        most, seed = options.control_pairs, options.seed
+        controls, cost = await self._datasets.controls(dataset, features, most, seed, progress)
+        apart.append(cost)
+        return controls
 
 
 def is_stated(info: AuditInfo) -> bool:
@@ -169,6 +181,7 @@ class _Testing:
         self._snapshot = snapshot
         self._d_sae = d_sae
         self._progress = progress
+        self.controls: Sequence[ControlShard] = ()  # what the SAE is held against, where it was asked for
         self._nuisances: tuple[NuisanceColumns, ...] = ()
         self._watch = Watch(self._report, progress.check)
 
@@ -194,7 +207,8 @@ class _Testing:
             if odds is not None and ViewKind.GLOBAL in tables:
                 tables[ViewKind.GLOBAL] = with_odds(tables[ViewKind.GLOBAL], odds)
             style = format_differences(self._audit_texts)[known.rows]
-            share = explain(shards, known, statistics, style, watch=self._watch)
+            describe = partial(descriptor_differences, self._audit_texts)
+            share = explain(shards, known, statistics, style, descriptors=describe, controls=self.controls, watch=self._watch)
         else:
             concepts = by_max(self._with_others(self._snapshot.columns([], self._d_sae), others, None), known)
             tables, share = {ViewKind.STATED: self._stated(stated, shards, concepts, statistics, known)}, None

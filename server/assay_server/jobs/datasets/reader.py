@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 
 import numpy as np
 
-from assay_server.errors import InvalidItem, NotFound
+from assay_server.errors import FailedPrecondition, InvalidItem, NotFound
+from assay_server.jobs.datasets.controls import read_controls
 from assay_server.jobs.datasets.scoring import ScoringOptions, score_missing
 from assay_server.jobs.datasets.shards import DatasetShards, ShardSpec
 from assay_server.jobs.datasets.texts import read_texts
 from assay_server.jobs.operations.progress import Progress
-from assay_server.scorer import ScorerLike
+from assay_server.scorer import Scorer, ScorerLike
+from assay_server.store.controls import ControlShard
 from assay_server.store.datasets import Dataset, Datasets
 from assay_server.store.features import DirectionSet, Features, ShardCost
 from assay_server.store.files import Files
@@ -79,6 +81,18 @@ class DatasetReader:
         return features, await score_missing(
             self._scorer, self._store, dataset, features, directions, options, progress, told=told
         )
+
+    async def controls(
+        self, dataset: Dataset, features: Features, most: int, seed: int, progress: Progress
+    ) -> tuple[list[ControlShard], ShardCost]:
+        """What about ``most`` pairs are held against, as ``read_controls``.
+
+        Raises:
+            FailedPrecondition: the scorer has no device of its own (NO_DEVICE).
+        """
+        if not isinstance(self._scorer, Scorer):
+            raise FailedPrecondition("This server has no device of its own to read controls with.", reason="NO_DEVICE")
+        return await read_controls(self._scorer, self._store, dataset, features, most, seed, progress)
 
     def texts(self, dataset: Dataset, progress: Progress) -> Texts:
         """A dataset's texts, after describing the missing ones; as ``read_texts``. Blocks: call it in a thread."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from assay.v1 import audit_pb2, pair_pb2
 
+from assay_server.audit.auc import Estimate
 from assay_server.audit.explained import Explained
 from assay_server.audit.families import FamilyCount
 from assay_server.audit.length import Direction
@@ -180,15 +181,19 @@ def _length(summary: LengthSummary) -> audit_pb2.LengthSummary:
 
 
 def _explained(found: Explained) -> audit_pb2.Explained:
-    over = found.over_style
     return audit_pb2.Explained(
-        blocks=[audit_pb2.Explained.Block(**asdict(block)) for block in found.blocks],
-        over_style=None if over is None else over.value,
-        over_style_low=None if over is None else over.low,
-        over_style_high=None if over is None else over.high,
+        blocks=[audit_pb2.Explained.Block(**{**asdict(block), **_bounded("share", block.share)}) for block in found.blocks],
         pairs=found.pairs,
         note=found.note,
+        **_bounded("over_style", found.over_style),
+        **_bounded("over_random", found.over_random),
     )
+
+
+def _bounded(name: str, one: Estimate | None) -> dict[str, Any]:
+    """A number and its bounds as three optional fields."""
+    values = (None, None, None) if one is None else (one.value, one.low, one.high)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def _view(summary: ViewSummary) -> audit_pb2.ViewSummary:

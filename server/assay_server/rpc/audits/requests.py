@@ -14,6 +14,7 @@ from typing import Any
 
 from assay.v1 import audit_pb2, audit_service_pb2
 
+from assay_server.audit.explained import MOST_PAIRS
 from assay_server.audit.findings import AuditOptions, ViewKind
 from assay_server.audit.multiplicity import Procedure
 from assay_server.errors import InvalidItem
@@ -74,8 +75,14 @@ _RANGES: Mapping[str, Range] = {
     "keep": Range(1, MAX_KEEP),
     "evidence": Range(0, MAX_EVIDENCE),
 }
-_CLUSTERS = ("data_clusters", "prompt_clusters", "response_clusters")  # 0 is the default
-OPTION_NUMBERS = (*_RANGES, *_CLUSTERS)
+# 0 is the default.
+_COUNTS: Mapping[str, Range] = {
+    "data_clusters": Range(0, MAX_CLUSTERS),
+    "prompt_clusters": Range(0, MAX_CLUSTERS),
+    "response_clusters": Range(0, MAX_CLUSTERS),
+    "control_pairs": Range(0, MOST_PAIRS),
+}
+OPTION_NUMBERS = (*_RANGES, *_COUNTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +166,8 @@ def read_settings(
     numbers: dict[str, Any] = {
         name: within(name, getattr(options, name), span, path) for name, span in _RANGES.items() if options.HasField(name)
     }
-    for name in _CLUSTERS:
-        numbers[name] = within(name, getattr(options, name), Range(0, MAX_CLUSTERS), path)
+    for name, span in _COUNTS.items():
+        numbers[name] = within(name, getattr(options, name), span, path)
     if numbers.get("max_t_flips", 0) % FLIPS_UNIT:
         raise out_of_range(numbers["max_t_flips"], f"a multiple of {FLIPS_UNIT}, or 0 for none", f"{path}.max_t_flips")
     statistics = AuditOptions(

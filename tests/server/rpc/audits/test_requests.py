@@ -31,7 +31,8 @@ def test_nothing_set_is_the_methods_defaults() -> None:
 def test_an_audit_says_every_default_in_its_own_words() -> None:
     message = messages.settings(AuditSettings())
     unset = {field.name for field in message.DESCRIPTOR.fields} - {field.name for field, _ in message.ListFields()}
-    assert unset == {"concepts", "min_firings", "data_clusters", "prompt_clusters", "response_clusters", "metadata_keys", "seed"}
+    counts = {"data_clusters", "prompt_clusters", "response_clusters", "control_pairs"}
+    assert unset == {"concepts", "min_firings", "metadata_keys", "seed", *counts}
     assert message.correction == audit_pb2.CORRECTION_BENJAMINI_HOCHBERG
     assert (message.tau, message.max_t_flips, message.keep) == (0.01, 1024, 1000)
     assert list(message.nuisances) == [audit_pb2.NUISANCE_LENGTH]
@@ -70,6 +71,7 @@ def some(values: st.SearchStrategy[Any], least: int = 0, most: int = 4) -> st.Se
             seed=st.integers(0, 2**64 - 1),
             keep=st.integers(1, 10_000),
             evidence=st.integers(0, 50),
+            control_pairs=st.integers(0, 20_000),
         ),
         families=some(st.sampled_from(list(ConceptFamily)), 1),
         concepts=some(ids),
@@ -97,6 +99,7 @@ OUT = {
     "data_clusters": (-1, 65_537),
     "prompt_clusters": (-1, 65_537),
     "response_clusters": (-1, 65_537),
+    "control_pairs": (-1, 20_001),
 }
 NUMBERS = [field.name for field in audit_pb2.AuditOptions.DESCRIPTOR.fields if field.name in OUT]
 FLOATS = [name for name in NUMBERS if isinstance(OUT[name][0], float)]

@@ -388,7 +388,15 @@ export interface AuditOptions {
    * Whether features that show on few tokens of long responses, which tau hides, are tested by their largest activation too, as
    * "feature/17@max". Default: true.
    */
-  local?: boolean | undefined;
+  local?:
+    | boolean
+    | undefined;
+  /**
+   * Pairs, whole prompts drawn by the seed, that the subject reads once more so that what the SAE explains can be held against the
+   * mean residual and a frozen random dictionary (Audit.explained). Every block is then fitted on these pairs, so that they compare.
+   * Default (0): none; at most 20,000.
+   */
+  controlPairs: number;
 }
 
 /** One audit of one dataset by one subject. */
@@ -679,11 +687,27 @@ export interface Explained {
   pairs: number;
   /** What was left out, and why; why nothing was fitted. */
   note: string;
+  /**
+   * AUC of the SAE's features minus that of a frozen random dictionary of its shape and sparsity. Unset without
+   * AuditOptions.control_pairs.
+   */
+  overRandom?:
+    | number
+    | undefined;
+  /** Bounds of `over_random` at AuditOptions.interval_level. */
+  overRandomLow?:
+    | number
+    | undefined;
+  /** See over_random_low. */
+  overRandomHigh?: number | undefined;
 }
 
 /** One set of differences, chosen minus rejected. */
 export interface Explained_Block {
-  /** "length", "style", "SAE findings", "SAE", "SAE over style", ... */
+  /**
+   * "length", "style", "descriptors", "SAE findings", "SAE findings + descriptors", "SAE", "SAE over style"; with
+   * AuditOptions.control_pairs also "dense" (mean residuals), "random dictionary", and both over style.
+   */
   name: string;
   /** Differences that were fitted. */
   columns: number;
@@ -693,6 +717,16 @@ export interface Explained_Block {
   low: number;
   /** See low. */
   high: number;
+  /** Share explained, (AUC - 0.5) / (AUC of dense - 0.5). Unset where dense was not fitted, or says nothing sure itself. */
+  share?:
+    | number
+    | undefined;
+  /** Bounds of `share`. */
+  shareLow?:
+    | number
+    | undefined;
+  /** See share_low. */
+  shareHigh?: number | undefined;
 }
 
 /** What an audit cost. */
@@ -1331,6 +1365,7 @@ function createBaseAuditOptions(): AuditOptions {
     keep: undefined,
     evidence: undefined,
     local: undefined,
+    controlPairs: 0,
   };
 }
 
@@ -1413,6 +1448,9 @@ export const AuditOptions: MessageFns<AuditOptions> = {
     }
     if (message.local !== undefined) {
       writer.uint32(176).bool(message.local);
+    }
+    if (message.controlPairs !== 0) {
+      writer.uint32(184).int32(message.controlPairs);
     }
     return writer;
   },
@@ -1636,6 +1674,14 @@ export const AuditOptions: MessageFns<AuditOptions> = {
             message.local = reader.bool();
             continue;
           }
+          case 23: {
+            if (tag !== 184) {
+              break;
+            }
+
+            message.controlPairs = reader.int32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1675,6 +1721,7 @@ export const AuditOptions: MessageFns<AuditOptions> = {
     message.keep = object.keep ?? undefined;
     message.evidence = object.evidence ?? undefined;
     message.local = object.local ?? undefined;
+    message.controlPairs = object.controlPairs ?? 0;
     return message;
   },
 };
@@ -2724,7 +2771,17 @@ export const LengthSummary: MessageFns<LengthSummary> = {
 };
 
 function createBaseExplained(): Explained {
-  return { blocks: [], overStyle: undefined, overStyleLow: undefined, overStyleHigh: undefined, pairs: 0, note: "" };
+  return {
+    blocks: [],
+    overStyle: undefined,
+    overStyleLow: undefined,
+    overStyleHigh: undefined,
+    pairs: 0,
+    note: "",
+    overRandom: undefined,
+    overRandomLow: undefined,
+    overRandomHigh: undefined,
+  };
 }
 
 export const Explained: MessageFns<Explained> = {
@@ -2746,6 +2803,15 @@ export const Explained: MessageFns<Explained> = {
     }
     if (message.note !== "") {
       writer.uint32(50).string(message.note);
+    }
+    if (message.overRandom !== undefined) {
+      writer.uint32(57).double(message.overRandom);
+    }
+    if (message.overRandomLow !== undefined) {
+      writer.uint32(65).double(message.overRandomLow);
+    }
+    if (message.overRandomHigh !== undefined) {
+      writer.uint32(73).double(message.overRandomHigh);
     }
     return writer;
   },
@@ -2811,6 +2877,30 @@ export const Explained: MessageFns<Explained> = {
             message.note = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.overRandom = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.overRandomLow = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.overRandomHigh = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2834,12 +2924,15 @@ export const Explained: MessageFns<Explained> = {
     message.overStyleHigh = object.overStyleHigh ?? undefined;
     message.pairs = object.pairs ?? 0;
     message.note = object.note ?? "";
+    message.overRandom = object.overRandom ?? undefined;
+    message.overRandomLow = object.overRandomLow ?? undefined;
+    message.overRandomHigh = object.overRandomHigh ?? undefined;
     return message;
   },
 };
 
 function createBaseExplained_Block(): Explained_Block {
-  return { name: "", columns: 0, auc: 0, low: 0, high: 0 };
+  return { name: "", columns: 0, auc: 0, low: 0, high: 0, share: undefined, shareLow: undefined, shareHigh: undefined };
 }
 
 export const Explained_Block: MessageFns<Explained_Block> = {
@@ -2858,6 +2951,15 @@ export const Explained_Block: MessageFns<Explained_Block> = {
     }
     if (message.high !== 0) {
       writer.uint32(41).double(message.high);
+    }
+    if (message.share !== undefined) {
+      writer.uint32(49).double(message.share);
+    }
+    if (message.shareLow !== undefined) {
+      writer.uint32(57).double(message.shareLow);
+    }
+    if (message.shareHigh !== undefined) {
+      writer.uint32(65).double(message.shareHigh);
     }
     return writer;
   },
@@ -2915,6 +3017,30 @@ export const Explained_Block: MessageFns<Explained_Block> = {
             message.high = reader.double();
             continue;
           }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.share = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.shareLow = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.shareHigh = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2937,6 +3063,9 @@ export const Explained_Block: MessageFns<Explained_Block> = {
     message.auc = object.auc ?? 0;
     message.low = object.low ?? 0;
     message.high = object.high ?? 0;
+    message.share = object.share ?? undefined;
+    message.shareLow = object.shareLow ?? undefined;
+    message.shareHigh = object.shareHigh ?? undefined;
     return message;
   },
 };

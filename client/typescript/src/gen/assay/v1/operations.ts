@@ -16,7 +16,7 @@ export const protobufFileName = "assay/v1/operations.proto";
 export interface OperationMetadata {
   /** What is being made: "audits/...", "datasets/...", "concepts/...". The resource exists once the operation is done. */
   target: string;
-  /** What it is doing: "waiting", "scoring", "grouping", "testing", "evidence", "fitting", "writing". */
+  /** What it is doing: "waiting", "scoring", "controls", "grouping", "testing", "evidence", "fitting", "writing". */
   phase: string;
   /** Pairs (or texts) that this phase has finished. */
   pairsDone: number;
