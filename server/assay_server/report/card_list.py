@@ -73,7 +73,7 @@ def _legend(cards: Sequence[Card]) -> list[Html]:
 def _card(card: Card, heading: str) -> Html:
     title = f"{card.id}-title"
     rest = card.sentence.removeprefix(card.title).removeprefix(" than elsewhere").lstrip(":, ")
-    facts = [("Where not", card.exceptions), ("How sure", card.sureness), ("Carried by", card.carried)]
+    facts = [("Where", card.exceptions), ("How sure", card.sureness), ("Carried by", card.carried)]
     shown = [el("div", el("dt", name), el("dd", clip(text, TEXT_LIMIT))) for name, text in facts if text]
     told = [_figure(one) for one in card.snippets]
     tail: list[Html] = []

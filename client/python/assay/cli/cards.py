@@ -14,7 +14,7 @@ HEADINGS = {
     CardKind.REST: "The rest",
 }
 _INDENT = "  "
-_NAMES = 11  # characters of "where not", "how sure", "carried by", and a space
+_NAMES = 11  # characters of "where", "how sure", "carried by", and a space
 
 
 def card_lines(cards: Sequence[Card], *, width: int) -> list[str]:
@@ -37,7 +37,7 @@ def _lines(card: Card, width: int) -> list[str]:
     if card.hypothesis and card.kind is not CardKind.REST:
         sentence = f"{card.id}  {sentence}"
     lines = textwrap.wrap(sentence, width, subsequent_indent=_INDENT)
-    for name, text in (("where not", card.exceptions), ("how sure", card.sureness), ("carried by", card.carried)):
+    for name, text in (("where", card.exceptions), ("how sure", card.sureness), ("carried by", card.carried)):
         if text:
             first = f"{_INDENT}{name:<{_NAMES}}"
             lines += textwrap.wrap(one_line(text), width, initial_indent=first, subsequent_indent=" " * len(first))

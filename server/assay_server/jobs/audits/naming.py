@@ -24,6 +24,7 @@ _COMPARED = {
     "long sentences": ("longer sentences", "shorter sentences"),
     "demanding prose": ("harder prose", "easier prose"),
 }
+_BESIDE_TOKENS = re.compile(r"“[^”]*”|line break|space|tab|tokens:?|[\s,]")  # what a list of tokens is made of
 _SINGULAR = ("ss", "us", "is", "ics", "news", "thanks")
 
 
@@ -130,7 +131,7 @@ def _name(named: NamedText | None, label: LabelText, own: str) -> Name:
     text, score = label.text.strip(), label.detection_score
     if text and (score is None or score >= LABEL_BAR):
         # A group is labelled by the tokens of its members, quoted, or by their labels.
-        tokens = "tokens" in label.method or (label.method.startswith("members") and "“" in text)
+        tokens = "tokens" in label.method or (label.method.startswith("members") and not _BESIDE_TOKENS.sub("", text))
         kind = "tokens" if tokens else "label"
         return Name(_told(text, kind), kind)
     if own.startswith("concepts/"):  # somebody named it
