@@ -97,7 +97,7 @@ def test_an_audit_uploads_waits_writes_the_report_and_prints_the_findings(
     for expected in (
         "What it teaches",
         "global-3  More formatting, almost everywhere: bold text and lists;",
-        "  where not  Not everywhere: weaker where topic = tea.",
+        "  where      Not everywhere: weaker where topic = tea.",
         "  how sure   Controlled for length; q = 0.001.",
         "  chosen, row 12: Some «bold»  tea",
         "  assay decide audits/one/hypotheses/global-3 explain-away",
