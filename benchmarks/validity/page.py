@@ -6,6 +6,7 @@ finding is made from the figures that it states; the page says what fell short i
 
 from __future__ import annotations
 
+import json
 import sys
 
 from benchmarks.common import ROOT
@@ -23,6 +24,7 @@ before it was run; a bar that is not met says so.
 Pairs: HH-RLHF harmless-base, test split, by path (nothing of their text is in this repository). Subject: the demo model and SAE,
 SmolLM2-135M-Instruct in bfloat16 and a TopK SAE of 4,096 features. The audit runs with the method's defaults, length controlled.
 """
+LESSONS_SINCE = "2026-12-01"  # lessons are formed as server/assay_server/audit/lessons.py forms them
 PARTS: Parts = {
     "validity-calibration": sections.calibration,
     "validity-power": sections.power,
@@ -39,7 +41,32 @@ def results() -> Found:
 
 def page() -> str:
     """The whole page."""
-    return rendered(HEAD, PARTS, results())
+    found = results()
+    return rendered("\n".join([HEAD, *older(found)]), PARTS, found)
+
+
+def older(found: Found) -> list[str]:
+    """A sentence on the results that were made before lessons were formed as they are now; nothing where there are none."""
+    before = [name for name, result in found.items() if result["date"] < LESSONS_SINCE]
+    told = [name for name in before if '"lesson"' in json.dumps(found[name]["raw"])]
+    if not before:
+        return []
+    what = (
+        f"figures of lessons are in {_listed(told)} alone, and are the older method's"
+        if told
+        else "none holds a figure of lessons"
+    )
+    text = f"""
+        {_listed(before)} predate{"s" if len(before) == 1 else ""} the lessons that audits tell since {LESSONS_SINCE}
+        (`server/assay_server/audit/lessons.py`): {what}.
+    """
+    return [*sections.prose(text), ""]
+
+
+def _listed(names: list[str]) -> str:
+    """Result files in words."""
+    quoted = [f"`{name}.json`" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def stale_plots() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -36,13 +37,14 @@ def membership(concepts: Sequence[Sequence[int]], features: int) -> Csr:
     Raises:
         ValueError: a feature lies outside 0..features−1.
     """
-    members = [np.unique(np.asarray(concept, np.int64)) for concept in concepts]
-    for index, concept in enumerate(members):
-        if len(concept) and (concept[0] < 0 or concept[-1] >= features):
-            raise ValueError(f"concept {index} names a feature outside 0..{features - 1}")
-    rows = np.concatenate([np.zeros(0, np.int64), *members])
-    columns = np.repeat(np.arange(len(members)), [len(concept) for concept in members])
-    return csr(Csr((np.ones(len(rows), np.int64), (rows, columns)), shape=(features, len(members))))
+    columns = np.repeat(np.arange(len(concepts)), [len(concept) for concept in concepts])
+    rows = np.fromiter(chain.from_iterable(concepts), np.int64, len(columns))
+    outside = (rows < 0) | (rows >= features)
+    if outside.any():
+        raise ValueError(f"concept {columns[outside.argmax()]} names a feature outside 0..{features - 1}")
+    held = csr(Csr((np.ones(len(rows), np.int64), (rows, columns)), shape=(features, len(concepts))))
+    held.data[:] = 1
+    return held
 
 
 def firing_difference(freq_chosen: Any, freq_rejected: Any, tau: float = TAU) -> Csr:

@@ -194,7 +194,7 @@ def held_out(
             offset = known[block.over] if block.over else np.zeros(len(ids))
             known[block.name] = _margins(x, offset, ~out, inner == 0, check)
             margins[block.name][out] = known[block.name][out]
-            fitted[block.name] += len(np.unique(x.indices)) / folds
+            fitted[block.name] += np.count_nonzero(np.bincount(x.indices, minlength=x.shape[1])) / folds
     return margins, {name: round(columns) for name, columns in fitted.items()}
 
 

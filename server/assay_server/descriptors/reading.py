@@ -24,15 +24,21 @@ def amounts(prompt: str, responses: Sequence[str]) -> list[list[float]]:
     Returns:
         A row per response with a column per descriptor, in the order of ``DESCRIPTORS``; finite, at least 0.
     """
+    return read(prompt, responses)[0]
+
+
+def read(prompt: str, responses: Sequence[str]) -> tuple[list[list[float]], list[list[str]]]:
+    """As ``amounts``; and the words of the prompt and of each response, as ``words.words``, which come of the same reading."""
     asking = without_code(folded(prompt))
     asked = words_of(tokens(asking))
     language = language_of(asking, asked)
     threes = frozenset(style.trigrams(asked))
-    return [_row(response, threes, language) for response in responses]
+    rows = [_row(response, threes, language) for response in responses]
+    return [row for row, _ in rows], [asked, *(found for _, found in rows)]
 
 
-def _row(response: str, asked: AbstractSet[style.Trigram], language: str | None) -> list[float]:
-    """One response's amounts."""
+def _row(response: str, asked: AbstractSet[style.Trigram], language: str | None) -> tuple[list[float], list[str]]:
+    """One response's amounts and words."""
     whole = folded(response)
     text = without_code(whole)
     parts = tokens(text)
@@ -53,7 +59,7 @@ def _row(response: str, asked: AbstractSet[style.Trigram], language: str | None)
     held["repetition"] = style.repeated(threes)
     held["echo"] = style.echoed(threes, asked)
     held["truncation"] = style.cut_off(text, whole, held["length"], int(held["emoji-end"]))
-    return [float(held[identifier]) for identifier in _IDS]
+    return [float(held[identifier]) for identifier in _IDS], found
 
 
 def _marks(text: str, parts: list[str]) -> dict[str, float]:

@@ -24,8 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from assay_server.descriptors import DESCRIPTORS, VERSION, amounts
-from assay_server.descriptors.words import words
+from assay_server.descriptors import DESCRIPTORS, VERSION, read
 from assay_server.errors import DataLoss
 from assay_server.store.datasets import ShardEntry
 from assay_server.store.files import Files, sha256
@@ -134,20 +133,18 @@ def asked(prompt: Prompt) -> str:
 def _table(pairs: Sequence[Pair]) -> Any:
     place: dict[str, int] = {}
 
-    def column(texts: Iterable[str]) -> Any:
+    def column(texts: Iterable[list[str]]) -> Any:
         flat: list[int] = []
         ends = [0]
         for text in texts:
-            flat.extend(place.setdefault(word, len(place)) for word in words(text))
+            flat.extend([place.setdefault(word, len(place)) for word in text])
             ends.append(len(flat))
         return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(flat, pa.int32()))
 
-    prompts = [asked(pair.prompt) for pair in pairs]
-    texts = {"prompt": prompts, "chosen": [pair.chosen for pair in pairs], "rejected": [pair.rejected for pair in pairs]}
-    columns = {f"{name}_words": column(texts[name]) for name in _TEXTS}
-    both = [amounts(prompt, (pair.chosen, pair.rejected)) for prompt, pair in zip(prompts, pairs, strict=True)]
+    both = [read(asked(pair.prompt), (pair.chosen, pair.rejected)) for pair in pairs]
+    columns = {f"{name}_words": column(words[index] for _, words in both) for index, name in enumerate(_TEXTS)}
     for index, side in enumerate(_SIDES):
-        flat = np.array([one[index] for one in both], np.float32).reshape(len(pairs), len(DESCRIPTORS))
+        flat = np.array([rows[index] for rows, _ in both], np.float32).reshape(len(pairs), len(DESCRIPTORS))
         columns[f"{side}_amounts"] = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), len(DESCRIPTORS))
     return pa.table(columns).replace_schema_metadata({"words": json.dumps(list(place))})
 

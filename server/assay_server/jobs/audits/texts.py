@@ -6,7 +6,7 @@ them, never on which was chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from assay_server.audit.findings import TestTable
-from assay_server.audit.matrices import Csr, Ints
+from assay_server.audit.matrices import Bools, Csr, Ints
 from assay_server.audit.ngrams import LONGEST, DocumentFrequencies, Streams, Vocabulary, counts, vocabulary_of, words_in
 from assay_server.audit.words import LogOdds, WordSums, log_odds, merge_word_sums, word_sums
 from assay_server.descriptors import DESCRIPTORS, INDEX, NOUNS, present
@@ -82,10 +82,11 @@ class AuditTexts:
         """Every descriptor, and the words that enough responses hold; or one of the two."""
         vocabulary, spelled = self._vocabulary(with_words)
         parts = [_differences(shard, vocabulary) for shard in self]
-        values, strengths = (Csr(sparse.vstack([part[k] for part in parts], format="csr")) for k in range(2))
         names = [f"text/{one.id}" for one in DESCRIPTORS] + [f"text/more-{one.id}" for one in DESCRIPTORS] + spelled
-        kept = _distinct(values, len(DESCRIPTORS)) if descriptors else np.arange(2 * len(DESCRIPTORS), len(names))
-        return TextColumns(tuple(names[k] for k in kept), Csr(values[:, kept]), Csr(strengths[:, kept]), vocabulary)
+        every = np.arange(len(names))
+        twin = _twins([values for values, _ in parts], len(DESCRIPTORS)) if descriptors else every < 2 * len(DESCRIPTORS)
+        kept = np.flatnonzero(~twin)
+        return TextColumns(tuple(names[k] for k in kept), *_stacked(parts, kept), vocabulary)
 
     def column(self, name: str) -> TextColumns:
         """One concept that ``check_text_concept`` lets pass, whether or not an audit would test it."""
@@ -192,14 +193,36 @@ def _differences(shard: TextShard, vocabulary: Vocabulary) -> tuple[Csr, Csr]:
     return Csr(values), Csr(strengths)
 
 
-def _distinct(values: Csr, descriptors: int) -> Ints:
-    """All columns, but for amounts that say in every pair what presence says."""
-    by_column = values[:, : 2 * descriptors].T.tocsr()
-    twin = np.zeros(values.shape[1], np.bool_)
-    for k in range(descriptors):
-        one, other = (by_column[[at]].toarray() for at in (k, k + descriptors))
-        twin[k + descriptors] = np.array_equal(one, other)
-    return np.flatnonzero(~twin)
+def _twins(parts: Sequence[Csr], descriptors: int) -> Bools:
+    """Columns of amounts that say in every pair what presence says."""
+    twin = np.zeros(parts[0].shape[1], np.bool_)
+    twin[descriptors : 2 * descriptors] = True
+    for values in parts:
+        shown, more = (values[:, first : first + descriptors].toarray() for first in (0, descriptors))
+        twin[descriptors : 2 * descriptors] &= (shown == more).all(axis=0)
+    return twin
+
+
+def _stacked(parts: list[tuple[Csr, Csr]], kept: Ints) -> tuple[Csr, Csr]:
+    """Some columns of values and strengths of all pairs, which share one pattern in memory; empties the parts on its way."""
+    values, strengths, columns = [np.zeros(0, np.int8)], [np.zeros(0, np.float32)], [np.zeros(0, np.int32)]
+    sizes = [np.zeros(1, np.int64)]
+    for place, (value, strength) in enumerate(parts):
+        one, other = Csr(value[:, kept]), Csr(strength[:, kept])
+        one.sort_indices()
+        other.sort_indices()
+        assert np.array_equal(one.indices, other.indices), "a difference has a sign and a size, or neither"
+        values.append(one.data)
+        strengths.append(other.data)
+        columns.append(one.indices.astype(np.int32))
+        sizes.append(np.diff(one.indptr).astype(np.int64))
+        parts[place] = (Csr(value[:0]), Csr(strength[:0]))
+    starts = np.cumsum(np.concatenate(sizes))
+    if starts[-1] <= np.iinfo(np.int32).max:  # an array of 64 bits would widen the other
+        starts = starts.astype(np.int32)
+    shape, place_of = (len(starts) - 1, len(kept)), np.concatenate(columns)
+    first = Csr((np.concatenate(values), place_of, starts), shape=shape)
+    return first, Csr((np.concatenate(strengths), first.indices, first.indptr), shape=shape)
 
 
 def _in_several(prompts: Ints, dataset: Dataset) -> Ints:
