@@ -3,8 +3,9 @@
     python -m benchmarks.readability.calibration --pairs PAIRS.jsonl.gz [--subject none] [--swaps 200] [--limit 1512]
 
 On real pairs a fair coin a prompt decides which response is called chosen, so that every null is true. A run of a family is false
-if any of its tests has q ≤ 0.05: descriptors and words everywhere, and descriptors, words and SAE features under the values of
-a metadata key. Each family is corrected by itself, so each may be false in 5% of runs, and a page of several in more.
+if any of its tests has q ≤ 0.05: descriptors, words and SAE features everywhere, in clusters of pairs and of prompts, and under
+the values of a metadata key. Each family is corrected by itself, so each may be false in 5% of runs; the page of all of them is
+held to the same by `audit.families.page_levels`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ from experiments.results import Metric, at_most, write_result
 
 LEVEL = 0.05
 EFFECTS = ("raw", "controlled")
+_WHERE = {
+    ViewKind.GLOBAL: "everywhere",
+    ViewKind.FEATURE_CONDITIONED: "in data clusters",
+    ViewKind.PROMPT_CONDITIONED: "in prompt clusters",
+}
 
 
 def one_run(data: Data, concepts: ConceptSet, found: Sequence[Topic], seed: int, run_number: int) -> dict[str, Any]:
@@ -35,7 +41,7 @@ def one_run(data: Data, concepts: ConceptSet, found: Sequence[Topic], seed: int,
     coins = np.random.default_rng([seed, 31, run_number]).random(int(data.features.prompts.max()) + 1) < 0.5
     swapped = data.swapped(coins[data.features.prompts])
     given, groups = metadata(found)
-    views = (ViewKind.GLOBAL, ViewKind.FEATURE_CONDITIONED)
+    views = (ViewKind.GLOBAL, ViewKind.FEATURE_CONDITIONED, ViewKind.PROMPT_CONDITIONED)
     options = AuditOptions(views=views, max_t_flips=0, evidence=0, seed=seed)
     tables = run(swapped, concepts, options, given=given, groups=groups)
     families = {key: value for table in tables.values() for key, value in _by_family(table).items()}
@@ -45,7 +51,7 @@ def one_run(data: Data, concepts: ConceptSet, found: Sequence[Topic], seed: int,
 def _by_family(table: TestTable) -> dict[str, dict[str, int]]:
     counted: dict[str, dict[str, int]] = {}
     for one in table.families:
-        where = "everywhere" if table.view is ViewKind.GLOBAL else "under metadata" if one.given else "in data clusters"
+        where = "under metadata" if one.given else _WHERE[table.view]
         findings = {"raw": one.findings_raw, "controlled": one.findings_controlled}
         counted[f"{one.family.title}, {where}"] = {"tests": one.tests, **findings}
     return counted
@@ -90,7 +96,7 @@ def metrics(raw: dict[str, Any]) -> list[Metric]:
             found.append(at_most(title, shown["false_share"], "share", bound(runs), goal, interval))
     page = raw["any_card"]
     interval = "95% interval {:.3f} to {:.3f}; several families share the page".format(*page["interval"])
-    found.append(Metric("whole page: runs with any card", page["false_share"], "share", notes=interval))
+    found.append(at_most("whole page: runs with any card", page["false_share"], "share", bound(runs), goal, interval))
     return found
 
 

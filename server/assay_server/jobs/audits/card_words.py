@@ -27,6 +27,7 @@ EFFECT_UNITS = {
 NEARLY_ALL, MANY = 0.5, 0.1  # shares of pairs that show it and are "almost everywhere" and "many pairs"
 FEW_CARRY = 0.1  # share of pairs that carry half of it, and are few
 MEMBERS = 4
+_READ = {"descriptor": 0, "tokens": 2, "": 2}  # the order in which kinds of names are listed
 
 
 def is_less(row: HypothesisRow) -> bool:
@@ -35,14 +36,14 @@ def is_less(row: HypothesisRow) -> bool:
 
 
 def member_names(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> list[str]:
-    """What goes along with a lead, the lead first, each name once, names from tokens last; what goes the other way says so.
+    """What goes along with a lead, the lead first, descriptors next, names from tokens last; what goes the other way says so.
 
     Of names from tokens that share half of them, one is told.
     """
     first = concept_name(lead.concept)
     told, said = {first.text: None}, {first.text.casefold()}
     tokens = [quoted_tokens(first.text)] if first.kind == "tokens" else []
-    for other in sorted(others, key=lambda other: concept_name(other.concept).kind in ("tokens", "")):
+    for other in sorted(others, key=lambda other: _READ.get(concept_name(other.concept).kind, 1)):
         name = concept_name(other.concept)
         if not name.known or name.text.casefold() in said:
             continue
