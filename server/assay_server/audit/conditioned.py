@@ -54,7 +54,7 @@ class Contrasting:
         self._controlled = None if fit is None else _Sums(sizes, open_prompts, check)
 
     def add(
-        self, values: Csr, groups: Csr, prompts: Ints, rows: Ints, nuisance: Floats, *, compared: Bools | None = None
+        self, values: Csr, groups: Csr, prompts: Ints, halves: Ints, nuisance: Floats, *, compared: Bools | None = None
     ) -> None:
         """Count one block.
 
@@ -62,13 +62,13 @@ class Contrasting:
             values: numerators (integers) or finite values, [pairs, concepts].
             groups: 0/1 membership, [pairs, conditions].
             prompts: prompt id, [pairs].
-            rows: row in the dataset, [pairs]; even and odd rows are the halves.
+            halves: even numbers are in one half, odd ones in the other, [pairs]; [A]'s are the dataset's rows.
             nuisance: x, [pairs, nuisances].
             compared: pairs that take part, [pairs]; all by default.
         """
-        self._raw.add(values, groups, prompts, rows, compared)
+        self._raw.add(values, groups, prompts, halves, compared)
         if self._controlled is not None and self._fit is not None:
-            self._controlled.add(scaled_rows(values, 2 * self._fit.residuals(nuisance)), groups, prompts, rows, compared)
+            self._controlled.add(scaled_rows(values, 2 * self._fit.residuals(nuisance)), groups, prompts, halves, compared)
 
     def finish(self, level: float) -> Contrasted | None:
         """The contrasts of all pairs; None where there was no block."""
@@ -191,9 +191,9 @@ class _Sums:
         self._shared: SharedPromptSums | None = None
         self._waiting: list[tuple[Csr, Csr, Ints, Bools]] = []
 
-    def add(self, values: Csr, groups: Csr, prompts: Ints, rows: Ints, compared: Bools | None) -> None:
-        halves, mask = rows % 2, np.ones(len(rows), np.bool_) if compared is None else compared
-        part = group_moments(values, groups, self._sizes, compared=mask, halves=halves)
+    def add(self, values: Csr, groups: Csr, prompts: Ints, halves: Ints, compared: Bools | None) -> None:
+        mask = np.ones(len(prompts), np.bool_) if compared is None else compared
+        part = group_moments(values, groups, self._sizes, compared=mask, halves=halves % 2)
         self._moments = part if self._moments is None else merge_group_moments(self._moments, part)
         waits = np.isin(prompts, self._open)
         held = np.flatnonzero(waits)

@@ -37,7 +37,7 @@ MAX_STEPS = 30
 FALLBACK_CONCEPTS = 1_024
 FALLBACK_FEATURES = 4_096
 NAMED_FEATURES = 16
-_SAMPLE_STREAM = 1 << 21
+_SAMPLE_STREAM, _GIVEN_STREAM = 1 << 21, 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +193,8 @@ def _contrast(
         sums[0].add(values, groups_from_labels(label, clusters), *rows, compared=label >= 0)
         if given:
             values = disparities(block, closely, options.tau).numerators
-            sums[1].add(values, block.groups, *rows)
+            halves = (drawn_bits(block.prompts, _GIVEN_STREAM, options.seed) & np.uint64(1)).astype(np.int64)
+            sums[1].add(values, block.groups, block.prompts, halves, block.nuisance)
             differing += differing_inside(values, block.groups)
         first = last
     parts = [total.finish(options.interval_level) for total in sums]

@@ -84,3 +84,15 @@ def test_a_view_without_large_concepts_still_tests_given_conditions_finely() -> 
     table = run_views(split(shard, []), concepts, ONLY, given=TOPICS)[VIEW]
     assert {table.concepts[which].name for which in table.concept} <= {"feature/3", "word/x"}
     assert any(one.given for one in table.families)
+
+
+def test_a_condition_that_holds_every_second_row_can_be_a_finding() -> None:
+    """Two sources in turns: even and odd rows would leave one half without any pair inside."""
+    shard, draws = dataset(6, 500, share=0.0), np.random.default_rng(0)
+    every_second = (np.arange(500) % 2)[:, None]
+    words = (draws.random((500, 5)) < 0.1) * draws.choice([-1, 1], (500, 5))
+    words[(every_second[:, 0] == 1) & (draws.random(500) < 0.4), 3] = 1
+    shard, concepts = with_words(replace(shard, groups=Csr(every_second)), words)
+    table = run_views(split(shard, [200]), concepts, ONLY, given=(Condition("metadata/source=b"),))[VIEW]
+    found = {table.concepts[table.concept[row]].name for row in np.flatnonzero(table.finding)}
+    assert "word/3" in found
