@@ -120,7 +120,7 @@ def calibration(raw: dict[str, Any]) -> list[str]:
         "",
         *prose(f"""
             {_cards(raw)} A page of all of them holds a card in {page["false_share"]:.3f} of the runs ({low:.3f} to {high:.3f}).
-            Each family keeps its own 5%, so a page of several may hold one more often than a single family does.
+            Each family keeps its own 5%; the page keeps it for all of them together, as families are chosen first.
         """),
     ]
 
