@@ -86,7 +86,7 @@ def prompt_view(
     elif known.pairs and not singly and (fitting.all() or not fitting.any()):
         reason = f"{prompts} different prompts are too few to form clusters on one half of them and test on the other"
     response, prompt = _columns(shards, options, known, fitting, watch)
-    if not reason and min(response.kept.sum(), prompt.kept.sum()) < 2:
+    if not reason and (prompt.kept.sum() < 2 or (response.kept.sum() < 2 and not texts.names)):
         reason = (
             f"{prompt.kept.sum()} prompt features and {response.kept.sum()} response features fire in "
             f"{options.min_firings} pairs and vary: too few to form clusters"
@@ -162,7 +162,8 @@ def _fit(
     texts: ConceptSet,
     watch: Watch,
 ) -> PromptClusters:
-    sides = (prompt,) if singly else (prompt, response)
+    clustered = not singly and response.kept.sum() >= 2
+    sides = (prompt, response) if clustered else (prompt,)
     spaces = [Subspace(part.sums, part.kept, options.svd_rank, options.seed) for part in sides]
     for number in range(SVD_PASSES):
         for space in spaces if number else ():
@@ -170,14 +171,14 @@ def _fit(
         for block in blocks(shards, f"prompt clusters, pass {number + 1} of {SVD_PASSES}", watch.progress, size=_SVD_BLOCK):
             fit = np.flatnonzero(fitting[places(block, known)])
             spaces[0].add(Csr(block.freq_prompt[fit]))
-            if not singly:
+            if clustered:
                 spaces[1].add(response_delta(block, options, fit))
     found: list[tuple[Ints, ...]] = []
     for space, part, wanted in zip(spaces, sides, (options.prompt_clusters, options.response_clusters), strict=False):
         features = np.flatnonzero(part.kept)
         groups = cluster_features(space.embedding()[features], wanted, options.seed, check=watch.check)
         found.append(tuple(features[group] for group in groups))
-    if singly:
+    if not clustered:
         found.append(_single_features(response, _SINGLE_TESTS // max(1, len(found[0]))))
     tested = fitting if singly else ~fitting
     inside = _inside(shards, options, known, tested, found[0], watch)

@@ -7,6 +7,7 @@ says where in a response it tends to fire. Nothing else is claimed, so a label c
 SAE's labels (demo/README.md) are made by the same method.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ METHOD = "evidence-tokens/1"
 SHOWN_TOKENS = 20
 SHOWN_CONTEXTS = 3
 _UNSEEN_FIRINGS = 5  # occurrences without firing that every token is given, so that one seen once does not come first
+_TOKEN = re.compile(r"(?:“.+?”|line break|blank line|space)(?=,|$)")  # see `quoted`
 _OPENING = 4  # tokens that count as the start of a response
 
 FiringOf = Callable[[TokenFirings], Firing]
@@ -149,6 +151,11 @@ def quoted(token: str) -> str:
     """A token as a label shows it."""
     text = token.strip()
     return f"“{text}”" if text else {"\n": "line break", "\n\n": "blank line"}.get(token, "space")
+
+
+def listed_tokens(text: str) -> list[str]:
+    """The tokens of a list that `quoted` made, as it made them; [] where the text is anything else."""
+    return _TOKEN.findall(text) if re.fullmatch(f"{_TOKEN.pattern}(?:, {_TOKEN.pattern})*", text) else []
 
 
 def _looked_up(evidence: Evidence, ids: Ids) -> NDArray[np.float64]:

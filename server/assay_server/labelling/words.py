@@ -49,7 +49,7 @@ class GroupWords:
         given = [1 / (1 + rank) for rank in range(len(features))] if weights is None else [abs(weight) for weight in weights]
         order = sorted(range(len(features)), key=lambda i: -given[i])[:_MEMBERS_READ]
         members = [(self._entries.get(features[i]) or FeatureLabel(features[i]), given[i]) for i in order]
-        told = [(entry, weight) for entry, weight in members if entry.label]
+        told = [(entry, weight) for entry, weight in members if entry.label and (not entry.weak or entry.top_tokens)]
         prose = [(entry, weight) for entry, weight in told if entry.label_method != EVIDENCE and not entry.weak]
         spoken = sum(weight for _, weight in prose)
         shown = sum(weight for entry, weight in told if (entry.label_method == EVIDENCE or entry.weak) and entry.top_tokens)

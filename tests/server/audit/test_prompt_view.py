@@ -117,6 +117,18 @@ def test_a_descriptor_under_one_topic_is_found_in_a_family_of_its_own(number: in
     assert table.only_chosen[row] == (praise[inside] > 0).sum()
 
 
+@pytest.mark.parametrize("number", [0, 6])
+def test_descriptors_are_tested_where_no_response_feature_fires_enough(number: int) -> None:
+    shard = dataset(4, 300, share=0.0)
+    silent = Csr(shard.freq_chosen.shape, dtype=np.float32)
+    quiet = replace(shard, freq_chosen=silent, freq_rejected=silent, max_chosen=silent, max_rejected=silent)
+    names = (*concepts_of(shard).names[:-1], "text/praise")
+    options = replace(ONLY, response_clusters=number)
+    table = run_views(split(quiet, []), replace(concepts_of(shard), names=names), options)[VIEW]
+    assert (table.reason, table.tests, [one.name for one in table.concepts]) == ("", 5, ["text/praise"])
+    assert run_views(split(quiet, []), concepts_of(shard), options)[VIEW].reason.endswith("too few to form clusters")
+
+
 def test_single_features_that_there_is_no_room_for_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     shard = dataset(1, 300)
     monkeypatch.setattr("assay_server.audit.prompt_view._SINGLE_TESTS", 100)

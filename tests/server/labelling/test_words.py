@@ -55,6 +55,12 @@ def test_a_prose_label_that_detects_too_little_speaks_for_no_group() -> None:
     assert GroupWords(labels(weak, sure)).of([5, 6], [2, 1]).label == "“cannot”", "its tokens still count"
 
 
+def test_weak_labels_without_tokens_name_no_group() -> None:
+    """As a Neuronpedia import gives them: explanations with a score, and no tokens."""
+    weak = [FeatureLabel(id, label="refusals", label_method="neuronpedia", detection_score=0.5) for id in (5, 6)]
+    assert GroupWords(labels(*weak)).of([5, 6], [2, 1]) == GroupLabel()
+
+
 def test_members_without_labels_say_nothing() -> None:
     assert GroupWords(labels()).of([1, 2, 3]) == GroupLabel()
     assert GroupWords(labels()).of([]) == GroupLabel()

@@ -69,9 +69,10 @@ def told_lessons(info: AuditInfo, rows: Sequence[HypothesisRow]) -> Told:
     found = {view: [_readable(Lesson(lead, _others(lead, own))) for lead in _leads(own)] for view, own in by_view.items()}
     levels = _levels(info, rows)
     standing = {view: [one for one in own if _stands(one, levels)] for view, own in found.items()}
-    stable = {view: [one for one in own if _is_stable(one.lead)] for view, own in standing.items()}
-    unstable = [one for own in standing.values() for one in own if not _is_stable(one.lead)]
-    crowded = [one for own in found.values() for one in own if not _stands(one, levels)]
+    stable = {view: _once([one for one in own if _is_stable(one.lead)]) for view, own in standing.items()}
+    unstable = [one for own in standing.values() for one in _once([one for one in own if not _is_stable(one.lead)])]
+    crowded = [one for own in found.values() for one in _once([one for one in own if not _stands(one, levels)])]
+    crowded.sort(key=lambda one: one.lead.effect.q)
     return Told(tuple(_by_turns(stable)), tuple(unstable), tuple(crowded), len(levels))
 
 
@@ -110,9 +111,10 @@ def _stands(lesson: Lesson, levels: Mapping[_FamilyKey, float]) -> bool:
 
 def _by_turns(stable: Mapping[ViewKind, list[Lesson]]) -> list[Lesson]:
     """Views by turns, each in its own order; what only tokens name comes last."""
-    glob = {_subject(one): one for one in stable.get(ViewKind.GLOBAL, [])}
-    by_concept = {key[0]: one for key, one in glob.items()}
-    by_member = {(name, not less): one for one in glob.values() for name, less in _told_keys(one)}
+    strongest_last = stable.get(ViewKind.GLOBAL, [])[::-1]  # of those that are called alike the strongest stays
+    glob = {_subject(one): one for one in strongest_last}
+    by_concept = {_subject(one)[0]: one for one in strongest_last}
+    by_member = {(name, not less): one for one in strongest_last for name, less in _told_keys(one)}
     folded: dict[str, dict[str, list[HypothesisRow]]] = defaultdict(lambda: defaultdict(list))  # by lead, then by attribute
     said: set[tuple[_Reading, str]] = set()
     shown: dict[_Reading, Lesson] = {}  # the first under a condition
@@ -185,13 +187,18 @@ def _still_more(row: HypothesisRow) -> bool:
 
 
 def _leads(rows: Sequence[HypothesisRow]) -> list[HypothesisRow]:
-    """The findings that lead distinct lessons; where a view has none, its findings, one per concept and condition by name."""
+    """The findings that lead distinct lessons, in their order; where a view has none, its findings."""
     findings = [row for row in rows if row.finding]
-    leads = sorted((row for row in findings if row.lesson_z is not None), key=lambda row: row.lesson)
-    first: dict[tuple[str, str], HypothesisRow] = {}
-    for row in leads or findings:
-        where = condition_name(row.condition).text.casefold() if row.condition else ""
-        first.setdefault((concept_name(row.concept).text.casefold(), where), row)
+    return sorted((row for row in findings if row.lesson_z is not None), key=lambda row: row.lesson) or findings
+
+
+def _once(lessons: Sequence[Lesson]) -> list[Lesson]:
+    """Of lessons that are called alike and hold in places called alike the first, with what goes along with the others."""
+    first: dict[tuple[_Reading, str], Lesson] = {}
+    for one in lessons:
+        key = (reading_key(one.lead), _where(one.lead))
+        kept = first.get(key)
+        first[key] = one if kept is None else replace(kept, others=(*kept.others, one.lead, *one.others))
     return list(first.values())
 
 

@@ -42,16 +42,16 @@ def member_names(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> list[s
     """
     first = concept_name(lead.concept)
     told, said = {first.text: None}, {first.text.casefold()}
-    tokens = [quoted_tokens(first.text)] if first.kind == "tokens" else []
+    tokens = [one for one in [quoted_tokens(first.text)] if one and first.kind == "tokens"]
     for other in sorted(others, key=lambda other: _READ.get(concept_name(other.concept).kind, 1)):
         name = concept_name(other.concept)
         if not name.known or name.text.casefold() in said:
             continue
         if name.kind == "tokens":
             own = quoted_tokens(name.text)
-            if any(2 * len(own & one) >= min(len(own), len(one)) for one in tokens):
+            if own and any(2 * len(own & one) >= min(len(own), len(one)) for one in tokens):
                 continue  # the same tokens in another order say nothing new
-            tokens.append(own)
+            tokens += [own] if own else []
         turned = is_less(other) != is_less(lead)
         told.setdefault(quantified(name, less=is_less(other)) if turned else name.text)
         said.add(name.text.casefold())

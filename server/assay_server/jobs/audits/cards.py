@@ -19,7 +19,7 @@ from enum import StrEnum
 from assay_server import figures
 from assay_server.audit.findings import Evidence, ViewKind
 from assay_server.audit.length import LengthVerdict
-from assay_server.jobs.audits.card_lessons import Lesson, reading_key, told_lessons
+from assay_server.jobs.audits.card_lessons import Lesson, Told, reading_key, told_lessons
 from assay_server.jobs.audits.card_words import (
     carried,
     controlled_words,
@@ -109,13 +109,13 @@ def build_cards(
     """
     shown = _Shown(info.settings, evidence or {}, pairs or {}, highlights or {})
     told = told_lessons(info, rows)
-    lessons, first = told.lessons, told.lessons[:LESSONS]
+    first = told.lessons[:LESSONS]
     cards = [*_length(info), *(shown.card(CardKind.LESSON, lesson) for lesson in first), *_not_cause(info, rows, {*_ids(first)})]
     taken = {card.id for card in cards}
     misses = [*told.unstable, *told.crowded[:MISSES], *(Lesson(row) for row in _misses(info, rows))]
     shared = {_id(one.lead): told.families for one in told.crowded}
     cards += [shown.card(CardKind.NOT_ESTABLISHED, one, shared) for one in misses if _id(one.lead) not in taken]
-    return (*cards, *_rest(info, lessons, {card.id for card in cards}))
+    return (*cards, *_rest(info, told, {card.id for card in cards}))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -246,14 +246,16 @@ def _why_not(row: HypothesisRow, settings: AuditSettings, families: int) -> str:
     return f"{why} {sureness(row, settings)}"
 
 
-def _rest(info: AuditInfo, lessons: Sequence[Lesson], taken: set[str]) -> list[Card]:
-    """How much is left: lessons past those shown, and findings that go along with one."""
+def _rest(info: AuditInfo, told: Told, taken: set[str]) -> list[Card]:
+    """How much is left: lessons past those shown with what was folded into them, and findings that go along with one."""
+    lessons = (*told.lessons, *told.crowded)
     left = [one for one in lessons if _id(one.lead) not in taken]
+    many = sum(1 + len(one.strongest) + len(one.weaker) + len(one.also) for one in left)
     findings = sum(view.findings_controlled for view in info.views if view.view is not ViewKind.STATED)
     if findings <= len(lessons) - len(left):
         return []
-    told = f"{figures.plural(findings, 'finding')} in all"
-    more = f"; {figures.plural(len(left), 'lesson')} {'is' if len(left) == 1 else 'are'} not shown here" if left else ""
+    counted = f"{figures.plural(findings, 'finding')} in all"
+    more = f"; {figures.plural(many, 'lesson')} {'is' if many == 1 else 'are'} not shown here" if left else ""
     named = [title(one.lead, one.others) for one in left[:EXAMPLES]]
     lead = left[0].lead if left else None
     return [
@@ -261,7 +263,7 @@ def _rest(info: AuditInfo, lessons: Sequence[Lesson], taken: set[str]) -> list[C
             id="rest",
             kind=CardKind.REST,
             title="The rest",
-            sentence=f"{told}{more}{': ' + '; '.join(named) if named else ''}.",
+            sentence=f"{counted}{more}{': ' + '; '.join(named) if named else ''}.",
             members=tuple(named),
             hypothesis="" if lead is None else lead.name,
         )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from assay_server.descriptors import INDEX, by_id
 from assay_server.jobs.audits.types import ConceptRow, ConditionRow, LabelText, NamedText
+from assay_server.labelling.evidence import listed_tokens
 from assay_server.labelling.labels import LABEL_BAR
 
 NAME_LIMIT = 160  # code points of a name
@@ -24,7 +25,6 @@ _COMPARED = {
     "long sentences": ("longer sentences", "shorter sentences"),
     "demanding prose": ("harder prose", "easier prose"),
 }
-_BESIDE_TOKENS = re.compile(r"“[^”]*”|line break|space|tab|tokens:?|[\s,]")  # what a list of tokens is made of
 _SINGULAR = ("ss", "us", "is", "ics", "news", "thanks")
 
 
@@ -112,8 +112,9 @@ def is_compared(name: Name) -> bool:
 
 
 def quoted_tokens(text: str) -> frozenset[str]:
-    """The tokens that a name of tokens quotes, in small letters."""
-    return frozenset(one.casefold().strip() for one in re.findall("“([^”]*)”", text))
+    """The tokens that a name of tokens lists, in small letters."""
+    listed = text.removeprefix("tokens").removeprefix(":").strip()
+    return frozenset(one.casefold().strip("“” ") or one for one in listed_tokens(listed))
 
 
 def listed(texts: list[str], *, limit: int = 4) -> str:
@@ -131,7 +132,7 @@ def _name(named: NamedText | None, label: LabelText, own: str) -> Name:
     text, score = label.text.strip(), label.detection_score
     if text and (score is None or score >= LABEL_BAR):
         # A group is labelled by the tokens of its members, quoted, or by their labels.
-        tokens = "tokens" in label.method or (label.method.startswith("members") and not _BESIDE_TOKENS.sub("", text))
+        tokens = "tokens" in label.method or (label.method.startswith("members") and bool(listed_tokens(text)))
         kind = "tokens" if tokens else "label"
         return Name(_told(text, kind), kind)
     if own.startswith("concepts/"):  # somebody named it

@@ -161,6 +161,23 @@ def test_a_condition_that_only_weakens_a_global_lesson_is_told_with_it() -> None
     assert ids(build_cards(info(GLOBAL, CLUSTERS), [*glob, turned]), CardKind.LESSON) == ["feature-1", "global-1"]
 
 
+def test_of_lessons_that_are_called_alike_the_one_that_returns_stands() -> None:
+    again = lesson(GLOBAL, 2, concept("feature/8", "lists"), 2, z=4.0, lesson_stability=0.95)
+    rows = [lesson(GLOBAL, 1, concept("feature/7", "lists"), 1, z=6.0, lesson_stability=0.4), again]
+    rows += [lesson(GLOBAL, 3, concept("feature/9", "lists"), 3, z=-4.0, lesson_stability=0.95)]
+    shown = build_cards(info(GLOBAL), rows)
+    assert ids(shown, CardKind.LESSON) == ["global-2", "global-3"], "more and less are two lessons"
+    assert ids(shown, CardKind.NOT_ESTABLISHED) == ["global-1"]
+
+
+def test_line_breaks_are_tokens_that_can_be_listed_twice_and_others_are_not_lost() -> None:
+    you, breaks = concept("feature/5", "tokens “you”", "tokens"), concept("feature/6", "line break, space", "tokens")
+    rows = [lesson(GLOBAL, 1, you, 1), row(GLOBAL, 2, breaks, lesson=1)]
+    rows += [row(GLOBAL, 3, concept("feature/7", "space, line break", "tokens"), lesson=1)]
+    (card,) = (card for card in build_cards(info(GLOBAL), rows) if card.kind is CardKind.LESSON)
+    assert card.members == ("tokens “you”", "tokens: line break, space")
+
+
 def test_lessons_that_only_tokens_name_come_last_and_tokens_are_not_listed_twice() -> None:
     you = concept("feature/5", "tokens “you”, “You”, “they”", "tokens")
     again = concept("feature/6", "tokens “You”, “you”, “I”", "tokens")

@@ -24,6 +24,7 @@ def concept(name: str = "feature/123", label: LabelText | None = None, named: Na
         (concept(label=LabelText("“health”, “medical”", "members/1")), "tokens “health”, “medical”"),
         (concept(label=LabelText("medicine, health", "members/1")), "medicine, health"),
         (concept(label=LabelText("“you” as a subject; lists", "members/1")), "“you” as a subject; lists"),
+        (concept(label=LabelText("“Sure”, blank line, “””", "members/1")), "tokens “Sure”, blank line, “””"),
         (concept(label=LabelText("after “the”", "evidence-tokens/1", 0.8)), "tokens: after “the”"),
         (concept(), "unnamed (feature 123)"),
         (concept("cluster/3"), "unnamed (cluster 3)"),
