@@ -123,9 +123,14 @@ def notes(runs: list[dict[str, Any]], sizes: list[int], more: str) -> str:
     return " ".join([*said, more]).strip()
 
 
+def kept_in(folder: str, pairs: int, seed: int) -> Path:
+    """Where a size's data and its finished run are, apart for every seed."""
+    return Path(folder) / (f"{pairs}-seed{seed}" if seed else str(pairs))
+
+
 def _apart(pairs: int, folder: str, seed: int, limit: float) -> dict[str, Any] | None:
     """The measurement in a process of its own; None where it did not end in time. One that is kept is not made again."""
-    here = Path(folder) / str(pairs)
+    here = kept_in(folder, pairs, seed)
     here.mkdir(parents=True, exist_ok=True)
     kept = here / "run.json"
     if not kept.exists():

@@ -60,7 +60,7 @@ class Verdict:
         said: "1" for each window to which the label was said to apply, else "0".
         score: balanced accuracy; None where there were too few windows.
         interval: its 95% interval, by `interval`.
-        round: 1 for the item's first label, 2 for a second one, which was judged on windows that the first was not.
+        round: 1 for the item's first label, 2 for a second one, and so on: judged on windows that no label before it was.
     """
 
     item: str
@@ -97,7 +97,7 @@ def main() -> None:
         args.out.write_text(contexts_text(made, args.items.read_text(encoding="utf-8").split()), encoding="utf-8")
     elif args.step == "windows":
         _, unseen = asyncio.run(read())
-        before = {one.item: one.windows for one in load()} if VERDICTS.exists() else {}
+        before = windows_judged(load()) if VERDICTS.exists() else {}
         text, answers = windows_text(unseen, _columns(args.labels), before)
         args.out.write_text(text, encoding="utf-8")
         args.answers.write_text(json.dumps(answers), encoding="utf-8")
@@ -258,6 +258,14 @@ def apply(found: Sequence[Verdict], labels: Path = LABELS, clusters: Path = CLUS
 def last(found: Sequence[Verdict]) -> dict[str, Verdict]:
     """The last label of each item."""
     return {one.item: one for one in found}
+
+
+def windows_judged(found: Sequence[Verdict]) -> dict[str, tuple[str, ...]]:
+    """The windows on which any label of an item was judged, over all rounds."""
+    judged: dict[str, tuple[str, ...]] = {}
+    for one in found:
+        judged[one.item] = (*judged.get(one.item, ()), *one.windows)
+    return judged
 
 
 def summary(found: Sequence[Verdict]) -> str:

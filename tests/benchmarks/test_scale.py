@@ -139,6 +139,12 @@ def test_a_bar_of_the_full_size_is_not_met_by_smaller_ones() -> None:
     assert slow["exponent of time in nonzeros"].holds is False
 
 
+def test_a_kept_run_of_one_seed_is_not_told_as_anothers(tmp_path: Path) -> None:
+    folders = {scale.kept_in(str(tmp_path), pairs, seed) for pairs in (2_000, 10_000) for seed in (0, 1, 2)}
+    assert len(folders) == 6
+    assert tmp_path / "2000" in folders, "what was kept without a seed in its name was of seed 0"
+
+
 def test_notes_name_the_sizes_that_did_not_end() -> None:
     assert "260,000" in scale.notes([run(130_000, 500, 4)], [130_000, 260_000], "The machine was shared.")
     assert "Not run" not in scale.notes([run(1_000, 5, 1)], [1_000], "")

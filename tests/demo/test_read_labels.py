@@ -25,6 +25,7 @@ from demo.read_labels import (
     measured,
     summary,
     verdicts,
+    windows_judged,
     windows_text,
 )
 from tests.support.firings import on, sentences, texts_with
@@ -56,6 +57,12 @@ def test_a_second_label_replaces_one_under_the_bar_and_is_judged_on_other_window
         assert not first[one.item].sure
         assert not set(one.windows) & set(first[one.item].windows)
         assert last(shipped)[one.item] == one
+
+
+def test_a_third_label_is_judged_on_windows_of_neither_round_before() -> None:
+    rounds = [Verdict("feature/0", "apologies", (f"w{k}",), "1", "1", None, None, k) for k in (1, 2)]
+    other = Verdict("feature/1", "thanks", ("w3",), "1", "1", None, None)
+    assert windows_judged([*rounds, other]) == {"feature/0": ("w1", "w2"), "feature/1": ("w3",)}
 
 
 def test_the_demos_labels_load_each_with_its_method_and_what_was_measured(shipped: list[Verdict]) -> None:

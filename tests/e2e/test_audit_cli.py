@@ -85,7 +85,7 @@ def statistics(found: list[Hypothesis]) -> Any:
 @pytest.mark.slow
 def test_from_a_file_to_findings_a_report_a_decision_and_a_test(server: ServerProcess, tmp_path: Path, dataset: Dataset) -> None:
     file, report, parquet = write(tmp_path / "mine.jsonl", given()), tmp_path / "report.html", tmp_path / "all.parquet"
-    flags = ["--metadata", "topic", "--max-t-flips", 64, "--controls", 100]
+    flags = ["--metadata", "topic", "--max-t-flips", 64, "--controls", "--control-pairs", 100]
     done = assay(server, "audit", file, "--report", report, "--parquet", parquet, *flags)
     assert dataset.name in done.stderr, "the same pairs, uploaded another way, are the same dataset"
     for expected in ("global view", "feature-conditioned view", "prompt-conditioned view", "once length is controlled for"):

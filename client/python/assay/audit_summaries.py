@@ -76,7 +76,7 @@ class LengthSummary:
 class ExplainedBlock:
     """One set of differences that preference was predicted from; the fields of ``assay.v1.Explained.Block``.
 
-    `share` is that of dense, with its bounds; None where dense was not fitted.
+    `share` is that of dense, with its bounds; None where dense was not fitted or is not surely over one half itself.
     """
 
     name: str

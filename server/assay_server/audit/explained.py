@@ -87,14 +87,22 @@ class Explained:
 
 
 def sampled_pairs(prompts: ArrayLike, most: int, seed: int) -> Bools:
-    """Which pairs take part, [pairs]: all of a prompt or none, by a seeded draw, about `most`; all where there are no more."""
+    """Which pairs take part, [pairs]: all of a prompt or none, by a seeded draw; all where there are no more than `most`.
+
+    At most `most` pairs are taken: a prompt that does not fit is skipped, and smaller ones after it are not.
+    """
     ids = np.asarray(prompts, np.int64)
     if len(ids) <= most:
         return np.ones(len(ids), np.bool_)
     known, place, sizes = np.unique(ids, return_inverse=True, return_counts=True)
     order = np.argsort(drawn_bits(known, _STREAM, seed), kind="stable")
-    taken = np.zeros(len(known), np.bool_)
-    taken[order[np.cumsum(sizes[order]) <= most]] = True
+    taken, room = np.zeros(len(known), np.bool_), most
+    for one in order.tolist():
+        if sizes[one] <= room:
+            taken[one] = True
+            room -= int(sizes[one])
+        if not room:
+            break
     return taken[place.ravel()]
 
 
@@ -178,11 +186,12 @@ def held_out(
     """Margins of every pair, [pairs], by models that did not see its prompt, and how many columns each block was fitted on."""
     fold, inner = _parts(ids, folds, seed), _parts(ids, INNER, seed + 1)
     margins, fitted = {block.name: np.zeros(len(ids)) for block in blocks}, dict.fromkeys([block.name for block in blocks], 0.0)
+    shared = {block.beside for block in blocks}
     for part in range(folds):
         out = fold == part
         rows = np.flatnonzero(~out)
         known: dict[str, Floats] = {}  # margins of all pairs by the models of this fold
-        used: dict[str, Csr] = {}  # what each block is fitted on, scaled
+        used: dict[str, Csr] = {}  # scaled, of blocks that another one goes beside: each may take most of a gigabyte
         for block in blocks:
             x = block.values
             if block.selected:
@@ -190,7 +199,8 @@ def held_out(
             x = _scaled(x, rows, by_column=block.scaled)
             if block.beside:
                 x = Csr(sparse.hstack([used[block.beside], x], format="csr"))
-            used[block.name] = x
+            if block.name in shared:
+                used[block.name] = x
             offset = known[block.over] if block.over else np.zeros(len(ids))
             known[block.name] = _margins(x, offset, ~out, inner == 0, check)
             margins[block.name][out] = known[block.name][out]

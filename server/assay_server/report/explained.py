@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assay_server import figures
 from assay_server.audit.auc import Estimate
-from assay_server.audit.explained import ExplainedBlock
+from assay_server.audit.explained import Explained, ExplainedBlock
 from assay_server.report.markup import Html, clip, el
 from assay_server.report.model import Report
 from assay_server.report.scale import Scale, linear
@@ -15,14 +15,15 @@ _LEAD = (
     "How well preference is predicted on prompts that were held out: 0.5 is a coin, 1 is every pair. Style is length and "
     "Markdown. What the SAE adds to style is the figure that matters; findings were selected on the training prompts alone."
 )
+_DENSE = "Dense is the mean residual, what the subject knows: "
+_SHARE = "the share of it that a row explains is beside its AUC. "
+_NO_SHARE = "it is not surely over one half itself, so no row has a share of it. "
 _CONTROLS = (
-    "Dense is the mean residual, what the subject knows: the share of it that a row explains is beside its AUC. The random "
-    "dictionary has the SAE's shape and sparsity and was never trained; what it predicts as well is not what the SAE learnt."
+    "The random dictionary has the SAE's shape and sparsity and was never trained; what it predicts as well is not what the SAE "
+    "learnt."
 )
-_WITHOUT = (
-    "Not held against the residuals themselves and a random dictionary: assay audit --controls reads a sample of the pairs once "
-    "more for that."
-)
+_NOT_HELD = "Not held against the residuals themselves and a random dictionary"
+_HOW = ": assay audit --controls reads a sample of the pairs once more for that, of about 2,000 or as --control-pairs says."
 
 
 def explained_section(report: Report) -> list[Html]:
@@ -38,10 +39,17 @@ def explained_section(report: Report) -> list[Html]:
     if found.over_random is not None:
         parts.append(el("p", _over_random(found.over_random)))
     if found.blocks:
-        parts += [_table(found.blocks), el("p", _CONTROLS if found.over_random is not None else _WITHOUT, class_="note")]
+        asked = bool(report.info.settings.statistics.control_pairs)
+        parts += [_table(found.blocks), el("p", _held_against(found, asked), class_="note")]
     if found.note:
         parts.append(el("p", clip(found.note[:1].upper() + found.note[1:], 400), class_="note"))
     return [el("section", *parts, id="explained")]
+
+
+def _held_against(found: Explained, asked: bool) -> str:
+    if found.over_random is None:
+        return _NOT_HELD + ("." if asked else _HOW)
+    return _DENSE + (_SHARE if any(row.share is not None for row in found.blocks) else _NO_SHARE) + _CONTROLS
 
 
 def _over_random(one: Estimate) -> str:

@@ -19,6 +19,7 @@ from assay_server.store.datasets import ShardEntry
 from assay_server.store.features import Features
 
 _SIDES = ("chosen", "rejected")
+_MADE = 2  # to be raised when the same draw is read differently: 2 takes the decoder's bias off whatever the SAE's configuration
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +52,10 @@ class ControlFiles:
     """
 
     def __init__(self, features: Features, rows: NDArray[np.int64], seed: int) -> None:
-        digest = hashlib.sha256(np.ascontiguousarray(rows, "<i8").tobytes() + f" {seed}".encode()).hexdigest()[:24]
+        known = np.ascontiguousarray(rows, "<i8").tobytes() + f" {seed} {_MADE}".encode()
         self._features = features
         self._rows = rows
-        self._path = f"controls/{digest}"
+        self._path = f"controls/{hashlib.sha256(known).hexdigest()[:24]}"
 
     def drawn(self, entry: ShardEntry) -> NDArray[np.int64]:
         """The drawn pairs of a shard."""

@@ -44,6 +44,11 @@ class RandomDictionary(TopKEncoder):
         drawn /= np.sqrt(np.einsum("if,if->f", drawn, drawn))
         self.directions = torch.from_numpy(drawn)
 
+    def inputs(self, residual: Tensor) -> Tensor:
+        """As the SAE's, [tokens, d_in]; the decoder's bias is taken off where the SAE's own configuration leaves it in, too."""
+        x = super().inputs(residual)
+        return x if self._sae.cfg.apply_b_dec_to_input else x - self._sae.b_dec
+
     def _pre(self, x: Tensor, block: slice) -> Tensor:
         # Here and not before: only the device's thread may run operations of torch in parallel.
         self.directions = self.directions.to(x.device, x.dtype)

@@ -119,6 +119,26 @@ def test_an_audit_uploads_waits_writes_the_report_and_prints_the_findings(
         assert expected in err
 
 
+@pytest.mark.parametrize(
+    ("flags", "pairs"), [((), 0), (("--controls",), 2000), (("--controls", "--control-pairs", 300), 300)], ids=str
+)
+def test_controls_are_a_flag_that_may_come_before_the_file_and_their_number_is_another(
+    server: ScriptedServer, assay: Run, file: Path, flags: tuple[object, ...], pairs: int
+) -> None:
+    done(server)
+    code, _, err = assay("audit", *flags, file)
+    assert code == 0, err
+    (request,) = server.shelf.asked("CreateAudit")
+    assert request.options.control_pairs == pairs
+
+
+def test_a_number_of_control_pairs_without_controls_is_refused(server: ScriptedServer, assay: Run, file: Path) -> None:
+    code, _, err = assay("audit", file, "--control-pairs", 300)
+    assert code == 2
+    assert "give --controls too" in err
+    assert not server.shelf.asked("CreateAudit")
+
+
 def test_the_same_command_takes_up_the_same_upload_and_the_same_audit(server: ScriptedServer, assay: Run, file: Path) -> None:
     done(server)
     assert assay("audit", file)[0] == 0

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from assay_server.audit import explained as audit_explained
 from assay_server.audit.explained import Block, Explained, explained, fit_margins, sampled_pairs
-from assay_server.audit.matrices import Csr
+from assay_server.audit.matrices import Csr, Ints
 from scipy import special
 from sklearn.linear_model import LogisticRegression
 
@@ -178,6 +180,30 @@ def test_the_same_seed_gives_the_same_bits_and_the_order_of_pairs_does_not_matte
     turned = np.random.default_rng(0).permutation(PAIRS)
     assert np.array_equal(sampled_pairs(ids[turned], 400, 0), taken[turned])
     assert sampled_pairs(ids, PAIRS, 0).all()
+
+
+def test_a_prompt_that_does_not_fit_is_skipped_wherever_the_draw_puts_it() -> None:
+    ids = np.concatenate([np.full(500, 7), np.arange(100, 400)])
+    for seed in range(20):
+        taken = sampled_pairs(ids, 200, seed)
+        assert taken.sum() == 200
+        assert not taken[:500].any()
+
+
+def test_only_what_a_later_block_goes_beside_is_kept_through_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+    made: list[weakref.ref[Csr]] = []
+    scaled = audit_explained._scaled  # pyright: ignore[reportPrivateUsage]
+
+    def watched(x: Csr, rows: Ints, *, by_column: bool) -> Csr:
+        alive.append(sum(one() is not None for one in made))
+        made.append(weakref.ref(found := scaled(x, rows, by_column=by_column)))
+        return found
+
+    monkeypatch.setattr(audit_explained, "_scaled", watched)
+    x = Csr(np.random.default_rng(0).normal(size=(120, 3)))
+    explained([Block("first", x), *(Block(f"block {k}", x) for k in range(5)), Block("both", x, beside="first")], np.arange(120))
+    assert max(alive) == 1, "the first alone"
 
 
 def test_what_cannot_be_held_out_says_why() -> None:

@@ -49,6 +49,11 @@ def test_controls_have_a_share_of_dense_and_a_sentence_and_without_them_the_page
     text = words(examples.lively(20))
     assert "assay audit --controls" in text
     assert "Share" not in text
+    found = replace(examples.EXPLAINED, note="controls were left out: too few prompts.")
+    without = with_shares(found)
+    statistics = replace(without.info.settings.statistics, control_pairs=30)
+    asked = replace(without, info=replace(without.info, settings=replace(without.info.settings, statistics=statistics)))
+    assert "a random dictionary.Controls were left out: too few prompts." in words(asked)
     shares = {"SAE": Estimate(0.95, 0.88, 1.04), "dense": Estimate(1.0, 1.0, 1.0)}
     blocks = (*examples.EXPLAINED.blocks, ExplainedBlock("dense", 576, 0.71, 0.68, 0.73))
     told = tuple(replace(block, share=shares.get(block.name)) for block in blocks)
@@ -58,6 +63,11 @@ def test_controls_have_a_share_of_dense_and_a_sentence_and_without_them_the_page
     assert "never trained, the SAE's AUC is +0.020 [−0.010, +0.050]. The interval holds zero" in text
     assert "95% [88%, 104%]columns" in text
     assert "dense0.710 [0.680, 0.730]100% [100%, 100%]columns 576" in text
+    assert "the share of it that a row explains" in text
+    assert "not surely over one half" not in text
+    unsure = words(with_shares(replace(found, blocks=(*examples.EXPLAINED.blocks, blocks[-1]))))
+    assert "it is not surely over one half itself, so no row has a share of it." in unsure
+    assert "the share of it that a row explains" not in unsure
     sure = words(with_shares(replace(found, over_random=Estimate(0.04, 0.01, 0.07))))
     assert "is +0.040 [+0.010, +0.070]." in sure
     assert "training the SAE helped" not in sure

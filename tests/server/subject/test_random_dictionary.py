@@ -7,7 +7,7 @@ from assay_server.subject.random_dictionary import RandomDictionary, read_spans
 from assay_server.subject.sae import TopKEncoder
 from assay_server.subject.types import Pooled, SpanName
 
-from tests.support.tiny_subject import FEATURES, WIDTH, K, tiny_subject, tree_request
+from tests.support.tiny_subject import FEATURES, WIDTH, K, build_subject, tiny_subject, tree_request
 
 
 def test_it_is_random_unit_directions_of_the_saes_shape_under_the_saes_input_and_k() -> None:
@@ -26,6 +26,23 @@ def test_it_is_random_unit_directions_of_the_saes_shape_under_the_saes_input_and
     assert torch.allclose(every.sum(dim=1), highest.values.clamp(min=0).sum(dim=1), rtol=1e-3)
     assert isinstance(subject.encoder, TopKEncoder)
     assert dictionary.k == subject.encoder.k
+
+
+def test_the_decoders_bias_is_taken_off_where_the_saes_configuration_leaves_it_in() -> None:
+    subject, size = build_subject(), 40
+    sae, draws = subject.sae, np.random.default_rng(1)
+    mean = torch.from_numpy(draws.normal(0, 20.0, WIDTH).astype(np.float32))
+    residual = mean + torch.from_numpy(draws.normal(0, 1.0, (size, WIDTH)).astype(np.float32))
+    sae.b_dec.data.copy_(mean)
+    sae.cfg.apply_b_dec_to_input = True
+    taken_off = RandomDictionary(subject, 0).inputs(residual)
+    sae.cfg.apply_b_dec_to_input = False
+    dictionary = RandomDictionary(subject, 0)
+    x = dictionary.inputs(residual)
+    assert torch.equal(x, taken_off)
+    assert not torch.equal(x, subject.encoder.inputs(residual)), "the SAE's own input keeps the mean"
+    fires = dictionary.encode_features(x, torch.arange(FEATURES)) > 0
+    assert fires.sum(dim=0).max() < size, "no direction wins on every token"
 
 
 def test_one_pass_gives_what_scoring_gives_and_the_residual_unrounded() -> None:

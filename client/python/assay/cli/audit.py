@@ -71,13 +71,11 @@ def add_command(commands: Any) -> None:
     testing.add_argument("--evidence", type=int, metavar="N", help="evidence pairs per side (default 5)")
     testing.add_argument(
         "--controls",
-        type=int,
-        nargs="?",
-        const=CONTROL_PAIRS,
-        default=0,
-        metavar="N",
-        help="read N pairs once more, to hold what the SAE explains against the residuals and a random dictionary "
-        f"(default without the flag: none; without N: {CONTROL_PAIRS:,})",
+        action="store_true",
+        help="read a sample of the pairs once more, to hold what the SAE explains against the residuals and a random dictionary",
+    )
+    testing.add_argument(
+        "--control-pairs", type=int, metavar="N", help=f"pairs of that sample, with --controls (default {CONTROL_PAIRS:,})"
     )
     add_flags(parser)
     parser.set_defaults(run=run)
@@ -105,6 +103,14 @@ def nuisances(text: str) -> tuple[Nuisance, ...]:
     except KeyError:
         known = ", ".join(NUISANCES)
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {known}, and not none") from None
+
+
+def _control_pairs(args: argparse.Namespace) -> int:
+    if args.control_pairs is None:
+        return CONTROL_PAIRS if args.controls else 0
+    if not args.controls:
+        raise InputError("--control-pairs is the size of what --controls reads: give --controls too", reason="NO_CONTROLS")
+    return args.control_pairs
 
 
 def run(args: argparse.Namespace) -> int:
@@ -149,7 +155,7 @@ def options_of(args: argparse.Namespace) -> AuditOptions:
         seed=args.seed,
         keep=args.keep,
         evidence=args.evidence,
-        control_pairs=args.controls,
+        control_pairs=_control_pairs(args),
     )
 
 

@@ -23,7 +23,7 @@ TITLES = {
 }
 LEGEND = (
     "effect: + where chosen responses express the concept more, with its interval; inside a condition, minus outside.\n"
-    "q: corrected for every test of the view. stable: both halves of the data rank it near. Labels are part of no test.\n"
+    "q: corrected in its family, named conditions apart. stable: both halves of the data rank it near. No test uses labels.\n"
     "verdict: what control leaves of a raw finding (weakened: weaker, or undecided). carried by: share of the pairs that makes\n"
     "half of the effect. Scales: shares from -1 to 1; sd: standard deviations; log-odds: nats, for words, a scale of its own.\n"
     "Distinct lessons: each finding shown says what those above it leave unsaid; all of them by rank: --all."

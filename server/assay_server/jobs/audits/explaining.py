@@ -10,6 +10,7 @@ from scipy import sparse
 from assay_server.audit.disparity import firing_difference
 from assay_server.audit.explained import (
     DENSE,
+    LEAST_PROMPTS,
     MOST_COLUMNS,
     MOST_PAIRS,
     RANDOM,
@@ -47,7 +48,7 @@ def explain(
     Args:
         shards: the dataset.
         known: its survey.
-        options: tau, interval_level and seed are used.
+        options: tau, interval_level and seed are used; where control_pairs were asked for and there are none, the note says why.
         style: differences of style beside length, chosen minus rejected, [pairs, columns] in the order of the survey.
         descriptors: gives the differences of descriptors of some rows of the dataset, [rows, columns].
         controls: of some of the pairs, rows ascending; where there are any, every block is fitted on these pairs.
@@ -58,6 +59,11 @@ def explain(
     notes = []
     if not taken.all():
         notes.append(f"{int(taken.sum()):,} of {known.pairs:,} pairs took part, whole prompts drawn by the seed")
+    if options.control_pairs and not controls:
+        notes.append(
+            f"controls were left out: {options.control_pairs:,} pairs hold fewer than {LEAST_PROMPTS} whole prompts of the draw, "
+            "too few to hold some out"
+        )
     features, left_out = _features(shards, known, options, taken, watch)
     if left_out:
         notes.append(f"{left_out:,} features that fire least were left out")

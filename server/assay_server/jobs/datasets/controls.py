@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from assay_server.audit.explained import sampled_pairs
+from assay_server.audit.explained import LEAST_PROMPTS, sampled_pairs
 from assay_server.audit.matrices import Ints
 from assay_server.interventions.reading import Engine
 from assay_server.jobs.datasets.shards import ShardGone
@@ -29,7 +29,10 @@ from assay_server.subject.types import Pair, TokenTree
 
 
 def drawn_rows(dataset: Dataset, features: Features, most: int, seed: int, progress: Progress) -> Ints:
-    """The rows of about ``most`` usable pairs, whole prompts drawn by the seed, ascending. Blocks. Raises ShardGone."""
+    """The rows of about ``most`` usable pairs, whole prompts drawn by the seed, ascending. Blocks. Raises ShardGone.
+
+    Of fewer than ``LEAST_PROMPTS`` prompts none could be held out: there are no rows then, and nothing is read.
+    """
     rows, prompts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for shard, entry in enumerate(dataset.shards):
         progress.check()
@@ -39,8 +42,9 @@ def drawn_rows(dataset: Dataset, features: Features, most: int, seed: int, progr
         usable = np.flatnonzero(known[1])
         rows.append(entry.start + usable)
         prompts.append(known[0][usable])
-    every = np.concatenate(rows)
-    return every[sampled_pairs(np.concatenate(prompts), most, seed)]
+    every, ids = np.concatenate(rows), np.concatenate(prompts)
+    taken = sampled_pairs(ids, most, seed)
+    return every[taken] if len(np.unique(ids[taken])) >= LEAST_PROMPTS else every[:0]
 
 
 async def read_controls(
@@ -52,7 +56,7 @@ async def read_controls(
     seed: int,
     progress: Progress,
 ) -> tuple[list[ControlShard], ShardCost]:
-    """Controls of about ``most`` usable pairs, after reading the missing ones; and what that cost.
+    """Controls of about ``most`` usable pairs, after reading the missing ones; and what that cost. As ``drawn_rows``, maybe none.
 
     Args:
         engine: the scorer's device.

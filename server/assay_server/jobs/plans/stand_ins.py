@@ -61,7 +61,11 @@ def stand_in(about: HypothesisRow, hypotheses: Sequence[HypothesisRow], field: s
         and not acts_on_nothing(one.concept)
     ]
     fellows.sort(key=lambda one: (-abs(one.effect.z), one.rank))
-    singly = [one for one in fellows if one.concept.name.removesuffix(BY_MAX).startswith("feature/")]
+    by_feature: dict[str, HypothesisRow] = {}  # one that was tested in two ways counts once, as its stronger test
+    for one in fellows:
+        if one.concept.name.startswith("feature/"):
+            by_feature.setdefault(one.concept.name.removesuffix(BY_MAX), one)
+    singly = list(by_feature.values())
     members = tuple(singly[:FEATURES] or fellows[:1])
     if not members:
         raise FailedPrecondition(

@@ -77,6 +77,21 @@ async def test_an_audit_with_controls_shows_their_rows_of_the_pairs_that_were_dr
     assert watched.threads == {"assay-device"}
 
 
+async def test_a_draw_of_too_few_prompts_reads_nothing_and_the_usual_sample_is_fitted_with_a_note(
+    tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = passes(monkeypatch)
+    asked = replace(PLAIN, statistics=replace(STATISTICS, control_pairs=30))
+    async with open_library(tmp_path, scorer) as library:
+        done = await audit(library, await upload(library, PAIRS), asked)
+    assert (seen, names(done)[-1]) == ([], "SAE over style")
+    assert done.explained is not None
+    assert done.explained.pairs > 100
+    assert done.explained.note == (
+        "controls were left out: 30 pairs hold fewer than 50 whole prompts of the draw, too few to hold some out."
+    )
+
+
 async def test_a_cancelled_reading_keeps_its_shards_and_goes_on_to_the_same_bits(
     tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,11 +130,11 @@ async def test_what_is_stored_is_what_a_reading_of_each_pair_alone_gives(
         store = Datasets(data.files, SHARD)
         stored = store.get(dataset.removeprefix("datasets/"))
         features = Features(data.files, stored.id, scorer.info)
-        shards, cost = await read_controls(scorer, store, stored, features, 60, 5, Progress())
+        shards, cost = await read_controls(scorer, store, stored, features, 100, 5, Progress())
         rows = np.concatenate([shard.rows for shard in shards])
-        assert np.array_equal(rows, drawn_rows(stored, features, 60, 5, Progress()))
+        assert np.array_equal(rows, drawn_rows(stored, features, 100, 5, Progress()))
         assert all(PAIRS[row].rejected for row in rows.tolist()), "unusable pairs are not drawn"
-        again, nothing = await read_controls(scorer, store, stored, features, 60, 5, Progress())
+        again, nothing = await read_controls(scorer, store, stored, features, 100, 5, Progress())
     assert cost.tokens_read > 0
     assert (nothing.tokens_read, nothing.seconds) == (0, 0.0)
     dictionary = RandomDictionary(watched.real, 5)

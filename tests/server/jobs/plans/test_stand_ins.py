@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assay_server.audit.findings import ViewKind
+from assay_server.audit.shards import BY_MAX
 from assay_server.errors import FailedPrecondition
 from assay_server.interventions.plans import WarningCode
 from assay_server.jobs.audits.types import ConceptFamily, DecisionMode, HypothesisRow
@@ -93,6 +94,14 @@ async def test_what_stands_in_is_of_the_same_lesson_and_direction_and_a_feature_
     elsewhere = replace(feature, lesson=about.lesson + 1)
     assert stand_in(about, [about, cluster, against, elsewhere, weak], "").members == (weak,)
     assert stand_in(about, [about, cluster, against, elsewhere], "").members == (cluster,)
+    many = [
+        replace(feature, concept=replace(feature.concept, name=f"feature/{k}{way}", features=(k,)))
+        for k in range(FEATURES + 2)
+        for way in ("", BY_MAX)
+    ]
+    found = stand_in(about, [about, *many], "")
+    assert found.features == tuple(range(FEATURES)), "a feature that was tested in two ways counts once"
+    assert found.note.endswith(" 2 weaker ones are left out.")
     for nothing in ([about, against, elsewhere], []):
         with pytest.raises(FailedPrecondition):
             stand_in(about, nothing, "")
