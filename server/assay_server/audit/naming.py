@@ -25,7 +25,7 @@ DESCRIPTOR_AUROC, DESCRIPTOR_LOW = 0.9, 0.8
 # "Holds one of the words" has AUROC ½ + (share − others) / 2: this asks for at least 30 points between the two.
 WORDS_AUROC = 0.65
 METADATA_SHARE, METADATA_AHEAD = 0.8, 0.25
-PROMPT_SHARE, PROMPT_TIMES = 0.2, 2.0
+PROMPT_SHARE, PROMPT_TIMES = 0.5, 2.0
 _BLOCK = 32_768
 _Z = float(special.ndtri(0.975))
 
@@ -174,7 +174,7 @@ def name_condition(
 
     A metadata value that at least 80% of the inside pairs have, 25 points more than the pairs outside, names it; with n the
     number of prompts on each side, the 95% Wilson intervals (Wilson 1927) of the two shares must not meet. Else words of
-    the prompts: at least 20% of the inside prompts hold one of them, and twice the share of the outside prompts. A prompt
+    the prompts: at least half of the inside prompts hold one of them, and twice the share of the outside prompts. A prompt
     counts once, as inside where half of its pairs are. Else nothing.
 
     Args:

@@ -94,7 +94,7 @@ def _come_down_to(view: View) -> str:
     if not 0 < view.summary.lessons < view.summary.findings_controlled:
         return ""
     lessons = "one lesson" if view.summary.lessons == 1 else f"{view.summary.lessons} distinct lessons"
-    return f"They come down to {lessons}: what each says beyond the ones before it."
+    return f"Over all pairs they come down to {lessons}; others hold in parts of the data alone. The cards tell them in order."
 
 
 def _stated(view: View) -> str:

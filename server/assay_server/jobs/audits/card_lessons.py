@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from assay_server.audit.families import Family, family_of, page_levels
 from assay_server.audit.findings import ViewKind
-from assay_server.jobs.audits.card_words import group_of, is_less
+from assay_server.jobs.audits.card_words import group_of, is_less, still_more
 from assay_server.jobs.audits.naming import concept_name, condition_name
 from assay_server.jobs.audits.types import AuditInfo, HypothesisRow
 
@@ -122,7 +122,7 @@ def _by_turns(stable: Mapping[ViewKind, list[Lesson]]) -> list[Lesson]:
     for view, own in stable.items():
         queue: list[Lesson] = []
         for one in sorted(own, key=_order):
-            key, where, still = _subject(one), _where(one.lead), _still_more(one.lead)
+            key, where, still = _subject(one), _where(one.lead), still_more(one.lead)
             if view in (ViewKind.GLOBAL, ViewKind.STATED):
                 queue.append(one)
                 continue
@@ -176,14 +176,6 @@ def _where(row: HypothesisRow) -> str:
 def _told_keys(one: Lesson) -> list[_Reading]:
     """What a reader is told of a lesson: its lead, and its members whose names say what they are."""
     return [reading_key(row) for row in (one.lead, *(row for row in one.others if not _says_little(row)))]
-
-
-def _still_more(row: HypothesisRow) -> bool:
-    """Whether a row under a condition says less (or more) than elsewhere of what there too goes the other way."""
-    if row.condition is None or row.only_chosen is None or row.only_rejected is None:
-        return False
-    said, other = (row.only_rejected, row.only_chosen) if is_less(row) else (row.only_chosen, row.only_rejected)
-    return said < other
 
 
 def _leads(rows: Sequence[HypothesisRow]) -> list[HypothesisRow]:

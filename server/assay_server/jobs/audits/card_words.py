@@ -14,6 +14,7 @@ from assay_server.jobs.audits.naming import (
     listed,
     quantified,
     quoted_tokens,
+    several,
     where_words,
 )
 from assay_server.jobs.audits.types import AuditSettings, HypothesisRow, LengthSummary, Nuisance
@@ -59,27 +60,35 @@ def member_names(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> list[s
 
 
 def title(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
-    """ "More formatting, almost everywhere", "Less “sorry” where topic = cooking"."""
-    return f"{_subject(lead, others)}{_scope(lead)}"
+    """ "More formatting, almost everywhere", "Less “sorry” where topic = cooking".
+
+    What differs from elsewhere only in being weaker says so: "More lists, though less so than elsewhere, where topic = cooking".
+    """
+    weaker = still_more(lead)
+    so = ", though less so than elsewhere," if weaker else ""
+    return f"{_subject(lead, others, turned=weaker)}{so}{_scope(lead)}"
 
 
 def sentence(lead: HypothesisRow, others: Sequence[HypothesisRow], names: Sequence[str]) -> str:
     """The title, what it is made of, and how often."""
     head = title(lead, others)
-    than = " than elsewhere" if lead.condition is not None and lead.view is not ViewKind.STATED else ""
+    compared = lead.condition is not None and lead.view is not ViewKind.STATED and not still_more(lead)
+    than = " than elsewhere" if compared else ""
     often = how_often(lead)
     if group_of(lead, others):
         return f"{head}{than}: {listed(list(names), limit=MEMBERS)}; {often}."
-    along = f" Along with it: {listed(list(names[1:]), limit=MEMBERS)}." if len(names) > 1 else ""
+    turned = any(name.startswith(("more ", "less ", "fewer ")) for name in names[1:])
+    with_it = "Along with it" if turned else f"{'Less' if is_less(lead) else 'More'} of these too"
+    along = f" {with_it}: {listed([several(name) for name in names[1:]], limit=MEMBERS)}." if len(names) > 1 else ""
     return f"{head}{than}: {often}.{along}"
 
 
 def how_often(row: HypothesisRow) -> str:
     """In which share of pairs one response has it and the other does not; the effect with its unit where that was not counted."""
     chosen, rejected = row.only_chosen, row.only_rejected
-    if chosen is None or rejected is None or not row.inside or not chosen + rejected:
+    if chosen is None or rejected is None or not row.inside or chosen == rejected:
         return f"the effect is {figures.signed(row.effect.estimate)} ({EFFECT_UNITS[row.view]})"
-    less, whole = is_less(row), row.inside
+    less, whole = is_less(row) != still_more(row), row.inside
     ahead, behind = (rejected, chosen) if less else (chosen, rejected)
     winner, loser = ("rejected", "chosen") if less else ("chosen", "rejected")
     pairs = "pairs" if row.condition is None else f"the {figures.plural(whole, 'pair')} there"
@@ -90,9 +99,9 @@ def how_often(row: HypothesisRow) -> str:
     else:
         verb = f"{winner} has it and {loser} does not"
     told = f"{verb} in {figures.share(ahead, whole)} of {pairs}, the reverse in {figures.share(behind, whole)}"
-    if ahead < behind:
-        told += "; elsewhere the reverse is more common still" if row.condition is not None else _turned(row)
-    return told
+    if still_more(row):
+        return f"{told}; elsewhere the difference is larger"
+    return told + _turned(row) if ahead < behind else told
 
 
 def sureness(row: HypothesisRow, settings: AuditSettings) -> str:
@@ -152,11 +161,17 @@ def controlled_words(settings: AuditSettings) -> str:
     return " and ".join("formatting" if one is Nuisance.FORMAT else one.value for one in settings.nuisances)
 
 
-def _subject(lead: HypothesisRow, others: Sequence[HypothesisRow]) -> str:
-    group = group_of(lead, others)
-    text = (
-        f"{'less' if is_less(lead) else 'more'} {group}" if group else quantified(concept_name(lead.concept), less=is_less(lead))
-    )
+def still_more(row: HypothesisRow) -> bool:
+    """Whether a row under a condition differs from elsewhere only in being weaker: counted there, it goes the other way."""
+    if row.condition is None or row.only_chosen is None or row.only_rejected is None or row.view is ViewKind.STATED:
+        return False
+    said, other = (row.only_rejected, row.only_chosen) if is_less(row) else (row.only_chosen, row.only_rejected)
+    return said < other
+
+
+def _subject(lead: HypothesisRow, others: Sequence[HypothesisRow], *, turned: bool = False) -> str:
+    group, less = group_of(lead, others), is_less(lead) != turned
+    text = f"{'less' if less else 'more'} {group}" if group else quantified(concept_name(lead.concept), less=less)
     return text[0].upper() + text[1:]
 
 

@@ -79,7 +79,7 @@ def quantified(name: Name, *, less: bool) -> str:
         return _COMPARED[name.text][less]
     if not name.known:
         return f"{word} of something {name.text}"
-    text = _several(name.text) if name.kind == "descriptor" else name.text
+    text = several(name.text) if name.kind == "descriptor" else name.text
     if text.startswith("the "):
         return f"{word} of {text}"
     if less and (name.kind == "tokens" or (name.kind in ("descriptor", "label") and _plural(text))):
@@ -154,7 +154,7 @@ def _told(text: str, kind: str) -> str:
     return _clipped(text)
 
 
-def _several(text: str) -> str:
+def several(text: str) -> str:
     """A noun phrase as something that there can be more of: "an offer of more help" as "offers of more help"."""
     if text.startswith("another "):
         return f"use of {text}"

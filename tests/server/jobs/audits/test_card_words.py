@@ -86,7 +86,7 @@ def told(lead: HypothesisRow, *others: HypothesisRow) -> str:
             row(called("sorry", "words", "word/sorry"), sign=-1, counts=(0, 90)),
             (row(called("an apology", name="text/apology"), sign=-1),),
             "Less “sorry”, in few pairs: rejected has it and chosen does not in 9% of pairs, the reverse in 0%. "
-            "Along with it: an apology.",
+            "Less of these too: apologies.",
         ),
         (
             row(PRAISE, counts=(700, 10)),
@@ -103,8 +103,8 @@ def told(lead: HypothesisRow, *others: HypothesisRow) -> str:
         (
             row(PRAISE, counts=(2, 14), inside=34, view=ViewKind.PROMPT_CONDITIONED, condition=POEMS),
             (),
-            "More praise of the user where prompts are about “poem”, “story” than elsewhere: chosen has it and rejected does not "
-            "in 6% of the 34 pairs there, the reverse in 41%; elsewhere the reverse is more common still.",
+            "Less praise of the user, though less so than elsewhere, where prompts are about “poem”, “story”: rejected has it and "
+            "chosen does not in 41% of the 34 pairs there, the reverse in 6%; elsewhere the difference is larger.",
         ),
         (
             row(called("bold text", name="text/more-bold"), counts=(600, 200)),
