@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assay_server import figures
 from assay_server.audit.findings import ViewKind
+from assay_server.audit.length import Direction
 from assay_server.jobs.audits.card_words import controlled_words
 from assay_server.jobs.audits.types import HypothesisRow
 from assay_server.report.lengths import NOT_NOTHING, judged, lesson_zero, verdict_words
@@ -79,22 +80,26 @@ def _global(report: Report, view: View) -> str:
         return f"Over all pairs nothing could be tested: {_sentence(summary.reason or 'no concept fires in any pair')}"
     tested, pairs = figures.plural(summary.tests, "concept"), figures.plural(report.usable_pairs, "pair")
     if not summary.findings_controlled:
+        length = report.info.length
+        beside = "else " if length is not None and length.direction in (Direction.LONGER, Direction.SHORTER) else ""
         return (
             f"Over all {pairs}, none of {tested} tells chosen from rejected responses surely enough to be called a finding "
-            f"({level(report)}). If these pairs teach something general, this audit cannot see it."
+            f"({level(report)}). If these pairs teach something {beside}that is general, this audit cannot see it."
         )
     tell = "tells" if summary.findings_controlled == 1 else "tell"
     return (
         f"In {pairs}, {figures.count(summary.findings_controlled)} of {tested} {tell} chosen from rejected responses. "
-        + _come_down_to(view)
+        + _come_down_to(report, view)
     ).strip()
 
 
-def _come_down_to(view: View) -> str:
+def _come_down_to(report: Report, view: View) -> str:
     if not 0 < view.summary.lessons < view.summary.findings_controlled:
         return ""
     lessons = "one lesson" if view.summary.lessons == 1 else f"{view.summary.lessons} distinct lessons"
-    return f"Over all pairs they come down to {lessons}; others hold in parts of the data alone. The cards tell them in order."
+    parts = any(one.summary.findings_controlled for one in report.views if one.kind is not ViewKind.GLOBAL)
+    others = "; others hold in parts of the data alone" if parts else ""
+    return f"Over all pairs they come down to {lessons}{others}. The cards tell them in order."
 
 
 def _stated(view: View) -> str:

@@ -137,7 +137,7 @@ class _Shown:
             sentence=sentence(lead, lesson.others, names),
             exceptions=_exceptions(lesson),
             sureness=sureness(lead, self.settings) if kind is CardKind.LESSON else _why_not(lead, self.settings, families),
-            carried=carried(lead),
+            carried=carried(lead) if kind is CardKind.LESSON else "",
             members=tuple(names),
             hypothesis=lead.name,
             concept=lead.concept.name,

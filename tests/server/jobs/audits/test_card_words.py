@@ -103,8 +103,8 @@ def told(lead: HypothesisRow, *others: HypothesisRow) -> str:
         (
             row(PRAISE, counts=(2, 14), inside=34, view=ViewKind.PROMPT_CONDITIONED, condition=POEMS),
             (),
-            "Less praise of the user, though less so than elsewhere, where prompts are about “poem”, “story”: rejected has it and "
-            "chosen does not in 41% of the 34 pairs there, the reverse in 6%; elsewhere the difference is larger.",
+            "Less praise of the user, though less so than elsewhere, where prompts are about “poem”, “story”: rejected has it "
+            "and chosen does not in 41% of the 34 pairs there, the reverse in 6%; elsewhere the difference is larger.",
         ),
         (
             row(called("bold text", name="text/more-bold"), counts=(600, 200)),
